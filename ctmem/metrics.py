@@ -1,0 +1,220 @@
+"""Image metrics under the names of the field, each with its convention: how close `pred` comes to `target`.
+
+    key       best   what it measures, and what it misses
+    psnr_db   ↑ 100  error per band on a log scale; blind to whether spectra keep their shape
+    sam_deg   ↓ 0    angle between spectra; blind to brightness
+    ergas     ↓ 0    error per band relative to the band's mean, so that dark bands count
+    ssim      ↑ 1    local structure of each band
+    cc        ↑ 1    correlation over each band; blind to gain and offset
+    rmse      ↓ 0    error in the data's own units, dominated by bright bands
+    uiqi      ↑ 1    correlation, brightness and contrast in small windows
+
+Every function takes `(pred, target)`, both (B, C, H, W) on the scale [0, 1], and returns one number per image, (B,).
+The arithmetic is torchmetrics' wherever that library has it; it runs in float64, because an arccos near 1 loses half
+of its digits (0.02° for equal float32 spectra). Values outside [0, 1] are measured as they are, never clipped.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import (
+    error_relative_global_dimensionless_synthesis,
+    peak_signal_noise_ratio,
+    spectral_angle_mapper,
+    structural_similarity_index_measure,
+    universal_image_quality_index,
+)
+from torchmetrics.functional.regression import pearson_corrcoef
+
+from ctmem.checks import check_count, check_image, check_same_shape, fail
+
+PSNR_CAP_DB = 100.0
+WINDOW = 11  # side of the Gaussian window (sigma 1.5 px) of SSIM and UIQI, pixels
+METRICS = ("psnr_db", "sam_deg", "ergas", "ssim", "cc", "rmse", "uiqi")
+
+
+def _checked(pred: Tensor, target: Tensor, at_least: int | None = None) -> tuple[Tensor, Tensor]:
+    """Both images in float64, checked."""
+    check_image(pred, "pred", at_least=at_least)
+    check_image(target, "target", at_least=at_least)
+    check_same_shape(pred, target)
+    return pred.double(), target.double()
+
+
+def psnr_per_band(pred: Tensor, target: Tensor) -> Tensor:
+    """Returns the peak signal-to-noise ratio of every band in dB, (B, C); higher is better.
+
+    Convention: peak 1 (the scale's, not the image's maximum). A band with a mean squared error of 1e-10 or less, an
+    exact one included, counts as 100 dB.
+
+    Raises:
+        TypeError: an image is no floating-point tensor.
+        ValueError: wrong rank, shapes that differ, NaN or infinite values.
+
+    Example:
+        >>> psnr_per_band(torch.full((1, 1, 2, 2), 0.6), torch.full((1, 1, 2, 2), 0.5)).round(decimals=4)
+        tensor([[20.]], dtype=torch.float64)
+    """
+    pred, target = _checked(pred, target)
+    bands = peak_signal_noise_ratio(pred, target, data_range=1.0, reduction="none", dim=(2, 3))
+    return bands.clamp(max=PSNR_CAP_DB)
+
+
+def psnr_db(pred: Tensor, target: Tensor) -> Tensor:
+    """Returns the peak signal-to-noise ratio in dB, the mean over bands; higher is better.
+
+    Convention: mean of the bands' PSNR, as in most work on hyperspectral super-resolution, not the PSNR of the mean
+    error; peak 1; a band capped at 100 dB lifts that band only.
+
+    Raises:
+        TypeError, ValueError: as `psnr_per_band`.
+    """
+    return psnr_per_band(pred, target).mean(1)
+
+
+def sam_map(pred: Tensor, target: Tensor) -> Tensor:
+    """Returns the angle between the two spectra of every pixel in degrees, (B, H, W); lower is better.
+
+    Convention: NaN where the target's spectrum is all zero (it has no direction); 90° where only the prediction's is,
+    so that predicting nothing is never rewarded. A single band has no angle: at least two are needed.
+
+    Raises:
+        TypeError: an image is no floating-point tensor.
+        ValueError: fewer than two bands, wrong rank, shapes that differ, NaN or infinite values.
+    """
+    pred, target = _checked(pred, target)
+    if pred.shape[1] < 2:
+        fail("pred", "of at least 2 bands, for an angle between spectra", f"{pred.shape[1]} band(s)")
+    angle = spectral_angle_mapper(pred, target, reduction="none").rad2deg()
+    angle = torch.where((pred == 0).all(1), 90.0, angle)
+    return torch.where((target == 0).all(1), torch.nan, angle)
+
+
+def sam_deg(pred: Tensor, target: Tensor) -> Tensor:
+    """Returns the spectral angle in degrees, the mean over pixels; lower is better.
+
+    Convention: pixels whose target spectrum is all zero are left out, and a warning says how many; an image of such
+    pixels only gives NaN. The rest as `sam_map`.
+
+    Raises:
+        TypeError, ValueError: as `sam_map`.
+
+    Example:
+        >>> pred, target = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])
+        >>> sam_deg(pred.reshape(1, 2, 1, 1), target.reshape(1, 2, 1, 1)).round(decimals=4)
+        tensor([45.], dtype=torch.float64)
+    """
+    angles = sam_map(pred, target)
+    skipped = int(angles.isnan().sum())
+    if skipped:
+        text = f"`sam_deg` leaves out {skipped} of {angles.numel()} pixels whose `target` spectrum is all zero"
+        warnings.warn(text, UserWarning, stacklevel=2)
+    return angles.nanmean((1, 2))
+
+
+def ergas(pred: Tensor, target: Tensor, *, scale: int) -> Tensor:
+    """Returns the relative global error (ERGAS), dimensionless; lower is better.
+
+    Convention: 100 · (h/l) · sqrt(mean over bands of (RMSE / target mean)²) with h/l = fine/coarse pixel size =
+    1/scale: at ×4 the factor is 25, at ×8 12.5. Some codes multiply by the scale or leave it out; such numbers can't
+    be compared. A band whose target mean is 0 has no relative error: the image gives NaN.
+
+    Raises:
+        TypeError: an image is no floating-point tensor.
+        ValueError: wrong rank, shapes that differ, NaN or infinite values, a `scale` that is no whole number ≥ 1.
+
+    Source: Wald, Data Fusion: Definitions and Architectures, 2002.
+
+    Example:
+        >>> ergas(torch.full((1, 1, 2, 2), 0.6), torch.full((1, 1, 2, 2), 0.5), scale=4).round(decimals=4)
+        tensor([5.], dtype=torch.float64)
+    """
+    check_count(scale, "scale")
+    pred, target = _checked(pred, target)
+    value = error_relative_global_dimensionless_synthesis(pred, target, ratio=scale, reduction="none")
+    return torch.where((target.mean((2, 3)) == 0).any(1), torch.nan, value)
+
+
+def ssim(pred: Tensor, target: Tensor) -> Tensor:
+    """Returns the structural similarity, the mean over bands and windows; higher is better, 1 is equal.
+
+    Convention: data range 1 (constants 0.01² and 0.03²), Gaussian window 11×11 with sigma 1.5 px, population
+    variances, only windows that lie wholly inside the image.
+
+    Raises:
+        TypeError: an image is no floating-point tensor.
+        ValueError: an image smaller than 11×11 px, wrong rank, shapes that differ, NaN or infinite values.
+    """
+    pred, target = _checked(pred, target, at_least=WINDOW)
+    _, values = structural_similarity_index_measure(pred, target, data_range=1.0, return_full_image=True)
+    border = WINDOW // 2
+    return values[..., border:-border, border:-border].mean((1, 2, 3))
+
+
+def cc(pred: Tensor, target: Tensor) -> Tensor:
+    """Returns Pearson's correlation over the pixels of a band, the mean over bands; higher is better, 1 at most.
+
+    Convention: a band without variation in either image has no correlation, and the image gives NaN.
+
+    Raises:
+        TypeError: an image is no floating-point tensor.
+        ValueError: wrong rank, shapes that differ, NaN or infinite values.
+    """
+    pred, target = _checked(pred, target)
+    flat = [image.flatten(0, 1).flatten(1).T for image in (pred, target)]  # (H·W, B·C)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the NaN says it
+        bands = pearson_corrcoef(*flat).reshape(pred.shape[:2])
+    constant = [image.amax((2, 3)) == image.amin((2, 3)) for image in (pred, target)]
+    return torch.where(constant[0] | constant[1], torch.nan, bands).mean(1)
+
+
+def rmse(pred: Tensor, target: Tensor) -> Tensor:
+    """Returns the root mean squared error over all bands and pixels, in the data's units; lower is better.
+
+    Raises:
+        TypeError: an image is no floating-point tensor.
+        ValueError: wrong rank, shapes that differ, NaN or infinite values.
+
+    Example:
+        >>> rmse(torch.full((1, 1, 2, 2), 0.6), torch.full((1, 1, 2, 2), 0.5)).round(decimals=4)
+        tensor([0.1000], dtype=torch.float64)
+    """
+    pred, target = _checked(pred, target)
+    return (pred - target).square().mean((1, 2, 3)).sqrt()
+
+
+def uiqi(pred: Tensor, target: Tensor) -> Tensor:
+    """Returns the universal image quality index, the mean over bands and windows; higher is better, 1 is equal.
+
+    Convention: Gaussian window 11×11 with sigma 1.5 px wholly inside the image (the paper of Wang and Bovik, 2002, has
+    a box of 8×8). It is SSIM with both constants 0: a window without variation in either image scores 0.
+
+    Raises:
+        TypeError: an image is no floating-point tensor.
+        ValueError: an image smaller than 11×11 px, wrong rank, shapes that differ, NaN or infinite values.
+    """
+    pred, target = _checked(pred, target, at_least=WINDOW)
+    return universal_image_quality_index(pred, target, reduction="none").mean((1, 2, 3))
+
+
+def evaluate(pred: Tensor, target: Tensor, *, scale: int) -> dict[str, float]:
+    """Returns every metric of `METRICS` as a float, the mean over the images of the batch.
+
+    An image on which a metric is undefined makes that mean NaN: it is reported, not left out.
+
+    Args:
+        pred: (B, C, H, W), [0, 1].
+        target: the same shape and scale.
+        scale: fine pixels per low-resolution pixel, for ERGAS.
+
+    Raises:
+        TypeError, ValueError: as the single metrics.
+    """
+    functions = {"psnr_db": psnr_db, "sam_deg": sam_deg, "ssim": ssim, "cc": cc, "rmse": rmse, "uiqi": uiqi}
+    values = {name: function(pred, target) for name, function in functions.items()}
+    values["ergas"] = ergas(pred, target, scale=scale)
+    return {name: float(values[name].mean()) for name in METRICS}
