@@ -1,0 +1,213 @@
+"""Stage 1: a small network that learns what the LR sensor's blur does to an MSI-like image.
+
+K(srf · gt) ≈ srf · lr_hsi_up, learned on the training area only. The network sees the image with each band's mean
+taken off and divided by its deviation, and gives both back at the end: a blur commutes with gain and offset, so what
+was learned on one sensor's numbers holds for another's, and K(a·x + b) = a·K(x) + b by construction.
+
+Shape: residual convolutions c → 4 → 16 → 64 with two ×2 average poolings (at `width` 64), a latent blur of 7×7, 5×5,
+3×3 and 1×1 convolutions, and the mirrored way back with two nearest ×2 upsamplings.
+
+Source: Qu et al., IEEE TGRS 2025, degradation kernel; the standardisation and the choice of weights are this project's.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ctmem.checks import check_count, check_image, check_same_shape, fail
+
+SIDE = 4  # two poolings: inside the network height and width are multiples of this
+FLAT = 1e-6  # deviations below this are a constant band's rounding
+
+
+def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:
+    """A convolution that keeps height and width and repeats the border."""
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2, padding_mode="replicate")
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions with GELU between, added to the input (through 1×1 where the channels differ)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_conv(inputs, outputs, 3), nn.GELU(), _conv(outputs, outputs, 3))
+        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.skip(x) + self.body(x)
+
+
+class LatentBlur(nn.Module):
+    """7×7, 5×5, 3×3 and 1×1 convolutions one after the other, each added to its input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_conv(width, width, size) for size in (7, 5, 3, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = x + layer(F.gelu(x))
+        return x
+
+
+class KernelNet(nn.Module):
+    """K: a sharp MSI-like image in, the same as the LR sensor would show it out; any height and width.
+
+    Args:
+        bands: c, of input and output.
+        width: channels of the latent blur, a multiple of 16 (about 0.6 M parameters at 64).
+
+    Raises:
+        ValueError: `bands` < 1, or `width` no multiple of 16.
+    """
+
+    def __init__(self, bands: int, width: int = 64) -> None:
+        super().__init__()
+        check_count(bands, "bands")
+        check_count(width, "width")
+        if width % 16:
+            fail("width", "a multiple of 16", width)
+        self.bands = bands
+        quarter, half = width // 16, width // 4
+        pool, up = nn.AvgPool2d(2), nn.Upsample(scale_factor=2, mode="nearest")
+        self.encode = nn.Sequential(
+            Residual(bands, quarter), pool, Residual(quarter, half), pool, Residual(half, width), Residual(width, width)
+        )
+        self.blur = LatentBlur(width)
+        self.decode = nn.Sequential(
+            Residual(width, width), Residual(width, half), up, Residual(half, quarter), up, Residual(quarter, bands)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the blurred image, (B, c, H, W) like x, [0, 1] in and about [0, 1] out.
+
+        Raises:
+            TypeError: `x` is no floating-point tensor.
+            ValueError: wrong rank or band count, or values that are not finite.
+        """
+        check_image(x, "x", bands=self.bands)
+        height, width = x.shape[2:]
+        spread, mean = torch.std_mean(x, (2, 3), correction=0, keepdim=True)
+        spread = spread.clamp_min(FLAT)
+        padded = F.pad((x - mean) / spread, (0, -width % SIDE, 0, -height % SIDE), mode="replicate")
+        return self.decode(self.blur(self.encode(padded)))[:, :, :height, :width] * spread + mean
+
+
+def train_kernel(
+    net: KernelNet,
+    sharp: Sequence[torch.Tensor],
+    blurry: Sequence[torch.Tensor],
+    *,
+    val_sharp: Sequence[torch.Tensor],
+    val_blurry: Sequence[torch.Tensor],
+    steps: int,
+    crop: int = 32,
+    batch: int = 8,
+    learning_rate: float = 1e-3,
+    validate_every: int = 25,
+    generator: torch.Generator,
+    on_step: Callable[[int, float], None] | None = None,
+) -> dict:
+    """Trains `net` in place with L1 on random crops and leaves it with the weights that were best on validation.
+
+    Crops start at multiples of 4 pixels, so that the grid of the LR pixels keeps its place.
+
+    Args:
+        net: K.
+        sharp: srf · gt of the training area(s), each (1, c, H, W).
+        blurry: srf · lr_hsi_up of the same, same shapes.
+        val_sharp: images of the validation area(s), never of the test area.
+        val_blurry: the same, blurry.
+        steps: optimiser steps (Adam, cosine decay).
+        crop: side of a training crop, pixels.
+        batch: crops per step.
+        learning_rate: at the start.
+        validate_every: steps between two looks at the validation area.
+        generator: draws the crops (on the CPU).
+        on_step: called with (step, loss) after each step, for a progress bar.
+
+    Returns:
+        `loss`: L1 of every step; `validation`: list of (step, L1), from step 0 (untrained) on; `best_step`;
+        `best_validation`.
+
+    Raises:
+        TypeError: an image that is no floating-point tensor.
+        ValueError: no image, pairs that don't fit, or an image smaller than a crop.
+    """
+    _check_images(net, sharp, blurry, ("sharp", "blurry"), crop)
+    _check_images(net, val_sharp, val_blurry, ("val_sharp", "val_blurry"))
+    for value, name in ((steps, "steps"), (batch, "batch"), (validate_every, "validate_every")):
+        check_count(value, name)
+    optimiser = torch.optim.Adam(net.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    history = {"loss": [], "validation": [(0, validation_l1(net, val_sharp, val_blurry))]}
+    best = (history["validation"][0][1], 0, copy.deepcopy(net.state_dict()))
+    for step in range(1, steps + 1):
+        net.train()
+        inputs, targets = _draw(sharp, blurry, crop, batch, generator)
+        loss = F.l1_loss(net(inputs), targets)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        history["loss"].append(loss.item())
+        if step % validate_every == 0 or step == steps:
+            history["validation"].append((step, validation_l1(net, val_sharp, val_blurry)))
+            if history["validation"][-1][1] < best[0]:
+                best = (history["validation"][-1][1], step, copy.deepcopy(net.state_dict()))
+        if on_step is not None:
+            on_step(step, loss.item())
+    net.load_state_dict(best[2])
+    net.eval()
+    return history | {"best_validation": best[0], "best_step": best[1]}
+
+
+@torch.no_grad()
+def validation_l1(
+    degrade: Callable[[torch.Tensor], torch.Tensor], sharp: Sequence[torch.Tensor], blurry: Sequence[torch.Tensor]
+) -> float:
+    """Returns the mean over images of the mean absolute error of `degrade(sharp)`, units of the images; lower is better.
+
+    Args:
+        degrade: K, or any blur with which it is compared.
+        sharp: images, each (1, c, H, W).
+        blurry: what the LR sensor shows of them, same shapes.
+    """
+    errors = [F.l1_loss(degrade(x), y).item() for x, y in zip(sharp, blurry)]
+    return sum(errors) / len(errors)
+
+
+def _draw(
+    sharp: Sequence[torch.Tensor], blurry: Sequence[torch.Tensor], crop: int, batch: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch of crops at the same place of both images, (batch, c, crop, crop) each."""
+    pairs = []
+    for _ in range(batch):
+        image = _random(len(sharp), generator)
+        top, left = (SIDE * _random((side - crop) // SIDE + 1, generator) for side in sharp[image].shape[2:])
+        here = (slice(None), slice(None), slice(top, top + crop), slice(left, left + crop))
+        pairs.append((sharp[image][here], blurry[image][here]))
+    inputs, targets = zip(*pairs)
+    return torch.cat(inputs), torch.cat(targets)
+
+
+def _random(count: int, generator: torch.Generator) -> int:
+    """A whole number in 0 … count − 1."""
+    return int(torch.randint(count, (1,), generator=generator))
+
+
+def _check_images(
+    net: KernelNet, sharp: Sequence[torch.Tensor], blurry: Sequence[torch.Tensor], names: tuple[str, str], crop: int = 1
+) -> None:
+    """Raises unless both are equally long, non-empty lists of images of the same shapes and the net's bands."""
+    if not sharp or len(sharp) != len(blurry):
+        fail(names[0], f"a list of at least one image, as many as `{names[1]}`", f"{len(sharp)} and {len(blurry)}")
+    for x, y in zip(sharp, blurry):
+        check_image(x, names[0], bands=net.bands, at_least=crop)
+        check_image(y, names[1], bands=net.bands)
+        check_same_shape(x, y, names)
