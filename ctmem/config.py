@@ -1,0 +1,95 @@
+"""Settings as frozen dataclasses, and the presets TINY (laptop CPU, minutes), SMALL (an hour of CPU), PAPER (GPU).
+
+`dataclasses.replace(TINY, crop=32)` makes a variant; an unknown name is a TypeError by construction. Nothing here
+knows torch, files or devices.
+
+Source: sizes of PAPER from Qu et al., IEEE TGRS 2025; TINY and SMALL are this project's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MatchConfig:
+    """How the degradation matching block (DMB) looks for patches."""
+
+    patch: int = 8  # P, pixels
+    stride: int = 2  # between candidate windows in the reference, pixels; = patch: non-overlapping, as released
+    similarity: str = "zncc"  # dot, cosine, zncc, l2
+    transforms: bool = False  # also try the 8 flips and rotations of every candidate
+    temperature: float = 0.05  # of the soft map's softmax
+    relevel: bool = True  # move transferred patches to the query patch's mean
+    radiometry: bool = True  # match the reference's band means and deviations to the query's first
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Size and wiring of the texture consistent Mamba denoiser (TCMM)."""
+
+    width: int = 128  # D, channels inside
+    residual_blocks: int = 3  # half-instance-norm blocks per branch
+    cim_blocks: int = 4  # channel interaction Mamba blocks per branch
+    te_blocks: int = 2  # texture enhancement (TEMamba) blocks on the HSI and the noise branch
+    state: int = 16  # N, states per channel of the selective scan
+    heads: int = 4  # of the cross-channel attention
+    channel_attention: bool = True  # in CIM: as drawn in the paper's figure; False: as released
+    subspace: int | None = 8  # K principal directions the denoiser works in; None: on the bands themselves
+    input_projection: int | None = None  # as_released: channels of a fixed random 1×1 projection of the noise branch
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    steps: int = 2000
+    batch: int = 4
+    learning_rate: float = 1e-3
+    warmup: int = 50  # steps of linear warm-up; then cosine decay to 0
+    ema: float = 0.995  # decay of the averaged weights
+    clip: float = 1.0  # gradient norm
+    self_condition: float = 0.5  # share of training steps that see the network's own estimate
+    drop_reference: float = 0.2  # share of training samples without a reference
+    validate_every: int = 100
+    save_every: int = 50
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything a run needs to know, with a name."""
+
+    name: str
+    scale: int = 4
+    crop: int = 160  # side of a training crop at the fine resolution, pixels
+    timesteps: int = 2000  # T of the diffusion
+    msi_bands: tuple[str, ...] = ("B02", "B03", "B04", "B08")
+    match: MatchConfig = MatchConfig()
+    denoiser: DenoiserConfig = DenoiserConfig()
+    kernel_width: int = 64
+    train: TrainConfig = TrainConfig()
+
+    def to_dict(self) -> dict:
+        """Plain nested dict, for the JSON card beside the weights."""
+        return dataclasses.asdict(self)
+
+
+TINY = Preset(
+    name="tiny",
+    crop=48,
+    denoiser=DenoiserConfig(width=32, residual_blocks=1, cim_blocks=2, te_blocks=1, state=8),
+    kernel_width=32,
+)
+SMALL = Preset(
+    name="small",
+    crop=64,
+    denoiser=DenoiserConfig(width=64, residual_blocks=2, cim_blocks=2, te_blocks=2),
+    train=TrainConfig(steps=8000),
+)
+PAPER = Preset(
+    name="paper",
+    match=MatchConfig(patch=16, stride=4),
+    train=TrainConfig(steps=250_000, learning_rate=1e-5, validate_every=1000, save_every=500),
+)
+PRESETS = {preset.name: preset for preset in (TINY, SMALL, PAPER)}

@@ -1,0 +1,126 @@
+"""Small helpers of the notebooks: claims that are checked, exercises, silent progress bars, a place for results.
+
+A claim in a notebook is a call of `check`: it raises when the claim is false and prints one line that is the same on
+every machine when it is true, so that nbval compares it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+# What every notebook runs under when its outputs are stored or compared: the same text and numbers each time.
+STABLE_ENVIRONMENT = {
+    "CTMEM_QUIET": "1",  # no progress bars
+    "OMP_NUM_THREADS": "1",  # sums in one order
+    "PYTHONHASHSEED": "0",  # sets in one order
+    "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of libraries, and only until their next release
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
+
+
+def check(
+    claim: str,
+    value: float,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    equals: float | None = None,
+) -> None:
+    """Prints `ok: <claim> (<bound>)` if the bound holds; raises otherwise.
+
+    Args:
+        claim: what is stated, in words.
+        value: the number seen; NaN never passes.
+        at_least: lower bound, included.
+        at_most: upper bound, included.
+        equals: the exact value wanted (floats: within 1e-6 relative).
+
+    Raises:
+        AssertionError: the bound does not hold; the message gives the value seen.
+        ValueError: no bound was given.
+
+    Example:
+        >>> check("two and two", 2 + 2, equals=4)
+        ok: two and two (= 4)
+    """
+    text = _bounds(at_least, at_most, equals)
+    value = float(value)
+    holds = not math.isnan(value)
+    if at_least is not None:
+        holds &= value >= at_least
+    if at_most is not None:
+        holds &= value <= at_most
+    if equals is not None:
+        holds &= math.isclose(value, equals, rel_tol=1e-6, abs_tol=1e-12)
+    if not holds:
+        raise AssertionError(f"{claim}: expected {text}, got {value:.6g}")
+    print(f"ok: {claim} ({text})")
+
+
+def _bounds(at_least: float | None, at_most: float | None, equals: float | None) -> str:
+    """The bounds in words; raises if there is none."""
+    given = {"≥": at_least, "≤": at_most, "=": equals}
+    text = " and ".join(f"{sign} {bound:g}" for sign, bound in given.items() if bound is not None)
+    if not text:
+        raise ValueError("`check` needs `at_least`, `at_most` or `equals`, got none of them")
+    return text
+
+
+def exercise(claim: str, answer: Any, measure: Callable[[Any], float] = float, **bounds: float) -> None:
+    """Checks a reader's answer like `check`; prints `open: …` while there is none yet (None or `...`).
+
+    A notebook stays runnable from top to bottom with its exercises unsolved, and a solved one is really checked.
+
+    Args:
+        claim: what the right answer does, in words.
+        answer: the reader's answer: a number, or whatever `measure` turns into one.
+        measure: from the answer to the number that is bounded; called only when there is an answer.
+        **bounds: `at_least`, `at_most`, `equals`, as for `check`.
+
+    Raises:
+        AssertionError: there is an answer and it is wrong.
+        ValueError: no bound was given.
+
+    Example:
+        >>> exercise("half of 90 degrees", ..., equals=45)
+        open: half of 90 degrees (= 45)
+        >>> exercise("half of 90 degrees", 90 / 2, equals=45)
+        ok: half of 90 degrees (= 45)
+        >>> exercise("a list that sums to 3", [1, 2], sum, equals=3)
+        ok: a list that sums to 3 (= 3)
+    """
+    if answer is None or answer is ...:
+        text = _bounds(*(bounds.get(name) for name in ("at_least", "at_most", "equals")))
+        print(f"open: {claim} ({text})")
+        return
+    check(claim, measure(answer), **bounds)
+
+
+def results_folder() -> Path:
+    """Returns the folder for what a notebook leaves behind, created if needed.
+
+    The environment variable `CTMEM_RESULTS` names it (`make run` sets it); otherwise `results` in the folder above
+    the notebook's.
+    """
+    folder = Path(os.environ.get("CTMEM_RESULTS", Path("..", "results")))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def progress(iterable: Iterable, description: str = "", *, total: int | None = None, initial: int = 0) -> tqdm:
+    """Returns a tqdm bar over `iterable`, silent where the environment variable `CTMEM_QUIET` is set.
+
+    Args:
+        iterable: what to walk through.
+        description: the text before the bar.
+        total: number of items, where `len(iterable)` is not known.
+        initial: items already done before this call (a resumed run).
+    """
+    quiet = bool(os.environ.get("CTMEM_QUIET"))
+    return tqdm(iterable, desc=description, total=total, initial=initial, disable=quiet, mininterval=0.5)
