@@ -1,0 +1,124 @@
+"""A spectral subspace: the few numbers per pixel that the denoiser sees and predicts.
+
+The spectra of an image lie close to a space of few dimensions. `fit` finds its mean, its K principal directions and
+their standard deviations from the observed `lr_hsi` alone; the denoiser works on the whitened coefficients z
+(K channels of about unit variance), so that one set of weights serves any scene and any number of bands.
+
+`Subspace.identity` is the special case of no reduction: bands in [0, 1] become channels in [−1, 1].
+
+Source: this project. Principal components: Jolliffe, "Principal Component Analysis", 2002.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ctmem.checks import check_count, check_image, check_same_shape, fail
+
+RIDGE = 1e-3  # share of the mean variance that regularises the map from MSI bands to coefficients
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """Mean (C,), orthonormal directions `basis` (C, K) and standard deviations `std` (K,) of a scene's spectra."""
+
+    mean: torch.Tensor
+    basis: torch.Tensor
+    std: torch.Tensor
+
+    @classmethod
+    def identity(cls, bands: int) -> Subspace:
+        """The space of the bands themselves: encode is 2x − 1."""
+        return cls(torch.full((bands,), 0.5), torch.eye(bands), torch.full((bands,), 0.5))
+
+    @property
+    def channels(self) -> int:
+        """K, the number of coefficients per pixel."""
+        return self.basis.shape[1]
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Whitened coefficients (B, K, H, W) of an image (B, C, H, W).
+
+        Raises:
+            ValueError: another band count than the subspace was fitted to.
+        """
+        check_image(x, "x", bands=len(self.mean))
+        centred = x - self.mean[:, None, None]
+        return torch.einsum("ck,bchw->bkhw", self.basis / self.std, centred)
+
+    def decode_difference(self, dz: torch.Tensor) -> torch.Tensor:
+        """The spectra (B, C, H, W) of a difference of coefficients (B, K, H, W).
+
+        `lr_hsi_up + decode_difference(z − z_up)` keeps what of `lr_hsi_up` lies outside the subspace.
+        """
+        return torch.einsum("ck,bkhw->bchw", self.basis * self.std, dz)
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        """The image (B, C, H, W) of coefficients (B, K, H, W); undoes `encode` for images inside the subspace."""
+        return self.mean[:, None, None] + self.decode_difference(z)
+
+
+def fit(lr_hsi: torch.Tensor, k: int = 8) -> Subspace:
+    """Returns the subspace of the K principal directions of the spectra of `lr_hsi`.
+
+    Args:
+        lr_hsi: observed image (1, C, h, w), [0, 1].
+        k: directions wanted; an image of fewer bands, or of fewer pixels, gives fewer.
+
+    Raises:
+        ValueError: `lr_hsi` is no single finite image, or constant; `k` < 1.
+
+    Convention: the sign of a direction is arbitrary; training flips signs at random so that nothing depends on it.
+
+    Example:
+        Two bands that always agree have one direction, (1, 1)/√2.
+
+        >>> x = torch.tensor([0.2, 0.4, 0.6]).reshape(1, 1, 1, 3).expand(1, 2, 1, 3)
+        >>> [round(abs(v), 3) for v in fit(x, 1).basis.flatten().tolist()]
+        [0.707, 0.707]
+    """
+    check_image(lr_hsi, "lr_hsi")
+    check_count(k, "k")
+    if lr_hsi.shape[0] != 1:
+        fail("lr_hsi", "one image (1, C, h, w), for each scene has its own subspace", f"a batch of {len(lr_hsi)}")
+    spectra = lr_hsi[0].flatten(1).T.double()  # (pixels, C)
+    mean = spectra.mean(0)
+    _, singular, directions = torch.linalg.svd(spectra - mean, full_matrices=False)
+    std = singular / max(len(spectra) - 1, 1) ** 0.5
+    if std[0] < 1e-9:
+        fail("lr_hsi", "an image with more than one spectrum", "a constant image")
+    kept = min(k, int((std > 1e-6 * std[0]).sum()))
+    return Subspace(mean.float(), directions[:kept].T.float().contiguous(), std[:kept].float())
+
+
+def fit_texture_map(z_up: torch.Tensor, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the matrix M (K, c) and mean (c,) for which z ≈ M (q − mean): from MSI bands to coefficients.
+
+    Fitted by ridge regression on the image itself, where both are known.
+
+    Args:
+        z_up: coefficients of `lr_hsi_up`, (1, K, H, W).
+        q: the same pixels seen by the MSI sensor, srf · lr_hsi_up, (1, c, H, W).
+    """
+    check_same_shape(z_up[:, :1], q[:, :1], ("z_up", "q"))
+    z, bands = z_up[0].flatten(1), q[0].flatten(1)
+    mean = bands.mean(1)
+    centred = bands - mean[:, None]
+    gram = centred @ centred.T
+    gram = gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram)) + 1e-12 * torch.eye(len(gram))
+    return torch.linalg.solve(gram, centred @ z.T).T, mean
+
+
+def encode_texture(texture: torch.Tensor, z_up: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """Texture in MSI bands (1, 4c, H, W) → texture in coefficients (1, 4K, H, W), for any sensor's c.
+
+    The soft map and the hard reference are images (mean removed), the difference is linear, and the gradient, a
+    magnitude, takes the magnitudes of the map.
+    """
+    map_, mean = fit_texture_map(z_up, q)
+    soft, hard, gradient, difference = texture.chunk(4, dim=1)
+    offset = mean[:, None, None]
+    parts = [(map_, soft - offset), (map_, hard - offset), (map_.abs(), gradient), (map_, difference)]
+    return torch.cat([torch.einsum("kc,bchw->bkhw", m, x) for m, x in parts], dim=1)
