@@ -37,7 +37,7 @@ class DenoiserConfig:
     heads: int = 4  # of the cross-channel attention
     channel_attention: bool = True  # in CIM: as drawn in the paper's figure; False: as released
     subspace: int | None = 8  # K principal directions the denoiser works in; None: on the bands themselves
-    input_projection: int | None = None  # as_released: channels of a fixed random 1×1 projection of the noise branch
+    cross_scan: bool = True  # CIM blocks take turns: rows, rows backwards, columns, columns backwards
 
 
 @dataclass(frozen=True)
