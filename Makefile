@@ -1,0 +1,44 @@
+# One virtual environment, one stamp: `make setup` installs once and is instant until pyproject.toml or
+# constraints.txt change. Every other target sets up first, so a fresh clone needs no step before it.
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lab train refresh clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## virtual environment and packages (instant when nothing changed)
+
+$(PY):
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; \
+	sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed, $(PYTHON) is " + v + \
+	"; name another one: make PYTHON=python3.11 setup")'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(PY) pyproject.toml constraints.txt
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[notebooks,test]'
+	@touch $(STAMP)
+
+run: setup ## execute the spine notebooks 00–05 into results/, with HTML copies and the table of methods
+	$(PY) notebooks/build.py run
+
+test: setup ## unit tests, doctests and every notebook against its stored outputs
+	$(PY) -m pytest --nbval
+
+lab: setup ## open JupyterLab on the first notebook
+	$(VENV)/bin/jupyter lab notebooks/00_start_here.ipynb
+
+train: setup ## train kernel, CNN and denoiser of preset TINY from scratch (CPU, up to half an hour; resumable)
+	$(PY) -m ctmem.train
+
+refresh: setup ## execute the notebooks in place and store their outputs in the one canonical form
+	$(PY) notebooks/build.py refresh
+
+clean: ## remove the virtual environment, results/, caches and build leftovers (not runs/, not data/)
+	rm -rf $(VENV) results build dist *.egg-info .pytest_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

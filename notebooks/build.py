@@ -1,0 +1,183 @@
+"""Executes the notebooks: into results/ (`run`), or in place in one canonical form (`refresh`).
+
+    python notebooks/build.py run                  # 00–05 in order, executed copies and HTML, then the table of methods
+    python notebooks/build.py run --output FOLDER
+    python notebooks/build.py refresh              # every notebook, in place; a second run changes no byte
+    python notebooks/build.py refresh notebooks/02_degradation_kernel.ipynb
+
+Both stop at the first cell that fails and say which one and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert import HTMLExporter
+
+from ctmem.teaching import STABLE_ENVIRONMENT
+
+HERE = Path(__file__).parent
+SPINE = (
+    "00_start_here",
+    "01_data_construction",
+    "02_degradation_kernel",
+    "03_diffusion_training",
+    "04_patch_matching",
+    "05_spectral_evaluation",
+)
+CELL_SECONDS = 600
+WIDGET = "application/vnd.jupyter.widget-view+json"
+KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class CellFailure(Exception):
+    """A cell that raised, ran too long or lost its kernel; the message says which and why."""
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """Returns the notebook at `path`, executed from top to bottom in a fresh kernel, in its canonical form.
+
+    Raises:
+        CellFailure: a cell failed; names the notebook, the cell's number and first lines, and the error.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name=KERNEL["name"],
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        store_widget_state=False,
+        coalesce_streams=True,
+    )
+    running = {"index": 0}
+    client.on_cell_execute = lambda cell, cell_index: running.update(index=cell_index)
+    try:
+        client.execute()
+    except CellExecutionError:
+        reason = COLOURS.sub("", "\n".join(notebook.cells[running["index"]].outputs[-1].traceback))
+        raise CellFailure(_where(path, notebook, running["index"]) + reason) from None
+    except CellTimeoutError:
+        reason = f"took longer than {CELL_SECONDS} s"
+        raise CellFailure(_where(path, notebook, running["index"]) + reason) from None
+    except DeadKernelError:
+        raise CellFailure(_where(path, notebook, running["index"]) + "the kernel died") from None
+    return canonical(notebook)
+
+
+def _where(path: Path, notebook: nbformat.NotebookNode, index: int) -> str:
+    """The head of a failure's message: notebook, cell number (of all cells, from 1) and the cell's first lines."""
+    lines = notebook.cells[index].source.splitlines()[:5]
+    return f"{path.name}, cell {index + 1} failed:\n\n" + "".join(f"    {line}\n" for line in lines) + "\n"
+
+
+def canonical(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Returns the notebook without what differs between runs: cell ids, times, kernel details, widget models."""
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:03d}"
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        for output in cell.get("outputs", []):
+            if "metadata" in output:
+                output["metadata"] = {}
+            output.get("data", {}).pop(WIDGET, None)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def text_of(notebook: nbformat.NotebookNode) -> str:
+    """The notebook as it stands in a file."""
+    return nbformat.writes(notebook) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Writes the whole file or nothing."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def refresh(paths: list[Path]) -> None:
+    """Executes notebooks in place; one that fails is left as it was."""
+    for path in paths:
+        begin = time.perf_counter()
+        write(path, text_of(execute(path)))
+        print(f"{path.name}: {time.perf_counter() - begin:.0f} s", flush=True)
+
+
+def run(output: Path) -> None:
+    """Executes the spine into `output`, with an HTML copy of each, and prints the table of notebook 05."""
+    missing = [name for name in SPINE if not (HERE / f"{name}.ipynb").is_file()]
+    if missing:
+        raise SystemExit(f"notebooks missing from {HERE.name}/: {', '.join(missing)}")
+    output.mkdir(parents=True, exist_ok=True)
+    leftovers = [output / f"{name}{ending}" for name in SPINE for ending in (".ipynb", ".html")]
+    for old in [*leftovers, output / "comparison.csv"]:
+        old.unlink(missing_ok=True)
+    os.environ["CTMEM_RESULTS"] = str(output.resolve())
+    exporter = HTMLExporter()
+    for number, name in enumerate(SPINE, 1):
+        print(f"[{number}/{len(SPINE)}] {name} …", end=" ", flush=True)
+        begin = time.perf_counter()
+        notebook = execute(HERE / f"{name}.ipynb")
+        write(output / f"{name}.ipynb", text_of(notebook))
+        write(output / f"{name}.html", exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0])
+        print(f"{time.perf_counter() - begin:.0f} s", flush=True)
+    print(f"\nExecuted notebooks and HTML copies are in {output}. The comparison of notebook 05:\n")
+    print(table(output / "comparison.csv"))
+
+
+def table(path: Path) -> str:
+    """The CSV file as aligned text: first column to the left, numbers to the right with at most three decimals."""
+    if not path.is_file():
+        raise SystemExit(f"{SPINE[-1]} left no {path.name}")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [[_short(value) for value in row] for row in csv.reader(file)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )
+
+
+def _short(value: str) -> str:
+    """A number with three decimals; anything else as it is."""
+    try:
+        return f"{float(value):.3f}"
+    except ValueError:
+        return value
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    runner = commands.add_parser("run", help="execute the spine notebooks into a folder")
+    runner.add_argument("--output", type=Path, default=Path("results"))
+    refresher = commands.add_parser("refresh", help="execute notebooks in place, in canonical form")
+    refresher.add_argument("paths", type=Path, nargs="*", help="default: all in notebooks/")
+    chosen = parser.parse_args(arguments)
+    os.environ.update(STABLE_ENVIRONMENT)
+    try:
+        if chosen.command == "run":
+            run(chosen.output)
+        else:
+            refresh(chosen.paths or sorted(HERE.glob("*.ipynb")))
+    except CellFailure as failure:
+        sys.exit(f"\n{failure}")
+
+
+if __name__ == "__main__":
+    main()
