@@ -9,9 +9,10 @@
     rmse      ↓ 0    error in the data's own units, dominated by bright bands
     uiqi      ↑ 1    correlation, brightness and contrast in small windows
 
-Every function takes `(pred, target)`, both (B, C, H, W) on the scale [0, 1], and returns one number per image, (B,).
-The arithmetic is torchmetrics' wherever that library has it; it runs in float64, because an arccos near 1 loses half
-of its digits (0.02° for equal float32 spectra). Values outside [0, 1] are measured as they are, never clipped.
+Every function takes `(pred, target)`, both (B, C, H, W) on the scale [0, 1], and returns one number per
+image, (B,). The arithmetic is torchmetrics' wherever that library has it; it runs in float64, because an
+arccos near 1 loses half of its digits (0.02° for equal float32 spectra). Values outside [0, 1] are measured
+as they are, never clipped.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def _checked(pred: Tensor, target: Tensor, at_least: int | None = None) -> tuple
 def psnr_per_band(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the peak signal-to-noise ratio of every band in dB, (B, C); higher is better.
 
-    Convention: peak 1 (the scale's, not the image's maximum). A band with a mean squared error of 1e-10 or less, an
-    exact one included, counts as 100 dB.
+    Convention: peak 1 (the scale's, not the image's maximum). A band with a mean squared error of 1e-10 or
+    less, an exact one included, counts as 100 dB.
 
     Raises:
         TypeError: an image is no floating-point tensor.
@@ -66,8 +67,8 @@ def psnr_per_band(pred: Tensor, target: Tensor) -> Tensor:
 def psnr_db(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the peak signal-to-noise ratio in dB, the mean over bands; higher is better.
 
-    Convention: mean of the bands' PSNR, as in most work on hyperspectral super-resolution, not the PSNR of the mean
-    error; peak 1; a band capped at 100 dB lifts that band only.
+    Convention: mean of the bands' PSNR, as in most work on hyperspectral super-resolution, not the PSNR of
+    the mean error; peak 1; a band capped at 100 dB lifts that band only.
 
     Raises:
         TypeError, ValueError: as `psnr_per_band`.
@@ -78,8 +79,9 @@ def psnr_db(pred: Tensor, target: Tensor) -> Tensor:
 def sam_map(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the angle between the two spectra of every pixel in degrees, (B, H, W); lower is better.
 
-    Convention: NaN where the target's spectrum is all zero (it has no direction); 90° where only the prediction's is,
-    so that predicting nothing is never rewarded. A single band has no angle: at least two are needed.
+    Convention: NaN where the target's spectrum is all zero (it has no direction); 90° where only the
+    prediction's is, so that predicting nothing is never rewarded. A single band has no angle: at least two
+    are needed.
 
     Raises:
         TypeError: an image is no floating-point tensor.
@@ -96,8 +98,8 @@ def sam_map(pred: Tensor, target: Tensor) -> Tensor:
 def sam_deg(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the spectral angle in degrees, the mean over pixels; lower is better.
 
-    Convention: pixels whose target spectrum is all zero are left out, and a warning says how many; an image of such
-    pixels only gives NaN. The rest as `sam_map`.
+    Convention: pixels whose target spectrum is all zero are left out, and a warning says how many; an image
+    of such pixels only gives NaN. The rest as `sam_map`.
 
     Raises:
         TypeError, ValueError: as `sam_map`.
@@ -110,7 +112,7 @@ def sam_deg(pred: Tensor, target: Tensor) -> Tensor:
     angles = sam_map(pred, target)
     skipped = int(angles.isnan().sum())
     if skipped:
-        text = f"`sam_deg` leaves out {skipped} of {angles.numel()} pixels whose `target` spectrum is all zero"
+        text = f"`sam_deg` leaves out {skipped} of {angles.numel()} pixels whose `target` spectrum is zero"
         warnings.warn(text, UserWarning, stacklevel=2)
     return angles.nanmean((1, 2))
 
@@ -118,13 +120,14 @@ def sam_deg(pred: Tensor, target: Tensor) -> Tensor:
 def ergas(pred: Tensor, target: Tensor, *, scale: int) -> Tensor:
     """Returns the relative global error (ERGAS), dimensionless; lower is better.
 
-    Convention: 100 · (h/l) · sqrt(mean over bands of (RMSE / target mean)²) with h/l = fine/coarse pixel size =
-    1/scale: at ×4 the factor is 25, at ×8 12.5. Some codes multiply by the scale or leave it out; such numbers can't
-    be compared. A band whose target mean is 0 has no relative error: the image gives NaN.
+    Convention: 100 · (h/l) · sqrt(mean over bands of (RMSE / target mean)²) with h/l = fine/coarse pixel size
+    = 1/scale: at ×4 the factor is 25, at ×8 12.5. Some codes multiply by the scale or leave it out; such
+    numbers can't be compared. A band whose target mean is 0 has no relative error: the image gives NaN.
 
     Raises:
         TypeError: an image is no floating-point tensor.
-        ValueError: wrong rank, shapes that differ, NaN or infinite values, a `scale` that is no whole number ≥ 1.
+        ValueError: wrong rank, shapes that differ, NaN or infinite values, a `scale` that is no whole number
+            ≥ 1.
 
     Source: Wald, Data Fusion: Definitions and Architectures, 2002.
 
@@ -155,7 +158,8 @@ def ssim(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def cc(pred: Tensor, target: Tensor) -> Tensor:
-    """Returns Pearson's correlation over the pixels of a band, the mean over bands; higher is better, 1 at most.
+    """Returns Pearson's correlation over the pixels of a band, the mean over bands; higher is better, 1 at
+    most.
 
     Convention: a band without variation in either image has no correlation, and the image gives NaN.
 
@@ -188,10 +192,12 @@ def rmse(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def uiqi(pred: Tensor, target: Tensor) -> Tensor:
-    """Returns the universal image quality index, the mean over bands and windows; higher is better, 1 is equal.
+    """Returns the universal image quality index, the mean over bands and windows; higher is better, 1 is
+    equal.
 
-    Convention: Gaussian window 11×11 with sigma 1.5 px wholly inside the image (the paper of Wang and Bovik, 2002, has
-    a box of 8×8). It is SSIM with both constants 0: a window without variation in either image scores 0.
+    Convention: Gaussian window 11×11 with sigma 1.5 px wholly inside the image (the paper of Wang and Bovik,
+    2002, has a box of 8×8). It is SSIM with both constants 0: a window without variation in either image
+    scores 0.
 
     Raises:
         TypeError: an image is no floating-point tensor.

@@ -1,6 +1,5 @@
 """Metrics: values by hand, independent oracles (numpy, scipy, scikit-image), conventions, errors."""
 
-import doctest
 import math
 import warnings
 
@@ -35,11 +34,7 @@ def flat(value, bands=1, side=12):
     return torch.full((1, bands, side, side), value)
 
 
-def test_doctests():
-    assert doctest.testmod(metrics).failed == 0
-
-
-# --- values by hand ---------------------------------------------------------------------------------------------
+# --- values by hand ---
 
 
 def test_psnr_by_hand_is_the_mean_over_bands():
@@ -87,7 +82,7 @@ def test_uiqi_by_hand():
     assert metrics.uiqi(pred, target).item() == pytest.approx(0.64, abs=1e-6)
 
 
-# --- independent oracles ----------------------------------------------------------------------------------------
+# --- independent oracles ---
 
 
 def test_psnr_is_scikit_images_per_band(images):
@@ -96,14 +91,16 @@ def test_psnr_is_scikit_images_per_band(images):
         np.mean([peak_signal_noise_ratio(t, p, data_range=1.0) for p, t in zip(ps, ts, strict=True)])
         for ps, ts in zip(pred, target, strict=True)
     ]
-    assert metrics.psnr_db(*images).tolist() == pytest.approx(expected, rel=1e-6)  # torchmetrics' ln 10 is float32
+    # torchmetrics keeps ln 10 in float32, hence 1e-6
+    assert metrics.psnr_db(*images).tolist() == pytest.approx(expected, rel=1e-6)
 
 
 def test_sam_is_the_angle_by_arctangent(images):
     """Kahan's formula 2·atan2(|a/|a| − b/|b||, |a/|a| + b/|b||) needs no arccos."""
     a, b = (x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=1, keepdims=True) for x in images)
     angle = 2 * np.arctan2(np.linalg.norm(a - b, axis=1), np.linalg.norm(a + b, axis=1))
-    assert metrics.sam_deg(*images).tolist() == pytest.approx(np.degrees(angle.mean((1, 2))).tolist(), rel=1e-7)
+    expected = np.degrees(angle.mean((1, 2))).tolist()
+    assert metrics.sam_deg(*images).tolist() == pytest.approx(expected, rel=1e-7)
 
 
 def test_ssim_is_scikit_images_gaussian_one(images):
@@ -133,7 +130,7 @@ def test_uiqi_is_scikit_images_ssim_without_constants(images):
     assert metrics.uiqi(*images).tolist() == pytest.approx(expected, rel=1e-6)
 
 
-# --- every metric -----------------------------------------------------------------------------------------------
+# --- every metric ---
 
 
 @pytest.mark.parametrize("metric", [*ALL, ergas_at_4])
@@ -172,7 +169,7 @@ def test_values_beyond_the_scale_are_not_clipped():
     assert metrics.rmse(flat(1.5), flat(1.0)).item() == pytest.approx(0.5)
 
 
-# --- the faults of the released code's metrics (method.md, fault 4) -----------------------------------------------
+# --- the faults of the released code's metrics (method.md, fault 4) ---
 
 
 def test_fault_4_sam_of_parallel_spectra_is_zero_not_nan():
@@ -192,7 +189,7 @@ def test_fault_4_sam_of_one_black_pixel_leaves_the_others_as_they_are(images):
     assert angles[0, 4, 5].isnan()
     assert angles.isnan().sum() == 1
     assert torch.equal(angles[~angles.isnan()], whole[~angles.isnan()])
-    with pytest.warns(UserWarning, match="leaves out 1 of 480 pixels whose `target` spectrum is all zero"):
+    with pytest.warns(UserWarning, match="leaves out 1 of 480 pixels whose `target` spectrum is zero"):
         value = metrics.sam_deg(pred, black)
     assert value[0].item() == pytest.approx(whole[0][~angles[0].isnan()].mean().item())
 
@@ -225,7 +222,8 @@ def test_fault_4_psnr_of_one_exact_band_lifts_that_band_only(images):
 
 def test_fault_4_ergas_knows_the_scale(images):
     """Wald's factor is fine/coarse pixel size: twice the scale, half the value."""
-    assert metrics.ergas(*images, scale=8).tolist() == pytest.approx((metrics.ergas(*images, scale=4) / 2).tolist())
+    half = metrics.ergas(*images, scale=4) / 2
+    assert metrics.ergas(*images, scale=8).tolist() == pytest.approx(half.tolist())
 
 
 def test_fault_4_ssim_has_the_constants_of_unit_range():
@@ -261,7 +259,7 @@ def test_ergas_of_a_band_of_zero_mean_is_nan(images):
     assert value[1].isnan()
 
 
-# --- bad input --------------------------------------------------------------------------------------------------
+# --- bad input ---
 
 
 @pytest.mark.parametrize("metric", [*ALL, ergas_at_4])
@@ -269,7 +267,7 @@ def test_errors_every_metric_has(metric, images):
     pred, target = images
     with pytest.raises(ValueError, match=r"`pred` must be of shape \(B, C, H, W\).*got shape \(7, 12, 20\)"):
         metric(pred[0], target[0])
-    with pytest.raises(ValueError, match=r"`pred` must be of the shape of `target` \(2, 7, 12, 20\), got \(2, 6, 12"):
+    with pytest.raises(ValueError, match=r"`pred` must be of the shape of `target` \(2, 7, .*, got \(2, 6, 12"):
         metric(pred[:, 1:], target)
     with pytest.raises(TypeError, match="`target` must be a floating-point tensor.*got a torch.int64 tensor"):
         metric(pred, target.long())
