@@ -84,6 +84,12 @@ def add_noise(x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, schedule: 
     return signal * x0 + sigma * noise
 
 
+def standard_normal(like: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """N(0, 1) of the shape of `like`, drawn where the generator lives (the CPU without one), moved to `like`."""
+    device = generator.device if generator is not None else "cpu"
+    return torch.randn(like.shape, generator=generator, device=device).to(like)
+
+
 def draw_steps(batch: int, schedule: Schedule, generator: torch.Generator | None = None) -> torch.Tensor:
     """One t per sample, uniform over 0 … T−1, both included; shape (batch,)."""
     return torch.randint(0, schedule.steps, (batch,), generator=generator)
@@ -109,8 +115,8 @@ def training_loss(
         generator: of every random number drawn here.
     """
     t = draw_steps(len(x0), schedule, generator)
-    x_t = add_noise(x0, t, torch.randn(x0.shape, generator=generator), schedule)
-    level, previous = schedule.noise_level(t), x0_start
+    x_t = add_noise(x0, t, standard_normal(x0, generator), schedule)
+    level, previous = schedule.noise_level(t).to(x0.device), x0_start
     if torch.rand((), generator=generator) < self_condition:
         with torch.no_grad():
             previous = denoise(x_t, level, x0_start)
@@ -144,9 +150,9 @@ def sample(
     check_choice(sampler, "sampler", SAMPLERS)
     times = schedule.trailing(steps)
     step_rule = SAMPLERS[sampler]
-    x, x0, history = torch.randn(x0_start.shape, generator=generator), x0_start, []
+    x, x0, history = standard_normal(x0_start, generator), x0_start, []
     for i, t in enumerate(times):
-        level = schedule.noise_level(torch.full((len(x),), t))
+        level = schedule.noise_level(torch.full((len(x),), t)).to(x.device)
         x0 = denoise(x, level, x0)
         if callback is not None:
             callback(i, t, x, x0)
@@ -170,7 +176,7 @@ def ddpm_step(x, history, t_next, schedule, generator=None) -> torch.Tensor:
     alpha = a / a_next  # Π (1 − β) over the skipped steps
     mean = (a_next**0.5 * (1 - alpha) * x0 + alpha**0.5 * (1 - a_next) * x) / (1 - a)
     variance = (1 - alpha) * (1 - a_next) / (1 - a)
-    return mean + variance**0.5 * torch.randn(x.shape, generator=generator)
+    return mean + variance**0.5 * standard_normal(x, generator)
 
 
 def dpmpp_step(x, history, t_next, schedule, generator=None) -> torch.Tensor:
@@ -202,4 +208,4 @@ def _half_log_snr(schedule: Schedule, t: int) -> float:
 def _signal_and_sigma(schedule: Schedule, t: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """√ᾱ_t and √(1 − ᾱ_t) per sample, shaped to multiply (B, K, H, W)."""
     a = schedule.alpha_bar[t].reshape(-1, 1, 1, 1)
-    return a.sqrt().to(like.dtype), (1 - a).sqrt().to(like.dtype)
+    return a.sqrt().to(like), (1 - a).sqrt().to(like)
