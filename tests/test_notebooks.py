@@ -1,0 +1,182 @@
+"""What every notebook looks like, and that the solution of each exercise is right. CONTRIBUTING.md gives the rules."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import build
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+MACHINE = re.compile("(?<![\\w.])/(?:" + "|".join(["home", "root", "tmp", "work", "Users", "usr"]) + r")/\w|[A-Z]:\\\w")
+SWITCHED_OFF = re.compile("nbval[-_](?:skip|ignore|check|raises)|raises-exception", re.IGNORECASE)
+SOLUTION = re.compile(r"%load solutions/(\d\d_\d+\.py)")
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def texts(path: Path) -> list[str]:
+    """Sources and stored outputs as text, pictures left out."""
+    found = []
+    for cell in read(path).cells:
+        found.append(cell.source)
+        for output in cell.get("outputs", []):
+            found.append(output.get("text", ""))
+            found += [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+    return [text for text in found if isinstance(text, str)]
+
+
+def opening(path: Path) -> str:
+    """The Markdown before the first code cell."""
+    cells = read(path).cells
+    first = next(number for number, cell in enumerate(cells) if cell.cell_type == "code")
+    return "\n\n".join(cell.source for cell in cells[:first])
+
+
+def exercises(path: Path) -> list[tuple[str, str]]:
+    """For each exercise the stub's source and that of the cell which checks it."""
+    cells = code_cells(path)
+    numbers = [n for n, cell in enumerate(cells) if "exercise" in cell.metadata.get("tags", [])]
+    assert all(number + 1 < len(cells) for number in numbers), "an exercise without the cell that checks it"
+    return [(cells[number].source, cells[number + 1].source) for number in numbers]
+
+
+def without_magics(source: str) -> str:
+    return "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
+
+
+def test_the_spine_is_complete():
+    assert [path.stem for path in NOTEBOOKS[:6]] == list(build.SPINE)
+
+
+@every_notebook
+def test_stored_is_one_clean_run(path):
+    cells = [cell for cell in code_cells(path) if cell.source.strip()]
+    assert len(cells) >= 5
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+
+
+@every_notebook
+def test_stored_in_canonical_form(path):
+    assert build.text_of(build.canonical(read(path))) == path.read_text(encoding="utf-8"), "run `make refresh`"
+
+
+@every_notebook
+def test_no_error_and_no_warning_is_stored(path):
+    outputs = [output for cell in code_cells(path) for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output.text for output in outputs if output.get("name") == "stderr"]
+
+
+@every_notebook
+def test_small(path):
+    assert path.stat().st_size <= 400_000
+
+
+@every_notebook
+def test_no_path_of_a_machine(path):
+    assert not [found.group() for text in texts(path) for found in MACHINE.finditer(text)]
+
+
+@every_notebook
+def test_comparison_is_never_switched_off(path):
+    for cell in code_cells(path):
+        assert not SWITCHED_OFF.search(cell.source + " ".join(cell.metadata.get("tags", [])))
+
+
+@every_notebook
+def test_opening(path):
+    title, *_ = read(path).cells[0].source.splitlines()
+    assert title.startswith("# "), title
+    assert title.endswith("?"), "the title is a question"
+    text = opening(path).lower()
+    assert "you will" in text
+    row = [line for line in text.splitlines() if line.lstrip().startswith("|")]
+    assert {word for word in ("needs", "runtime", "memory", "data") if word not in " ".join(row)} == set()
+
+
+@every_notebook
+def test_closing(path):
+    markdown = [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+    headings = re.findall(r"^## +(.+)$", "\n".join(markdown), re.MULTILINE)
+    for heading in ("Exercises", "Summary", "Reading"):
+        assert any(found.startswith(heading) for found in headings), f"no heading `## {heading}`"
+    names = [p.name for p in NOTEBOOKS]
+    place = names.index(path.name)
+    neighbours = names[max(0, place - 1) : place] + names[place + 1 : place + 2]
+    assert [name for name in neighbours if f"({name})" not in markdown[-1]] == [], "links in the last cell"
+
+
+@every_notebook
+def test_links_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)\s#]+)", "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown"))
+    local = [link for link in links if "://" not in link and not link.startswith("attachment:")]
+    assert [link for link in local if not (FOLDER / link).exists()] == []
+
+
+@every_notebook
+def test_cells_are_short(path):
+    lengths = [len(cell.source.strip().splitlines()) for cell in code_cells(path)]
+    assert statistics.median(lengths) <= 6
+    assert lengths[0] <= 6, "the set-up cell"
+
+
+@every_notebook
+def test_claims_are_checked(path):
+    assert sum("ok: " in text for text in texts(path)) >= 3
+
+
+@every_notebook
+def test_each_exercise_names_a_solution(path):
+    found = [SOLUTION.findall(stub) for stub, _ in exercises(path)]
+    assert found, "no exercise"
+    number = path.name[:2]
+    assert found == [[f"{number}_{n}.py"] for n in range(1, len(found) + 1)]
+    assert sorted(p.name for p in (FOLDER / "solutions").glob(f"{number}_*.py")) == sorted(sum(found, []))
+
+
+@every_notebook
+def test_solutions_solve(path, tmp_path):
+    parts = [without_magics(code_cells(path)[0].source)]
+    for stub, asked in exercises(path):
+        solution = (FOLDER / "solutions" / SOLUTION.search(stub)[1]).read_text(encoding="utf-8")
+        parts += [solution, "print('--')", without_magics(asked)]
+    program = tmp_path / "solved.py"
+    program.write_text("\n\n".join(parts), encoding="utf-8")
+    environment = os.environ | {"MPLBACKEND": "agg", "CTMEM_RESULTS": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, str(program)], cwd=FOLDER, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    for said in ran.stdout.split("--\n")[1:]:
+        assert "ok: " in said
+        assert "open: " not in said
+
+
+@every_notebook
+def test_exercises_are_left_open(path):
+    cells = code_cells(path)
+    asked = [cells[n + 1] for n, cell in enumerate(cells) if "exercise" in cell.metadata.get("tags", [])]
+    for cell in asked:
+        assert "open: " in "".join(output.get("text", "") for output in cell.outputs)
+
+
+def test_solutions_belong_to_a_notebook():
+    numbers = {path.name[:2] for path in NOTEBOOKS}
+    assert {path.name[:2] for path in (FOLDER / "solutions").glob("*.py")} <= numbers
