@@ -1,0 +1,78 @@
+"""Modules import only from lower layers, and only what pyproject.toml declares."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS = """
+explorers train
+training inference evaluation
+pairs tcmm baselines
+scenes condition kernel dmb mamba
+sensors subspace patches metrics diffusion scan weights plots
+config checks teaching
+"""
+LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}
+BOTTOM = min(LAYER.values())
+MODULES = sorted(path for path in (ROOT / "ctmem").glob("*.py") if path.name != "__init__.py")
+OPTIONAL = {"mamba_ssm", "causal_conv1d"}  # the extra `gpu`
+every_module = pytest.mark.parametrize("path", MODULES, ids=[path.stem for path in MODULES])
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Dotted names of everything that the code imports, `from a import b` as a.b."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = "ctmem" * bool(node.level) + "." * bool(node.level and node.module) + (node.module or "")
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def siblings(path: Path) -> set[str]:
+    """The modules of ctmem that a module imports."""
+    dotted = imported(ast.parse(path.read_text(encoding="utf-8")))
+    return {name.split(".")[1] for name in dotted if name.startswith("ctmem.")}
+
+
+def test_every_module_has_a_row():
+    assert {path.stem for path in MODULES} <= set(LAYER), "enter the new module in ROWS"
+
+
+@every_module
+def test_imports_only_from_lower_rows(path):
+    higher = {name for name in siblings(path) if LAYER.get(name, 0) >= LAYER[path.stem]}
+    assert not higher, f"{path.stem} imports {sorted(higher)}"
+
+
+def test_stages_do_not_know_each_other():
+    for module, other in [("diffusion", "tcmm"), ("tcmm", "dmb"), ("dmb", "kernel"), ("tcmm", "diffusion")]:
+        path = ROOT / "ctmem" / f"{module}.py"
+        assert other not in siblings(path), f"{module} imports {other}: they are joined in training and inference"
+
+
+@every_module
+def test_third_parties_are_declared(path):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    if path.stem == "explorers":
+        declared |= {"ipywidgets", "anywidget", "IPython", "traitlets"}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    packages = {name.split(".")[0] for name in imported(tree)} - {"ctmem", "__future__"} - set(sys.stdlib_module_names)
+    assert packages <= declared | OPTIONAL
+    at_import = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+    assert not {name.split(".")[0] for name in imported(at_import)} & OPTIONAL, "import these where they are used"
+
+
+def test_the_reading_of_imports():
+    source = "import ctmem.dmb\nfrom ctmem import scan as s\nfrom . import mamba\nfrom .tcmm import TCMM\nimport torch.nn"
+    assert imported(ast.parse(source)) == {"ctmem.dmb", "ctmem.scan", "ctmem.mamba", "ctmem.tcmm.TCMM", "torch.nn"}
