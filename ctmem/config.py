@@ -68,6 +68,7 @@ class Preset:
     match: MatchConfig = MatchConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     kernel_width: int = 64
+    cnn_width: int = 256  # of the baseline CNN, chosen so that it has about the denoiser's size
     train: TrainConfig = TrainConfig()
 
     def to_dict(self) -> dict:
@@ -77,14 +78,16 @@ class Preset:
 
 TINY = Preset(
     name="tiny",
-    crop=48,
+    crop=32,
     denoiser=DenoiserConfig(width=32, residual_blocks=1, cim_blocks=2, te_blocks=1, state=8),
     kernel_width=32,
+    cnn_width=64,
 )
 SMALL = Preset(
     name="small",
     crop=64,
     denoiser=DenoiserConfig(width=64, residual_blocks=2, cim_blocks=2, te_blocks=2),
+    cnn_width=128,
     train=TrainConfig(steps=8000),
 )
 PAPER = Preset(

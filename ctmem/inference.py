@@ -1,0 +1,228 @@
+"""Super-resolution of an image with trained weights: everything is joined here.
+
+    model = load_model("tiny")
+    pred = super_resolve(model, lr_hsi, ref_msi, srf=srf)
+
+Matching and the network's condition are computed once per image; only the noise branch and the fusion run per
+diffusion step. Large images go through the network in overlapping tiles.
+
+Source: Qu et al., IEEE TGRS 2025; data consistency, tiles and averaging are this project's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ctmem.baselines import ResidualCNN, back_project
+from ctmem.checks import check_choice, check_count, check_image, check_srf, fail
+from ctmem.condition import Encoded, encode_image
+from ctmem.config import PRESETS, Preset
+from ctmem.diffusion import Callback, Schedule, sample
+from ctmem.dmb import dmb
+from ctmem.kernel import KernelNet
+from ctmem.sensors import blur_down, data_path, default_psf, upsample
+from ctmem.tcmm import TCMM
+from ctmem.weights import load_module
+
+PARTS = ("kernel", "cnn", "denoiser")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The trained networks of a preset, in evaluation mode, and the card that says how they came about."""
+
+    preset: Preset
+    kernel: KernelNet
+    cnn: ResidualCNN
+    denoiser: TCMM
+    card: dict
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.denoiser.parameters()).device
+
+    def to(self, device: torch.device | str) -> Model:
+        """Moves all networks (in place) and returns the model."""
+        for network in (self.kernel, self.cnn, self.denoiser):
+            network.to(device)
+        return self
+
+
+def build_networks(preset: Preset, bands: int | None = None) -> dict[str, torch.nn.Module]:
+    """New, untrained networks of a preset: `kernel`, `cnn`, `denoiser`.
+
+    Args:
+        preset: sizes.
+        bands: C, needed where the denoiser works on bands (`preset.denoiser.subspace` is None).
+    """
+    channels = preset.denoiser.subspace or bands
+    if channels is None:
+        fail("bands", "the scene's band count for a denoiser without subspace", None)
+    groups = channels if preset.denoiser.subspace else len(preset.msi_bands)
+    return {
+        "kernel": KernelNet(len(preset.msi_bands), preset.kernel_width),
+        "cnn": ResidualCNN(channels, preset.cnn_width),
+        "denoiser": TCMM(channels, 4 * groups, preset.denoiser),
+    }
+
+
+def load_model(name: str = "tiny", *, folder: str | Path | None = None) -> Model:
+    """The trained model of a preset.
+
+    Args:
+        name: a preset's name; weights of `tiny` are shipped.
+        folder: where kernel, cnn and denoiser .safetensors and card.json are; default: the shipped ones.
+
+    Raises:
+        ValueError: an unknown preset, or weights that do not fit it.
+        FileNotFoundError: no weights there.
+    """
+    check_choice(name, "name", PRESETS)
+    preset = PRESETS[name]
+    folder = data_path(f"weights/{name}") if folder is None else Path(folder)
+    networks = build_networks(preset)
+    for part, network in networks.items():
+        load_module(network, folder / f"{part}.safetensors", part=part, preset=name).eval().requires_grad_(False)
+    card = json.loads((folder / "card.json").read_text())
+    return Model(preset, **networks, card=card)
+
+
+@torch.no_grad()
+def super_resolve(
+    model: Model,
+    lr_hsi: torch.Tensor,
+    ref_msi: torch.Tensor | None = None,
+    *,
+    srf: torch.Tensor | None = None,
+    psf: torch.Tensor | None = None,
+    steps: int = 1,
+    samples: int = 1,
+    sampler: str = "ddim",
+    consistency: bool = True,
+    tile: int = 192,
+    generator: torch.Generator | None = None,
+    callback: Callback | None = None,
+) -> torch.Tensor:
+    """Returns `pred`, the hyperspectral image at the fine resolution, (B, C, H, W) with H = scale·h.
+
+    Args:
+        model: trained networks.
+        lr_hsi: observed image (B, C, h, w), [0, 1]; any scene, any band count.
+        ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place; None: without a reference.
+        srf: response of the reference's sensor over the scene's bands (c, C), rows sum to 1; needed with `ref_msi`.
+        psf: point spread function of the observation, for `consistency`; default: `default_psf(scale)`.
+        steps: diffusion steps. One step is the network's best guess of the mean; more steps draw a *sample*, which
+            looks sharper and has a larger squared error.
+        samples: draws to average.
+        sampler: `ddim`, `dpmpp` or `ddpm`.
+        consistency: finish with back-projection, so that degrading `pred` gives back `lr_hsi`.
+        tile: largest side that goes through the network at once, fine pixels.
+        generator: of the noise.
+        callback: called after every network call with (step, t, x_t, x̂0), in the denoiser's channels.
+
+    Raises:
+        TypeError: an image that is no floating-point tensor.
+        ValueError: wrong rank, batch or band count, values that are not finite, a reference smaller than a patch,
+            a reference without `srf`, an `srf` whose rows do not sum to 1, a count below 1.
+    """
+    check_image(lr_hsi, "lr_hsi")
+    check_count(samples, "samples")
+    check_count(tile, "tile", at_least=8)
+    scale, device = model.preset.scale, model.device
+    psf = default_psf(scale) if psf is None else psf
+    schedule = Schedule.linear(model.preset.timesteps)
+    predictions = []
+    for one, encoded in zip(lr_hsi.split(1), encode(model, lr_hsi, ref_msi, srf=srf)):
+        denoise = tiled_denoise(model.denoiser, encoded, tile)
+        draws = [
+            sample(denoise, encoded.base, schedule, steps=steps, sampler=sampler, generator=generator, callback=callback)
+            for _ in range(samples)
+        ]
+        pred = encoded.decode(torch.stack(draws).mean(0))
+        if consistency:
+            pred = back_project(pred, one.to(device), psf.to(device), scale=scale)
+        predictions.append(pred)
+    return torch.cat(predictions)
+
+
+def encode(
+    model: Model, lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *, srf: torch.Tensor | None = None
+) -> list[Encoded]:
+    """What the denoiser is told of each image: upsampled, matched with its reference, in the denoiser's channels.
+
+    Raises:
+        ValueError: as `super_resolve`.
+    """
+    check_image(lr_hsi, "lr_hsi")
+    lr_hsi = lr_hsi.to(model.device)
+    lr_hsi_up = upsample(lr_hsi, model.preset.scale)
+    textures = [None] * len(lr_hsi)
+    if ref_msi is not None:
+        if srf is None:
+            fail("srf", "the spectral response (c, C) of the reference's sensor", None)
+        check_srf(srf, bands=lr_hsi.shape[1])
+        srf = srf.to(model.device)
+        check_image(ref_msi, "ref_msi", bands=len(srf), at_least=model.preset.match.patch)
+        if len(ref_msi) not in (1, len(lr_hsi)):
+            fail("ref_msi", f"1 reference or {len(lr_hsi)}, one per image", f"{len(ref_msi)}")
+        degrade = model.kernel if len(srf) == model.kernel.bands else default_blur(model.preset.scale)
+        texture, _ = dmb(lr_hsi_up, ref_msi.to(model.device), srf, degrade, model.preset.match)
+        textures = texture.split(1)
+    images = zip(lr_hsi.split(1), lr_hsi_up.split(1), textures)
+    return [encode_image(one, up, texture, srf, model.preset) for one, up, texture in images]
+
+
+def tiled_denoise(denoiser: TCMM, encoded: Encoded, tile: int, overlap: int = 16) -> Callable[..., torch.Tensor]:
+    """Returns denoise(x_t, noise_level, x0_previous) for one image, its condition computed here, once.
+
+    An image larger than `tile` is cut into tiles that overlap; their estimates are blended with weights that fall
+    towards the tiles' borders. All tiles share one x_t, so that no seam grows over the steps.
+    """
+    height, width = encoded.base.shape[2:]
+    boxes = [(rows, columns) for rows in _spans(height, tile, overlap) for columns in _spans(width, tile, overlap)]
+    conditions = [denoiser.condition(encoded.base[..., r, c], encoded.texture[..., r, c]) for r, c in boxes]
+    if len(boxes) == 1:
+        return lambda x_t, level, previous: denoiser.denoise(x_t, level, previous, conditions[0])
+
+    def denoise(x_t: torch.Tensor, level: torch.Tensor, previous: torch.Tensor) -> torch.Tensor:
+        total, weight = torch.zeros_like(x_t), x_t.new_zeros(1, 1, height, width)
+        for (r, c), condition in zip(boxes, conditions):
+            window = _ramp(r, overlap, x_t)[:, None] * _ramp(c, overlap, x_t)
+            total[..., r, c] += window * denoiser.denoise(x_t[..., r, c], level, previous[..., r, c], condition)
+            weight[..., r, c] += window
+        return total / weight
+
+    return denoise
+
+
+def default_blur(scale: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """x → x seen by the standard sensor and upsampled again: K for a reference of other bands than K was trained on."""
+
+    def degrade(x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[2:]
+        padded = torch.nn.functional.pad(x, (0, -width % scale, 0, -height % scale), mode="replicate")
+        blurred = upsample(blur_down(padded, default_psf(scale).to(x), scale), scale)
+        return blurred[..., :height, :width]
+
+    return degrade
+
+
+def _spans(length: int, tile: int, overlap: int) -> list[slice]:
+    """Slices of at most `tile` pixels that cover the length and overlap by at least `overlap` (or half a tile)."""
+    if length <= tile:
+        return [slice(0, length)]
+    step = tile - min(overlap, tile // 2)
+    starts = sorted({*range(0, length - tile, step), length - tile})
+    return [slice(start, start + tile) for start in starts]
+
+
+def _ramp(span: slice, overlap: int, like: torch.Tensor) -> torch.Tensor:
+    """Weights over one side of a tile: 1 inside, falling linearly, but not to 0, at both ends."""
+    place = torch.arange(span.stop - span.start, device=like.device, dtype=like.dtype) + 1
+    return torch.minimum(place, place.flip(0)).clamp_max(overlap) / overlap

@@ -1,0 +1,83 @@
+"""Weights on disk: one safetensors file per network, written atomically, checked when read.
+
+The file's header names the part and the preset, so that weights of another preset or shape give a clear error instead
+of a half-loaded network. Beside the files stands `card.json`: data, seed, steps, minutes, versions, scores.
+
+Source: this project; format: safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ctmem.checks import fail
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: str | Path, metadata: dict[str, str]) -> None:
+    """Writes a safetensors file under a temporary name, then renames it: the file is whole or not there.
+
+    Nothing is moved or changed: tensors on another device are copied.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, part, metadata=metadata)
+    os.replace(part, path)
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no whole safetensors file.
+    """
+    if not Path(path).is_file():
+        fail("path", "a safetensors file", f"{Path(path).name}, which is not there", FileNotFoundError)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"`path` must be a whole safetensors file, got {Path(path).name}: {error}") from error
+
+
+def save_module(module: nn.Module, path: str | Path, *, part: str, preset: str) -> None:
+    """Writes the weights of `module`, which stays where it is; the header names part and preset."""
+    save_tensors(module.state_dict(), path, {"part": part, "preset": preset})
+
+
+def load_module(module: nn.Module, path: str | Path, *, part: str, preset: str) -> nn.Module:
+    """Loads the weights into `module` and returns it; nothing is loaded unless everything fits.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a damaged file, one of another part or preset, or tensors of other names or shapes.
+    """
+    tensors, metadata = load_tensors(path)
+    for key, wanted in {"part": part, "preset": preset}.items():
+        if metadata.get(key) != wanted:
+            fail("path", f"weights of {key} {wanted!r}", f"{key} {metadata.get(key)!r} in {Path(path).name}")
+    expected = {name: tuple(x.shape) for name, x in module.state_dict().items()}
+    found = {name: tuple(x.shape) for name, x in tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            got = f"{found.get(name, 'none')} in {Path(path).name}"
+            fail("path", f"weights with `{name}` of shape {expected.get(name, 'none')}", got)
+    module.load_state_dict(tensors)
+    return module
+
+
+def write_json(data: dict, path: str | Path) -> None:
+    """Writes a card as JSON, atomically."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    os.replace(part, path)
