@@ -126,8 +126,7 @@ def ergas(pred: Tensor, target: Tensor, *, scale: int) -> Tensor:
 
     Raises:
         TypeError: an image is no floating-point tensor.
-        ValueError: wrong rank, shapes that differ, NaN or infinite values, a `scale` that is no whole number
-            ≥ 1.
+        ValueError: wrong rank, shapes that differ, NaN or infinite values, a `scale` that is no count.
 
     Source: Wald, Data Fusion: Definitions and Architectures, 2002.
 

@@ -77,8 +77,7 @@ class Box:
 def split_areas(
     height: int, width: int, *, scale: int, halo: int, at_least: int | None = None
 ) -> dict[str, Box]:
-    """Returns the areas `train`, `validation`, `test`, `reference` of a scene, disjoint with their blur
-    halos.
+    """Returns the areas `train`, `validation`, `test` and `reference`, disjoint with their blur halos.
 
     Training lies on top over the full width; test, validation and reference side by side below it. All
     borders are multiples of `scale`; up to `scale − 1` rows and columns at the end of the scene stay unused.
@@ -91,16 +90,18 @@ def split_areas(
         at_least: smallest side an area may have, in fine pixels; default 2·scale.
 
     Raises:
-        ValueError: the scene is too small for four areas of that side, or an argument is no such whole
-            number.
+        ValueError: the scene is too small for four areas of that side, or an argument is no such number.
 
     Example:
         >>> split_areas(145, 145, scale=4, halo=4)["test"]
         Box(top=72, left=0, height=72, width=48)
     """
+    check_count(height, "height")
+    check_count(width, "width")
     check_count(scale, "scale")
     check_count(halo, "halo", at_least=0)
     smallest = 2 * scale if at_least is None else at_least
+    check_count(smallest, "at_least")
 
     def down(pixels: float) -> int:
         return int(pixels // scale) * scale
@@ -121,8 +122,7 @@ def split_areas(
 
 
 def crops(area: Box, crop: int, stride: int) -> list[Box]:
-    """Returns the windows of `crop`×`crop` px that cover `area`, every `stride` px and flush with its far
-    borders.
+    """Returns the windows of `crop`×`crop` px, every `stride` px and flush with the area's far borders.
 
     Raises:
         ValueError: the crop is larger than the area, or an argument is no positive whole number.
@@ -181,8 +181,8 @@ def degrade_scene(scene: Tensor, srf: Tensor, psf: Tensor, scale: int) -> Degrad
 
     Raises:
         TypeError: `scene` is no floating-point tensor.
-        ValueError: wrong rank, bands or values, an `srf` whose rows don't sum to 1, a scene smaller than
-            `scale`.
+        ValueError: wrong rank or band count, values that are not finite, `srf` rows that don't sum to 1, a
+            scene smaller than `scale`.
     """
     check_count(scale, "scale")
     check_image(scene, "scene", at_least=scale)
@@ -204,13 +204,13 @@ class UnpairedPatches(Dataset):
     Args:
         scene: the degraded scene, from `degrade_scene`.
         boxes: the samples' windows in it, from `crops`.
-        references: fine multispectral images (1, c, Hr, Wr) of other ground. To be batched they need one
-            size.
+        references: fine multispectral images (1, c, Hr, Wr) of other ground; of one size, if they are to be
+            batched.
 
     Raises:
         TypeError: a reference is no floating-point tensor.
-        ValueError: no box, no reference, a box outside the scene, or a reference of other than the scene's c
-            bands.
+        ValueError: no box, no reference, a box outside the scene, or a reference that is not one image of the
+            scene's c bands.
     """
 
     def __init__(self, scene: Degraded, boxes: Sequence[Box], references: Sequence[Tensor]) -> None:
@@ -254,7 +254,7 @@ def write_mat_tree(root: str | Path, split: str, samples: Sequence[dict[str, Ten
         ValueError: no samples, a `split` that is no plain name, a missing image, a wrong rank or band count,
             NaN or infinite values, or H×W that is no whole multiple of h×w.
     """
-    if Path(split).name != split:
+    if split in ("", "..") or Path(split).name != split:
         fail("split", "a plain folder name", repr(split))
     target = Path(root) / split
     if target.exists():
@@ -290,10 +290,9 @@ def _check_sample(sample: dict[str, Tensor], name: str) -> None:
 
 
 class MatTree(Dataset):
-    """Samples in .mat files, read when asked for: dicts of `gt`, `lr_hsi` and `ref_msi`, (bands, H, W)
-    float32.
+    """Samples in .mat files, read when asked for: dicts of `gt`, `lr_hsi`, `ref_msi`, (bands, H, W) float32.
 
-    Values come as they are in the files, which should hold the scale [0, 1].
+    Values come as they are in the files; everything else here expects them to be in [0, 1].
     """
 
     def __init__(self, files: dict[str, list[Path]]) -> None:
@@ -320,8 +319,8 @@ def read_mat_tree(root: str | Path, split: str) -> MatTree:
     Raises:
         FileNotFoundError: there is no such folder, or one of its three folders is missing.
         ValueError: two folders for one role, a file name that is no number, files without a partner, no file.
-            When a sample is read: no or several arrays of three dimensions, or images that don't fit each
-                other.
+            When a sample is read: no array of three dimensions, or several and none under the released key;
+            images that don't fit each other.
     """
     files = {role: _numbered(_folder(Path(root) / split, names), role) for role, (names, _) in TREE.items()}
     for role, numbered in files.items():
@@ -358,7 +357,7 @@ def _numbered(folder: Path, role: str) -> dict[int, Path]:
 
 
 def _read_array(path: Path, key: str) -> Tensor:
-    """The only 3-D array (H, W, bands) of a file, or of several that under `key`, as (bands, H, W) float32."""
+    """The only 3-D array (H, W, bands) of a file, or of several the one under `key`, as (bands, H, W)."""
     try:
         array = read_array(path)
     except ValueError:

@@ -267,7 +267,9 @@ def test_errors_every_metric_has(metric, images):
     pred, target = images
     with pytest.raises(ValueError, match=r"`pred` must be of shape \(B, C, H, W\).*got shape \(7, 12, 20\)"):
         metric(pred[0], target[0])
-    with pytest.raises(ValueError, match=r"`pred` must be of the shape of `target` \(2, 7, .*, got \(2, 6, 12"):
+    with pytest.raises(
+        ValueError, match=r"`pred` must be of the shape of `target` \(2, 7, .*, got \(2, 6, 12"
+    ):
         metric(pred[:, 1:], target)
     with pytest.raises(TypeError, match="`target` must be a floating-point tensor.*got a torch.int64 tensor"):
         metric(pred, target.long())
