@@ -74,5 +74,5 @@ def test_third_parties_are_declared(path):
 
 
 def test_the_reading_of_imports():
-    source = "import ctmem.dmb\nfrom ctmem import scan as s\nfrom . import mamba\nfrom .tcmm import TCMM\nimport torch.nn"
-    assert imported(ast.parse(source)) == {"ctmem.dmb", "ctmem.scan", "ctmem.mamba", "ctmem.tcmm.TCMM", "torch.nn"}
+    lines = ["import ctmem.dmb, torch.nn", "from ctmem import scan as s", "from . import mamba", "from .tcmm import TCMM"]
+    assert imported(ast.parse("\n".join(lines))) == {"ctmem.dmb", "ctmem.scan", "ctmem.mamba", "ctmem.tcmm.TCMM", "torch.nn"}

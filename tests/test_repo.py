@@ -1,0 +1,318 @@
+"""The repository around the package: README, environment, pins, weights, and what must not stand in any file."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import importlib
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import scipy.io
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from ctmem.scenes import synthetic
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+BINARY = {".npz", ".png", ".safetensors", ".jp2"}
+
+needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the list of files comes from git")
+
+
+def tracked() -> list[str]:
+    """Paths of all files under version control that are there."""
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [name for name in names.splitlines() if (ROOT / name).is_file()]
+
+
+def tracked_text() -> dict[str, str]:
+    """Text of each tracked file; of notebooks without their pictures."""
+    names = [name for name in tracked() if Path(name).suffix not in BINARY]
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
+    picture = re.compile(r'"image/\w+": "[^"]*"')
+    return {name: picture.sub("", text) if name.endswith(".ipynb") else text for name, text in texts.items()}
+
+
+def pins() -> dict[str, str]:
+    """Name → version of constraints.txt."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def requirements(*extras: str) -> list[Requirement]:
+    return [Requirement(line) for line in sum((EXTRAS[extra] for extra in extras), PROJECT["dependencies"])]
+
+
+# --- README ---------------------------------------------------------------------------------------------------------
+
+
+def tree() -> list[str]:
+    """The paths of README's tree, folders joined to what is indented below them."""
+    block = re.search(r"```text\n(.*?)```", README, re.DOTALL)[1]
+    paths, folders = [], []
+    for line in block.splitlines():
+        name = line.strip().split("  ")[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders = folders[:depth]
+        if name.endswith("/"):
+            folders.append(name)
+        else:
+            paths.append("".join(folders) + name)
+    return paths
+
+
+@needs_git
+def test_the_tree_of_the_readme_lists_every_file():
+    listed = tree()
+    missing = [name for name in tracked() if not any(fnmatch.fnmatch(name, pattern) for pattern in listed)]
+    assert missing == [], "add a line for each to the tree in README.md"
+
+
+@needs_git
+def test_the_tree_of_the_readme_lists_nothing_else():
+    names = tracked()
+    assert [pattern for pattern in tree() if not fnmatch.filter(names, pattern)] == []
+
+
+def test_every_line_of_the_tree_says_something():
+    block = re.search(r"```text\n(.*?)```", README, re.DOTALL)[1]
+    assert [line for line in block.splitlines() if not re.search(r"\S  +\S", line)] == []
+
+
+def test_commands_of_the_documents_exist():
+    targets = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
+    assert targets == {"help", "setup", "run", "test", "lab", "train", "refresh", "clean"}
+    for name in ("README.md", "CONTRIBUTING.md", "data/README.md", ".ci/run"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        code = "\n".join(re.findall(r"`make ([^`]+)`", text) + re.findall(r"^\s*make (.+)$", text, re.MULTILINE))
+        wanted = {re.sub(r"\w+=\S+\s*", "", line).split()[0] for line in code.splitlines()}
+        assert wanted <= targets, f"{name} names a target that the Makefile has not"
+    assert {"run", "test", "lab"} <= set(re.findall(r"make (\w+)", README))
+
+
+def test_targets_are_described_and_phony():
+    described = re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE)
+    assert re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)[1].split() == described
+
+
+def test_links_of_the_documents_lead_somewhere():
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/notation.md", "data/README.md"):
+        path = ROOT / name
+        links = re.findall(r"\]\(([^)\s#]+)", path.read_text(encoding="utf-8"))
+        gone = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+        assert gone == [], name
+
+
+def test_the_readme_shows_every_notebook_with_its_runtime():
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        rows = [line for line in README.splitlines() if f"(notebooks/{path.name})" in line and line.startswith("|")]
+        assert len(rows) == 1, path.name
+        assert re.search(r"\d+ s", rows[0]), f"{path.name}: no measured runtime"
+
+
+def test_the_snippet_of_the_readme_runs(tmp_path):
+    snippet = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    scene = synthetic(0, height=12, width=20, bands=31)
+    scipy.io.savemat(tmp_path / "my_scene.mat", {"cube": scene.cube})
+    np.savetxt(tmp_path / "my_wavelengths.txt", scene.wavelengths_nm)
+    (tmp_path / "snippet.py").write_text(snippet + "\nprint(tuple(pred.shape))\n", encoding="utf-8")
+    ran = subprocess.run([sys.executable, "snippet.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ran.stdout == "(1, 31, 48, 80)\n", ran.stderr
+
+
+def test_names_in_the_notation_exist():
+    text = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
+    for module, attribute in re.findall(r"`ctmem\.(\w+)(?:\.(\w+))?", text):
+        found = importlib.import_module(f"ctmem.{module}")
+        assert not attribute or hasattr(found, attribute), f"ctmem.{module}.{attribute}"
+
+
+# --- what is installed ----------------------------------------------------------------------------------------------
+
+
+def test_every_requirement_is_pinned_within_its_bounds():
+    pinned = pins()
+    for requirement in requirements("notebooks", "test"):
+        version = pinned.get(canonicalize_name(requirement.name))
+        assert version, f"{requirement.name} is missing from constraints.txt"
+        assert requirement.specifier.contains(version), f"{requirement} against {version}"
+
+
+def test_pins_are_exact_and_without_local_suffix():
+    for name, version in pins().items():
+        assert Version(version).local is None, name
+    assert pins()["torch"] == "2.13.0"
+
+
+def test_what_is_installed_is_what_is_pinned():
+    pinned = pins()
+    waiting, seen = requirements("notebooks", "test"), set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, frozenset(requirement.extras)) in seen:
+            continue
+        seen.add((name, frozenset(requirement.extras)))
+        found = importlib.metadata.distribution(name)
+        assert pinned.get(name) == Version(found.version).public, f"{name} {found.version}: see constraints.txt"
+        for line in found.requires or []:
+            needed = Requirement(line)
+            if not needed.marker or any(needed.marker.evaluate({"extra": e}) for e in requirement.extras or {""}):
+                waiting.append(needed)
+
+
+def test_every_bound_has_its_reason():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for requirement in [*requirements("notebooks", "test", "gpu"), f"requires-python = {PROJECT['requires-python']}"]:
+        line = next(line for line in text.splitlines() if re.split(r"[>=]", str(requirement))[0].strip() in line)
+        assert "#" in line, line
+
+
+def test_the_gpu_extra_is_apart():
+    gpu = {Requirement(line).name for line in EXTRAS["gpu"]}
+    assert gpu == {"mamba-ssm", "causal-conv1d"}
+    assert not gpu & {requirement.name for requirement in requirements("notebooks", "test")}
+
+
+def test_environment_yml_says_what_pyproject_says():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment["name"] == PROJECT["name"]
+    python, pip, listed = environment["dependencies"]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python="))
+    assert pip == "pip"
+    assert listed == {"pip": ["-c constraints.txt", "-e .[notebooks,test]"]}
+    assert "-c constraints.txt -e '.[notebooks,test]'" in MAKEFILE
+
+
+def test_citation_keeps_paper_and_software_apart():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["type"], citation["version"]) == ("software", PROJECT["version"])
+    assert citation["license"] == PROJECT["license"]
+    assert [(ref["type"], ref["year"]) for ref in citation["references"]] == [("article", 2025)]
+
+
+def test_continuous_integration_runs_make_test():
+    assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert {"run": "bash .ci/run"} in workflow["jobs"]["test"]["steps"]
+
+
+def test_the_licence_is_whole():
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Version 2.0, January 2004" in text
+    assert all(f"\n   {number}. " in text for number in range(1, 10))
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+# --- what must not stand in any file --------------------------------------------------------------------------------
+
+HOSTS = ["pypi" + ".org", "python" + "hosted", "anaconda" + ".org", "npmjs" + ".", "debian" + ".org"]
+FOLDERS = ["home", "root", "tmp", "work", "Users"]
+PATHS = re.compile(r"(?<![\w.])/(?:" + "|".join(FOLDERS) + r")/\w")
+UNFINISHED = re.compile(r"\b(?:TO" + "DO|FIX" + "ME|X" + "XX|not impl" + r"emented|NotImpl" + r"ementedError)\b")
+
+
+@needs_git
+def test_no_host_and_no_path_of_a_machine():
+    for name, text in tracked_text().items():
+        assert not [host for host in HOSTS if host in text], name
+        assert not PATHS.search(text), name
+
+
+@needs_git
+def test_nothing_is_left_unfinished():
+    assert [name for name, text in tracked_text().items() if UNFINISHED.search(text)] == []
+
+
+def sources() -> list[tuple[str, str]]:
+    """Name and text of all Python that is shipped: modules, scripts, solutions, cells of notebooks."""
+    folders = ["ctmem", "data", "notebooks", "benchmarks"]
+    found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    found = [(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) for path in found]
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        lines = "\n".join(cells).splitlines()
+        found.append((path.name, "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))))
+    return found
+
+
+def called(node: ast.Call) -> str:
+    return ast.unparse(node.func)
+
+
+def dangers(source: str) -> list[str]:
+    """Calls that run text as code or unpickle, and imports of what pickles."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {alias.name for alias in node.names} | {getattr(node, "module", "")}
+            found += sorted(names & {"pickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"})
+        if isinstance(node, ast.Call):
+            options = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if called(node) in {"eval", "exec", "compile", "os.system", "os.popen", "torch.load", "torch.save"}:
+                found.append(called(node))
+            if options.get("shell", "False") != "False" or options.get("allow_pickle", "False") != "False":
+                found.append(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize(("name", "source"), sources(), ids=[name for name, _ in sources()])
+def test_no_text_is_run_and_nothing_unpickled(name, source):
+    assert dangers(source) == []
+
+
+def test_the_search_for_dangers_finds_them():
+    bad = ["import pickle", "from joblib import load", "eval(s)", "np.load(f, allow_pickle=True)", "run(c, shell=True)"]
+    good = ["model.eval()", "np.load(f, allow_pickle=False)", "run(c)", "import json"]
+    assert [len(dangers(line)) for line in bad + good] == [1] * 5 + [0] * 4
+
+
+# --- data and weights -----------------------------------------------------------------------------------------------
+
+
+def test_weights_are_small_safetensors_with_a_card():
+    folder = ROOT / "data" / "weights"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".safetensors", ".json"}
+    assert sum(path.stat().st_size for path in files) <= 5_000_000
+    for place in {path.parent for path in files}:
+        card = json.loads((place / "card.json").read_text(encoding="utf-8"))
+        assert {"data", "seed", "steps", "minutes", "versions", "metrics"} <= set(card)
+
+
+@needs_git
+def test_no_large_file():
+    assert [name for name in tracked() if (ROOT / name).stat().st_size > 1_500_000] == []
+
+
+@needs_git
+def test_every_data_file_is_named_on_a_card():
+    cards = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    names = [Path(name) for name in tracked() if name.startswith("data/") and name != "data/README.md"]
+    assert [str(name) for name in names if name.name not in cards and "weights" not in name.parts] == []
+
+
+def test_a_wheel_would_hold_all_shipped_data():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    shipped = [path for pattern in patterns["package-data"]["ctmem._data"] for path in (ROOT / "data").glob(pattern)]
+    names = {path.relative_to(ROOT / "data").as_posix() for path in shipped}
+    here = {path.relative_to(ROOT / "data").as_posix() for path in (ROOT / "data").rglob("*") if path.is_file()}
+    assert {name for name in here if Path(name).suffix in {".csv", ".safetensors"}} <= names
+    assert {"README.md", "sentinel2_farmland.npz"} <= names
