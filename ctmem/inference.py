@@ -11,86 +11,20 @@ Source: Qu et al., IEEE TGRS 2025; data consistency, tiles and averaging are thi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from ctmem.baselines import ResidualCNN, back_project
-from ctmem.checks import check_choice, check_count, check_image, check_srf, fail
+from ctmem.baselines import back_project
+from ctmem.checks import check_count, check_image, check_srf, fail
 from ctmem.condition import Encoded, encode_image
-from ctmem.config import PRESETS, Preset
 from ctmem.diffusion import Callback, Schedule, sample
 from ctmem.dmb import dmb
-from ctmem.kernel import KernelNet
-from ctmem.sensors import blur_down, data_path, default_psf, upsample
+from ctmem.model import Model, load_model
+from ctmem.sensors import blur_down, default_psf, upsample
 from ctmem.tcmm import TCMM
-from ctmem.weights import load_module
 
-PARTS = ("kernel", "cnn", "denoiser")
-
-
-@dataclass(frozen=True)
-class Model:
-    """The trained networks of a preset, in evaluation mode, and the card that says how they came about."""
-
-    preset: Preset
-    kernel: KernelNet
-    cnn: ResidualCNN
-    denoiser: TCMM
-    card: dict
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return next(self.denoiser.parameters()).device
-
-    def to(self, device: torch.device | str) -> Model:
-        """Moves all networks (in place) and returns the model."""
-        for network in (self.kernel, self.cnn, self.denoiser):
-            network.to(device)
-        return self
-
-
-def build_networks(preset: Preset, bands: int | None = None) -> dict[str, torch.nn.Module]:
-    """New, untrained networks of a preset: `kernel`, `cnn`, `denoiser`.
-
-    Args:
-        preset: sizes.
-        bands: C, needed where the denoiser works on bands (`preset.denoiser.subspace` is None).
-    """
-    channels = preset.denoiser.subspace or bands
-    if channels is None:
-        fail("bands", "the scene's band count for a denoiser without subspace", None)
-    groups = channels if preset.denoiser.subspace else len(preset.msi_bands)
-    return {
-        "kernel": KernelNet(len(preset.msi_bands), preset.kernel_width),
-        "cnn": ResidualCNN(channels, preset.cnn_width),
-        "denoiser": TCMM(channels, 4 * groups, preset.denoiser),
-    }
-
-
-def load_model(name: str = "tiny", *, folder: str | Path | None = None) -> Model:
-    """The trained model of a preset.
-
-    Args:
-        name: a preset's name; weights of `tiny` are shipped.
-        folder: where kernel, cnn and denoiser .safetensors and card.json are; default: the shipped ones.
-
-    Raises:
-        ValueError: an unknown preset, or weights that do not fit it.
-        FileNotFoundError: no weights there.
-    """
-    check_choice(name, "name", PRESETS)
-    preset = PRESETS[name]
-    folder = data_path(f"weights/{name}") if folder is None else Path(folder)
-    networks = build_networks(preset)
-    for part, network in networks.items():
-        load_module(network, folder / f"{part}.safetensors", part=part, preset=name).eval().requires_grad_(False)
-    card = json.loads((folder / "card.json").read_text())
-    return Model(preset, **networks, card=card)
+__all__ = ["Model", "default_blur", "encode", "load_model", "super_resolve", "tiled_denoise"]
 
 
 @torch.no_grad()

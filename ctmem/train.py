@@ -11,7 +11,7 @@ import sys
 import torch
 
 from ctmem.config import PRESETS
-from ctmem.inference import PARTS
+from ctmem.model import PARTS
 from ctmem.training import embedded_sources, train
 
 

@@ -32,9 +32,9 @@ from ctmem.condition import Encoded, encode_image
 from ctmem.config import Preset, TrainConfig
 from ctmem.diffusion import Schedule, sample, training_loss
 from ctmem.dmb import dmb
-from ctmem.inference import PARTS, build_networks
 from ctmem.kernel import train_kernel
 from ctmem.metrics import psnr_db
+from ctmem.model import PARTS, build_networks
 from ctmem.pairs import Box, Degraded, crops, degrade_scene, split_areas
 from ctmem.patches import dihedral
 from ctmem.scenes import load_scene

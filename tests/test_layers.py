@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = """
 explorers train
 training inference evaluation
+model
 pairs tcmm baselines
 scenes condition kernel dmb mamba
 sensors subspace patches metrics diffusion scan weights plots
