@@ -21,7 +21,8 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP): $(PY) pyproject.toml constraints.txt
-	$(PY) -m pip install --quiet -c constraints.txt -e '.[notebooks,test]'
+	@echo "Installing into $(VENV): about two minutes, 1.6 GB with a CPU build of torch"
+	$(PY) -m pip install -qq -c constraints.txt -e '.[notebooks,test]'
 	@touch $(STAMP)
 
 run: setup ## execute the spine notebooks 00–05 into results/, with HTML copies and the table of methods

@@ -8,6 +8,7 @@ import importlib
 import importlib.metadata
 import json
 import re
+import socket
 import subprocess
 import sys
 import tomllib
@@ -22,6 +23,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from pytest_socket import SocketBlockedError
 
 from ctmem.scenes import synthetic
 
@@ -282,6 +284,11 @@ def test_the_search_for_dangers_finds_them():
     bad = ["import pickle", "from joblib import load", "eval(s)", "np.load(f, allow_pickle=True)", "run(c, shell=True)"]
     good = ["model.eval()", "np.load(f, allow_pickle=False)", "run(c)", "import json"]
     assert [len(dangers(line)) for line in bad + good] == [1] * 5 + [0] * 4
+
+
+def test_the_network_is_shut():
+    with pytest.raises(SocketBlockedError):
+        socket.create_connection(("127.0.0.1", 9))
 
 
 # --- data and weights -----------------------------------------------------------------------------------------------
