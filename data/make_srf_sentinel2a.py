@@ -1,7 +1,7 @@
-"""Writes data/srf_sentinel2a.csv: relative spectral responses of Sentinel-2A MSI, one row per band and nanometre.
+"""Writes data/srf_sentinel2a.csv: spectral responses of Sentinel-2A MSI, one row per band and nanometre.
 
-    python data/make_srf_sentinel2a.py                   # fetches the sdist `pyrsr` 0.8.0 with pip
-    python data/make_srf_sentinel2a.py pyrsr-0.8.0.tar.gz  # or an sdist already here, packed or unpacked
+    python data/make_srf_sentinel2a.py                     # fetches `pyrsr` 0.8.0 with pip
+    python data/make_srf_sentinel2a.py pyrsr-0.8.0.tar.gz  # or takes it from here, packed or unpacked
 
 The package stores one text file per band (a header line, then `wavelength response`), taken from ESA's table
 "S2-SRF_COPE-GSEG-EOPG-TN-15-0007", issue 3.0. The numbers are copied as they stand; only the layout changes.

