@@ -15,13 +15,13 @@ ROWS = """
 explorers train
 training inference evaluation
 model
+model
 pairs tcmm baselines
 scenes condition kernel dmb mamba
 sensors subspace patches metrics diffusion scan weights plots
 config checks teaching
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}
-BOTTOM = min(LAYER.values())
 MODULES = sorted(path for path in (ROOT / "ctmem").glob("*.py") if path.name != "__init__.py")
 OPTIONAL = {"mamba_ssm", "causal_conv1d"}  # the extra `gpu`
 every_module = pytest.mark.parametrize("path", MODULES, ids=[path.stem for path in MODULES])

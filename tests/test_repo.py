@@ -287,7 +287,7 @@ def test_the_search_for_dangers_finds_them():
 
 
 def test_the_network_is_shut():
-    with pytest.raises(SocketBlockedError):
+    with pytest.warns(UserWarning, match="tried to use socket"), pytest.raises(SocketBlockedError):
         socket.create_connection(("127.0.0.1", 9))
 
 
