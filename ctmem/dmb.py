@@ -1,8 +1,9 @@
 """Degradation matching block (DMB): stage 2, texture from a reference image of another place.
 
-Both images are brought to the same look first, a blurry multispectral image: the HSI by the spectral response of the
-MSI sensor (`query`), the reference by the learned blur K (`blurred`). Every P×P patch of the query then looks for its
-like among all windows of the blurred reference, and takes over what the *sharp* reference has there.
+Both images are brought to the same look first, a blurry multispectral image: the HSI by the spectral response
+of the MSI sensor (`query`), the reference by the learned blur K (`blurred`). Every P×P patch of the query
+then looks for its like among all windows of the blurred reference, and takes over what the *sharp* reference
+has there.
 
 | here | paper | meaning |
 |---|---|---|
@@ -16,15 +17,15 @@ Similarities, larger is more alike; a patch is a vector of c·P·P numbers:
 
 - `dot`: the plain product, as in the released code; favours bright patches.
 - `cosine`: the product of the two vectors at unit length, −1 … 1.
-- `zncc`: the cosine after each band's mean was taken off: blind to brightness and contrast, −1 … 1. Where a patch is
-  constant there is nothing to compare and the score is 0.
+- `zncc`: the cosine after each band's mean was taken off: blind to brightness and contrast, −1 … 1. Where a
+  patch is constant there is nothing to compare and the score is 0.
 - `l2`: minus the squared distance, ≤ 0.
 
-Flips and rotations are tried on the few query patches, not on the many candidates: turning one of two patches by g
-has the same similarity as turning the other by g⁻¹.
+Flips and rotations are tried on the few query patches, not on the many candidates: turning one of two patches
+by g has the same similarity as turning the other by g⁻¹.
 
-Source: Qu et al., IEEE TGRS 2025, degradation matching block; zncc, strides, transforms, radiometry, re-levelling and
-the chunked search are this project's.
+Source: Qu et al., IEEE TGRS 2025, degradation matching block; zncc, strides, transforms, radiometry,
+re-levelling and the chunked search are this project's.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ import torch
 import torch.nn.functional as F
 
 from ctmem import patches as pt
-from ctmem.checks import check_choice, check_count, check_image, fail
+from ctmem.checks import check_choice, check_count, check_image, check_same_shape, fail
 from ctmem.config import MatchConfig
 from ctmem.sensors import apply_srf
 
@@ -54,13 +55,16 @@ class Match:
 
     indices: torch.Tensor  # (B, N, k) number of the candidate window, row-major in the reference
     scores: torch.Tensor  # (B, N, k) similarity, best first
-    windows: torch.Tensor  # (B, N, k, 3) row, column, dihedral: `dihedral(window, ·)` looks like the query patch
+    windows: (
+        torch.Tensor
+    )  # (B, N, k, 3) row, column, dihedral: `dihedral(window, ·)` looks like the query patch
     patch: int  # P, pixels
     stride: int  # between candidates, pixels
     similarity: str
     transforms: bool
     grid: tuple[int, int]  # (nh, nw) query patches down and across
     size: tuple[int, int]  # (H, W) of the query, pixels
+    reference_size: tuple[int, int]  # (Hr, Wr), pixels
 
     @property
     def corners(self) -> torch.Tensor:
@@ -71,8 +75,8 @@ class Match:
 def gradient_magnitude(x: torch.Tensor) -> torch.Tensor:
     """Returns the length of each band's gradient, (B, C, H, W), units of x per pixel.
 
-    Convention: central differences (x[i+1] − x[i−1]) / 2 with the border pixels repeated outside; 1e-6 stands under
-    the root, so that a flat image has 0.001.
+    Convention: central differences (x[i+1] − x[i−1]) / 2 with the border pixels repeated outside; 1e-6 stands
+    under the root, so that a flat image has 0.001.
 
     Raises:
         TypeError: `x` is no floating-point tensor.
@@ -86,7 +90,8 @@ def gradient_magnitude(x: torch.Tensor) -> torch.Tensor:
 
 
 def gain_and_offset(source: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns per band what brings the mean and deviation of `source` to those of `target`, each (B, c, 1, 1).
+    """Returns per band what brings the mean and deviation of `source` to those of `target`, each (B, c, 1,
+    1).
 
     Args:
         source: (1 or B, c, H, W).
@@ -152,9 +157,9 @@ def match(
 ) -> Match:
     """Returns the `top_k` most similar windows of the reference for every P×P patch of the query.
 
-    The query is tiled by patches (the last ones moved inside, see `patches`). Everything is a matrix product over a
-    chunk of candidates, so memory is bounded by `chunk_mb` whatever the sizes. Of equal scores the first candidate
-    wins (`top_k` 1, one chunk).
+    The query is tiled by patches (the last ones moved inside, see `patches`). Everything is a matrix product
+    over a chunk of candidates, so memory is bounded by `chunk_mb` whatever the sizes. Of equal scores the
+    first candidate wins (`top_k` 1, one chunk).
 
     Args:
         query: srf · lr_hsi_up, (B, c, H, W).
@@ -168,8 +173,8 @@ def match(
 
     Raises:
         TypeError: an image that is no floating-point tensor.
-        ValueError: wrong rank, band count or batch, values that are not finite, a reference smaller than a patch, an
-            unknown similarity, or more wanted than there are candidates.
+        ValueError: wrong rank, band count or batch, values that are not finite, a reference smaller than a
+            patch, an unknown similarity, or more wanted than there are candidates.
     """
     _check_pair(query, reference)
     check_count(patch, "patch")
@@ -185,55 +190,67 @@ def match(
     scores, ids = _per_sample(lambda q, r: search.best(q, r, top_k), query, reference, patch)
     ids, turns = ids % len(corners), ids // len(corners)
     places = torch.cat([corners.to(ids.device)[ids], turns[..., None]], dim=-1)
-    grid = pt.grid_shape(*query.shape[2:], patch)
-    return Match(ids, scores, places, patch, stride, similarity, transforms, grid, tuple(query.shape[2:]))
+    size, reference_size = tuple(query.shape[2:]), tuple(reference.shape[2:])
+    grid = pt.grid_shape(*size, patch)
+    return Match(ids, scores, places, patch, stride, similarity, transforms, grid, size, reference_size)
 
 
 @torch.no_grad()
 def texture(
     match: Match,
     query: torch.Tensor,
-    sharp: torch.Tensor,
-    blurred: torch.Tensor,
+    sharp_reference: torch.Tensor,
+    blurred_reference: torch.Tensor,
     *,
     temperature: float = 0.05,
     relevel: bool = True,
     top_k: int = 1,
     chunk_mb: int = 256,
 ) -> torch.Tensor:
-    """Returns what the reference hands over, (B, 4c, H, W): [soft, hard reference, hard gradient, hard difference].
+    """Returns what the reference hands over, (B, 4c, H, W): [soft, hard reference, hard gradient, hard
+    difference].
 
-    `soft` is the mean of all blurred candidates weighted by softmax(similarity / temperature). The hard maps take the
-    patches of `sharp`, of its gradient magnitude and of `sharp − blurred` at the best window.
+    `soft` is the mean of all blurred candidates weighted by softmax(similarity / temperature). The hard maps
+    take the patches of `sharp_reference`, of its gradient magnitude and of `sharp_reference −
+    blurred_reference` at the best window.
 
     Args:
-        match: what `match(query, blurred, …)` returned.
+        match: what `match(query, blurred_reference, …)` returned.
         query: the same query, (B, c, H, W).
-        sharp: the reference, (1 or B, c, Hr, Wr).
-        blurred: K(sharp), the same shape: what was searched.
+        sharp_reference: the reference, (1 or B, c, Hr, Wr).
+        blurred_reference: K(sharp_reference), the same shape: what was searched.
         temperature: of the softmax, in units of the similarity; small: close to the hard map.
-        relevel: move each transferred patch of `soft` and of the hard reference, band by band, by the difference
-            between the means of the query patch and of the blurred candidate.
+        relevel: move each transferred patch of `soft` and of the hard reference, band by band, by the
+            difference between the means of the query patch and of the blurred candidate.
         top_k: the hard maps are the mean of this many best windows, weighted by softmax(score / temperature).
         chunk_mb: upper bound of the working memory, MB.
 
     Raises:
         TypeError: an image that is no floating-point tensor.
-        ValueError: images that don't fit each other or the match, a temperature ≤ 0, more than the match holds.
+        ValueError: images that don't fit each other or the match, a temperature ≤ 0, more than the match
+            holds.
     """
-    _check_pair(query, sharp, "sharp")
-    _check_pair(query, blurred, "blurred")
-    if sharp.shape != blurred.shape:
-        fail("blurred", f"of the shape of `sharp` {tuple(sharp.shape)}", tuple(blurred.shape))
+    _check_pair(query, sharp_reference, "sharp_reference")
+    check_image(blurred_reference, "blurred_reference")
+    check_same_shape(blurred_reference, sharp_reference, ("blurred_reference", "sharp_reference"))
     if match.size != tuple(query.shape[2:]) or len(match.indices) != len(query):
-        fail("match", f"made for a query of {len(query)} × {tuple(query.shape[2:])} px", f"{match.size}")
+        fail(
+            "match",
+            f"one of {len(query)} queries of {tuple(query.shape[2:])} px",
+            f"{len(match.indices)} of {match.size}",
+        )
     if not temperature > 0:
         fail("temperature", "> 0", temperature)
     check_count(top_k, "top_k", at_most=match.scores.shape[2])
 
     search = _Search(match.patch, match.stride, match.similarity, 8 if match.transforms else 1, chunk_mb)
-    (soft,) = _per_sample(lambda q, r: (search.soft(q, r, temperature),), query, blurred, match.patch)
-    sources = torch.cat([sharp, gradient_magnitude(sharp), sharp - blurred, blurred], dim=1)
+    (soft,) = _per_sample(
+        lambda q, r: (search.soft(q, r, temperature),), query, blurred_reference, match.patch
+    )
+    difference = sharp_reference - blurred_reference
+    sources = torch.cat(
+        [sharp_reference, gradient_magnitude(sharp_reference), difference, blurred_reference], 1
+    )
     weights = torch.softmax(match.scores[..., :top_k] / temperature, dim=-1)
     taken = sum(weights[..., i, None, None, None] * gather(match, sources, i) for i in range(top_k))
     hard, gradient, difference, low = taken.chunk(4, dim=2)
@@ -251,7 +268,13 @@ def gather(match: Match, image: torch.Tensor, rank: int = 0) -> torch.Tensor:
         match: of a reference with the height and width of `image`.
         image: (1 or B, C, Hr, Wr), any bands.
         rank: 0 for the best window, 1 for the next …
+
+    Raises:
+        ValueError: another height, width or batch than the reference had.
     """
+    if tuple(image.shape[2:]) != match.reference_size or len(image) not in (1, len(match.windows)):
+        wanted = f"1 or {len(match.windows)} images of the reference's {match.reference_size} px"
+        fail("image", wanted, f"shape {tuple(image.shape)}")
     images = image.expand(len(match.windows), -1, -1, -1)
     rows = []
     for one, places in zip(images, match.windows[:, :, rank]):
@@ -263,6 +286,30 @@ def gather(match: Match, image: torch.Tensor, rank: int = 0) -> torch.Tensor:
     return torch.stack(rows)
 
 
+@torch.no_grad()
+def similarity_map(
+    query_patch: torch.Tensor, reference: torch.Tensor, *, stride: int = 1, similarity: str = "zncc"
+) -> torch.Tensor:
+    """Returns how alike one query patch and every window of a reference are, (windows down, windows across).
+
+    Args:
+        query_patch: (c, P, P).
+        reference: blurred reference, (1, c, Hr, Wr).
+        stride: step between windows, pixels.
+        similarity: one of `SIMILARITIES`.
+
+    Raises:
+        TypeError: a reference that is no floating-point tensor.
+        ValueError: a reference that is no single image, of other bands or smaller than the patch.
+    """
+    patch = query_patch.shape[-1]
+    _check_pair(query_patch[None], reference)
+    check_image(reference, "reference", at_least=patch)
+    search = _Search(patch, stride, similarity, 1, 256)
+    rows = [alike[0, 0] for _, _, alike in search.chunks(query_patch[None], reference[0])]
+    return torch.cat(rows).reshape(pt.grid_shape(*reference.shape[2:], patch, stride))
+
+
 def dmb(
     lr_hsi_up: torch.Tensor,
     ref_msi: torch.Tensor,
@@ -272,12 +319,13 @@ def dmb(
 ) -> tuple[torch.Tensor, Match]:
     """Returns (texture (B, 4c, H, W), match): the whole of stage 2 for a batch.
 
-    Radiometry is matched between the two *blurry* images, and the same gain and offset are given to the sharp one:
-    a blur commutes with both, so the reference keeps its own contrast between sharp and blurred.
+    Radiometry is matched between the two *blurry* images, and the same gain and offset are given to the sharp
+    one: a blur commutes with both, so the reference keeps its own contrast between sharp and blurred.
 
     Args:
         lr_hsi_up: bicubic upsampling of the LR-HSI, (B, C, H, W), [0, 1].
-        ref_msi: unpaired HR-MSI, (1 or B, c, Hr, Wr), [0, 1], any size; with B images each sample has its own.
+        ref_msi: unpaired HR-MSI, (1 or B, c, Hr, Wr), [0, 1], any size; with B images each sample has its
+            own.
         srf: spectral response, (c, C).
         degrade: K, from (·, c, Hr, Wr) to the same shape.
         config: patch, stride, similarity and the other options.
@@ -302,7 +350,9 @@ def dmb(
         similarity=config.similarity,
         transforms=config.transforms,
     )
-    return texture(found, query, sharp, blurred, temperature=config.temperature, relevel=config.relevel), found
+    return texture(
+        found, query, sharp, blurred, temperature=config.temperature, relevel=config.relevel
+    ), found
 
 
 @dataclass(frozen=True)
@@ -315,18 +365,24 @@ class _Search:
     turns: int  # 1 or 8
     chunk_mb: int
 
-    def chunks(self, query: torch.Tensor, reference: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    def chunks(
+        self, query: torch.Tensor, reference: torch.Tensor
+    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """Yields (first candidate, candidates (m, c, P, P), similarities (n, turns, m)) chunk by chunk."""
         corners = pt.windows(*reference.shape[1:], self.patch, self.stride)
         turned = torch.stack([pt.dihedral_inverse(query, k) for k in range(self.turns)], 1).flatten(0, 1)
-        numbers = 4 * query[0].numel() + 3 * len(turned)  # per candidate: patch, copies, pixel numbers, similarities
+        numbers = 4 * query[0].numel() + 3 * len(
+            turned
+        )  # per candidate: patch, copies, pixel numbers, similarities
         step = max(1, int(self.chunk_mb * 1e6) // (numbers * query.element_size()))
         for first in range(0, len(corners), step):
             candidates = pt.cut(reference, corners[first : first + step], self.patch)
             alike = similarities(turned, candidates, self.similarity)
             yield first, candidates, alike.reshape(len(query), self.turns, -1)
 
-    def best(self, query: torch.Tensor, reference: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def best(
+        self, query: torch.Tensor, reference: torch.Tensor, top_k: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns (scores, ids), each (n, top_k); id = turn · candidates + candidate."""
         total = len(pt.windows(*reference.shape[1:], self.patch, self.stride))
         scores = query.new_empty(len(query), 0)

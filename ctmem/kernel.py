@@ -1,18 +1,23 @@
 """Stage 1: a small network that learns what the LR sensor's blur does to an MSI-like image.
 
-K(srf · gt) ≈ srf · lr_hsi_up, learned on the training area only. The network sees the image with each band's mean
-taken off and divided by its deviation, and gives both back at the end: a blur commutes with gain and offset, so what
-was learned on one sensor's numbers holds for another's, and K(a·x + b) = a·K(x) + b by construction.
+K(srf · gt) ≈ srf · lr_hsi_up, learned on the training area only. Two facts about blur are built in rather
+than learned. It commutes with gain and offset: the network sees each band with its mean taken off and divided
+by its deviation, and gives both back at the end, so K(a·x + b) = a·K(x) + b and another sensor's numbers do
+no harm. And it does the same to every band: one network goes over the bands one by one, which gives it c
+times the data and lets the weights serve any number of bands. (`joint=True` sends all bands through together,
+as drawn.)
 
-Shape: residual convolutions c → 4 → 16 → 64 with two ×2 average poolings (at `width` 64), a latent blur of 7×7, 5×5,
-3×3 and 1×1 convolutions, and the mirrored way back with two nearest ×2 upsamplings.
+Shape: residual convolutions 1 → 4 → 16 → 64 (c → 4 → 16 → 64 if joint) with two ×2 average poolings, a latent
+blur of 7×7, 5×5, 3×3 and 1×1 convolutions, and the mirrored way back with two nearest ×2 upsamplings.
 
-Source: Qu et al., IEEE TGRS 2025, degradation kernel; the standardisation and the choice of weights are this project's.
+Source: Qu et al., IEEE TGRS 2025, degradation kernel; the two built-in facts and the choice of the best
+weights on a validation area are this project's.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -61,30 +66,29 @@ class KernelNet(nn.Module):
     Args:
         bands: c, of input and output.
         width: channels of the latent blur, a multiple of 16 (about 0.6 M parameters at 64).
+        joint: all bands through one encoder; otherwise band by band, where the weights don't depend on c.
 
     Raises:
         ValueError: `bands` < 1, or `width` no multiple of 16.
     """
 
-    def __init__(self, bands: int, width: int = 64) -> None:
+    def __init__(self, bands: int, width: int = 64, *, joint: bool = False) -> None:
         super().__init__()
         check_count(bands, "bands")
         check_count(width, "width")
         if width % 16:
             fail("width", "a multiple of 16", width)
-        self.bands = bands
-        quarter, half = width // 16, width // 4
+        self.bands, self.joint = bands, joint
+        sizes = [bands if joint else 1, width // 16, width // 4, width]
         pool, up = nn.AvgPool2d(2), nn.Upsample(scale_factor=2, mode="nearest")
-        self.encode = nn.Sequential(
-            Residual(bands, quarter), pool, Residual(quarter, half), pool, Residual(half, width), Residual(width, width)
-        )
+        down = [Residual(*pair) for pair in itertools.pairwise(sizes)]
+        back = [Residual(*pair) for pair in itertools.pairwise(reversed(sizes))]
+        self.encode = nn.Sequential(down[0], pool, down[1], pool, down[2], Residual(width, width))
         self.blur = LatentBlur(width)
-        self.decode = nn.Sequential(
-            Residual(width, width), Residual(width, half), up, Residual(half, quarter), up, Residual(quarter, bands)
-        )
+        self.decode = nn.Sequential(Residual(width, width), back[0], up, back[1], up, back[2])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the blurred image, (B, c, H, W) like x, [0, 1] in and about [0, 1] out.
+        """Returns the blurred image, (B, c, H, W) like x, in the units of x.
 
         Raises:
             TypeError: `x` is no floating-point tensor.
@@ -94,8 +98,11 @@ class KernelNet(nn.Module):
         height, width = x.shape[2:]
         spread, mean = torch.std_mean(x, (2, 3), correction=0, keepdim=True)
         spread = spread.clamp_min(FLAT)
-        padded = F.pad((x - mean) / spread, (0, -width % SIDE, 0, -height % SIDE), mode="replicate")
-        return self.decode(self.blur(self.encode(padded)))[:, :, :height, :width] * spread + mean
+        seen = F.pad((x - mean) / spread, (0, -width % SIDE, 0, -height % SIDE), mode="replicate")
+        if not self.joint:
+            seen = seen.flatten(0, 1).unsqueeze(1)
+        blurred = self.decode(self.blur(self.encode(seen)))[:, :, :height, :width]
+        return blurred.reshape(x.shape) * spread + mean
 
 
 def train_kernel(
@@ -108,12 +115,13 @@ def train_kernel(
     steps: int,
     crop: int = 32,
     batch: int = 8,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
     validate_every: int = 25,
     generator: torch.Generator,
     on_step: Callable[[int, float], None] | None = None,
 ) -> dict:
-    """Trains `net` in place with L1 on random crops and leaves it with the weights that were best on validation.
+    """Trains `net` in place with L1 on random crops and leaves it with the weights that were best on
+    validation.
 
     Crops start at multiples of 4 pixels, so that the grid of the LR pixels keeps its place.
 
@@ -169,9 +177,12 @@ def train_kernel(
 
 @torch.no_grad()
 def validation_l1(
-    degrade: Callable[[torch.Tensor], torch.Tensor], sharp: Sequence[torch.Tensor], blurry: Sequence[torch.Tensor]
+    degrade: Callable[[torch.Tensor], torch.Tensor],
+    sharp: Sequence[torch.Tensor],
+    blurry: Sequence[torch.Tensor],
 ) -> float:
-    """Returns the mean over images of the mean absolute error of `degrade(sharp)`, units of the images; lower is better.
+    """Returns the mean over images of the mean absolute error of `degrade(sharp)`, units of the images; lower
+    is better.
 
     Args:
         degrade: K, or any blur with which it is compared.
@@ -182,8 +193,44 @@ def validation_l1(
     return sum(errors) / len(errors)
 
 
+def impulse_response(
+    degrade: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, *, radius: int = 8
+) -> torch.Tensor:
+    """Returns what `degrade` makes of one bright pixel, (2·radius + 1, 2·radius + 1), the pixel in the
+    middle.
+
+    The pixel is added to a real image and the change is looked at, so that a network is asked about images of
+    the kind it knows. The mean is taken over 4×4 neighbouring places, the positions a pixel can have within
+    an LR pixel, and over the bands. For a plain blur this is its PSF; it sums to 1 where brightness is kept.
+
+    Args:
+        degrade: K, or any blur, (1, c, H, W) → (1, c, H, W).
+        image: (1, c, H, W), at least 2·radius + 4 pixels high and wide.
+        radius: how far to look, pixels.
+
+    Raises:
+        TypeError: `image` is no floating-point tensor.
+        ValueError: wrong rank, a smaller image, or values that are not finite.
+    """
+    check_count(radius, "radius")
+    check_image(image, "image", at_least=2 * radius + SIDE)
+    top, left = ((side - SIDE) // 2 for side in image.shape[2:])
+    total = image.new_zeros(2 * radius + 1, 2 * radius + 1)
+    for row, column in itertools.product(range(top, top + SIDE), range(left, left + SIDE)):
+        impulse = torch.zeros_like(image)
+        impulse[:, :, row, column] = 1
+        _, change = torch.func.jvp(degrade, (image,), (impulse,))
+        around = change[:, :, row - radius : row + radius + 1, column - radius : column + radius + 1]
+        total += around.mean((0, 1)).detach()
+    return total / SIDE**2
+
+
 def _draw(
-    sharp: Sequence[torch.Tensor], blurry: Sequence[torch.Tensor], crop: int, batch: int, generator: torch.Generator
+    sharp: Sequence[torch.Tensor],
+    blurry: Sequence[torch.Tensor],
+    crop: int,
+    batch: int,
+    generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch of crops at the same place of both images, (batch, c, crop, crop) each."""
     pairs = []
@@ -202,11 +249,19 @@ def _random(count: int, generator: torch.Generator) -> int:
 
 
 def _check_images(
-    net: KernelNet, sharp: Sequence[torch.Tensor], blurry: Sequence[torch.Tensor], names: tuple[str, str], crop: int = 1
+    net: KernelNet,
+    sharp: Sequence[torch.Tensor],
+    blurry: Sequence[torch.Tensor],
+    names: tuple[str, str],
+    crop: int = 1,
 ) -> None:
-    """Raises unless both are equally long, non-empty lists of images of the same shapes and the net's bands."""
+    """Raises unless both are equally long, non-empty lists of images that pair up."""
     if not sharp or len(sharp) != len(blurry):
-        fail(names[0], f"a list of at least one image, as many as `{names[1]}`", f"{len(sharp)} and {len(blurry)}")
+        fail(
+            names[0],
+            f"a list of at least one image, as many as `{names[1]}`",
+            f"{len(sharp)} and {len(blurry)}",
+        )
     for x, y in zip(sharp, blurry):
         check_image(x, names[0], bands=net.bands, at_least=crop)
         check_image(y, names[1], bands=net.bands)

@@ -1,9 +1,9 @@
 """Cutting images into windows and putting them back, and the eight flips and rotations of a square.
 
-A *window* is named by its first row and column. Windows step through the image by `stride`; the last one of each row
-and column is moved back so that it ends at the border. So every window holds real pixels only, whatever the height
-and width, and every pixel lies in at least one window (for stride ≤ patch). An image smaller than a window is first
-extended by repeating its last row and column.
+A *window* is named by its first row and column. Windows step through the image by `stride`; the last one of
+each row and column is moved back so that it ends at the border. So every window holds real pixels only,
+whatever the height and width, and every pixel lies in at least one window (for stride ≤ patch). An image
+smaller than a window is first extended by repeating its last row and column.
 
 Shapes: images (B, C, H, W) or (C, H, W); patches (B, N, C, P, P), N windows in row-major order.
 """
@@ -114,15 +114,17 @@ def fold(patches: torch.Tensor, size: tuple[int, int], stride: int | None = None
     pixels = cut(places, corners, patch).flatten().to(patches.device)
     values = patches.transpose(1, 2).reshape(batch * bands, -1)
     total = values.new_zeros(batch * bands, height * width).index_add_(1, pixels, values)
-    cover = values.new_zeros(height * width).index_add_(0, pixels, torch.ones_like(pixels, dtype=values.dtype))
+    cover = values.new_zeros(height * width).index_add_(
+        0, pixels, torch.ones_like(pixels, dtype=values.dtype)
+    )
     return (total / cover).reshape(batch, bands, height, width)[:, :, : size[0], : size[1]]
 
 
 def dihedral(x: torch.Tensor, k: int) -> torch.Tensor:
     """Returns one of the eight flips and rotations of the last two axes.
 
-    k in 0 … 3 turns by k quarter turns anticlockwise; k in 4 … 7 first mirrors left and right, then turns by k − 4.
-    k = 0 leaves x as it is.
+    k in 0 … 3 turns by k quarter turns anticlockwise; k in 4 … 7 first mirrors left and right, then turns by
+    k − 4. k = 0 leaves x as it is.
 
     Raises:
         ValueError: `k` is not a whole number from 0 to 7.
