@@ -64,9 +64,9 @@ class KernelNet(nn.Module):
     """K: a sharp MSI-like image in, the same as the LR sensor would show it out; any height and width.
 
     Args:
-        bands: c, of input and output.
+        bands: c, of input and output. Only `joint` depends on it: band by band, any number goes through.
         width: channels of the latent blur, a multiple of 16 (about 0.6 M parameters at 64).
-        joint: all bands through one encoder; otherwise band by band, where the weights don't depend on c.
+        joint: all bands through one encoder, instead of one network for each band in turn.
 
     Raises:
         ValueError: `bands` < 1, or `width` no multiple of 16.
@@ -94,7 +94,7 @@ class KernelNet(nn.Module):
             TypeError: `x` is no floating-point tensor.
             ValueError: wrong rank or band count, or values that are not finite.
         """
-        check_image(x, "x", bands=self.bands)
+        check_image(x, "x", bands=self.bands if self.joint else None)
         height, width = x.shape[2:]
         spread, mean = torch.std_mean(x, (2, 3), correction=0, keepdim=True)
         spread = spread.clamp_min(FLAT)
@@ -263,6 +263,6 @@ def _check_images(
             f"{len(sharp)} and {len(blurry)}",
         )
     for x, y in zip(sharp, blurry):
-        check_image(x, names[0], bands=net.bands, at_least=crop)
-        check_image(y, names[1], bands=net.bands)
+        check_image(x, names[0], at_least=crop)
+        check_image(y, names[1])
         check_same_shape(x, y, names)

@@ -1,0 +1,317 @@
+"""Figures of the notebooks: pure functions from arrays to a matplotlib figure.
+
+Nothing here touches pyplot or any other state: a figure is made, returned, and shown where it is the last
+line of a cell. Images are numpy arrays (H, W, C), as in files, or tensors (1, C, H, W) or (C, H, W). Colours
+are told apart by colour-blind readers (Okabe and Ito's eight for lines, viridis for maps), and lines differ
+in dashes, too.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from ctmem.checks import fail
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+DASHES = ("-", "--", "-.", ":")
+RED_GREEN_BLUE_NM = (650.0, 550.0, 460.0)
+GAP = 3.0  # a step between bands longer than this many median steps is a gap
+DPI = 88
+
+ImageLike = np.ndarray | torch.Tensor
+
+
+class Picture(Figure):
+    """A matplotlib figure that a notebook shows by itself, as a small PNG of 256 colours."""
+
+    def _repr_png_(self) -> bytes:
+        drawn, small = io.BytesIO(), io.BytesIO()
+        self.savefig(drawn, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
+        picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        picture.save(small, format="png", optimize=True)
+        return small.getvalue()
+
+
+def grid(
+    rows: int, columns: int, *, size: tuple[float, float] = (3.0, 3.0), **options
+) -> tuple[Picture, np.ndarray]:
+    """Returns an empty figure and its axes, an array (rows, columns).
+
+    Args:
+        rows: of axes.
+        columns: of axes.
+        size: width and height of one of them, inches.
+        **options: of `Figure.subplots`, such as `sharex`.
+    """
+    figure = Picture(figsize=(columns * size[0], rows * size[1]), layout="compressed")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def to_array(image: ImageLike) -> np.ndarray:
+    """Returns the image as a numpy array (H, W, C).
+
+    Args:
+        image: array (H, W, C) or (H, W); or tensor (1, C, H, W), (C, H, W) or (H, W).
+
+    Raises:
+        ValueError: any other shape.
+    """
+    if isinstance(image, torch.Tensor):
+        x = image.detach().cpu()
+        x = x[0] if x.ndim == 4 and len(x) == 1 else x
+        image = x.movedim(0, -1).numpy() if x.ndim == 3 else x.numpy()
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3:
+        fail(
+            "image", "an array (H, W, C) or a tensor (1, C, H, W) or (C, H, W)", f"shape {tuple(image.shape)}"
+        )
+    return image
+
+
+def rgb(
+    image: ImageLike,
+    wavelengths_nm: Sequence[float] | None = None,
+    *,
+    bands: Sequence[int] | None = None,
+    like: ImageLike | None = None,
+) -> np.ndarray:
+    """Returns a colour image (H, W, 3) in [0, 1], stretched from the 2nd to the 98th percentile of each band.
+
+    Args:
+        image: what to show.
+        wavelengths_nm: of its bands; those nearest to 650, 550 and 460 nm become red, green and blue.
+        bands: the three band numbers instead. Without both, the order is that of a multispectral image that
+            begins with blue, green, red; an image of one or two bands is grey.
+        like: take the stretch from this image, so that two images can be compared.
+
+    Raises:
+        ValueError: a shape that is no image, wavelengths that don't fit its bands or don't reach the visible.
+    """
+    cube = to_array(image)
+    chosen = list(_visible(cube.shape[2], wavelengths_nm) if bands is None else bands)
+    source = cube if like is None else to_array(like)
+    low, high = np.nanpercentile(source[..., chosen], (2, 98), axis=(0, 1))
+    return np.clip((cube[..., chosen] - low) / np.maximum(high - low, 1e-6), 0, 1)
+
+
+def show_images(
+    images: Sequence[ImageLike],
+    titles: Sequence[str] = (),
+    *,
+    label: str | None = None,
+    columns: int = 4,
+    limits: tuple[float, float] | None = None,
+    cmap: str = "viridis",
+    size: float = 2.4,
+) -> Picture:
+    """Returns the images side by side: colour images as they are, single bands with one shared colour bar.
+
+    Args:
+        images: colour arrays (H, W, 3) in [0, 1] (see `rgb`), or maps (H, W).
+        titles: one each, or none.
+        label: what the colour bar measures, with its unit.
+        columns: at most so many side by side.
+        limits: lowest and highest value of the colour bar; `None`: of all maps together.
+        cmap: colour map of the maps.
+        size: side of one image, inches.
+
+    Raises:
+        ValueError: no image, or not as many titles as images.
+    """
+    if not images or (titles and len(titles) != len(images)):
+        fail("titles", f"one for each of at least one image, {len(images)} in all", len(titles))
+    columns = min(columns, len(images))
+    figure, axes = grid(-(-len(images) // columns), columns, size=(size, size * 1.08))
+    maps = [image for image in map(np.squeeze, map(to_array, images)) if image.ndim == 2]
+    limits = limits or ((min(map(np.nanmin, maps)), max(map(np.nanmax, maps))) if maps else (0, 1))
+    drawn = None
+    for number, ax in enumerate(axes.flat):
+        ax.set_axis_off()
+        if number < len(images):
+            picture = np.squeeze(to_array(images[number]))
+            shown = ax.imshow(picture, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+            drawn = shown if picture.ndim == 2 else drawn
+            ax.set_title(titles[number] if titles else "", fontsize=10)
+    if drawn is not None:
+        figure.colorbar(drawn, ax=axes, shrink=0.8, label=label or "")
+    return figure
+
+
+def plot_spectra(
+    wavelengths_nm: Sequence[float], spectra: Mapping[str, ImageLike], *, ylabel: str = "radiance (scaled)"
+) -> Picture:
+    """Returns the spectra over wavelength; gaps, such as those of water absorption, stay empty.
+
+    Args:
+        wavelengths_nm: (C,), in any order.
+        spectra: label → (C,) values.
+        ylabel: name and unit of the values.
+
+    Raises:
+        ValueError: a spectrum that is not as long as the wavelengths.
+    """
+    figure, axes = grid(1, 1, size=(7.0, 3.2))
+    for (label, values), style in zip(spectra.items(), _styles(len(spectra))):
+        nm, shown = _with_gaps(np.asarray(wavelengths_nm, float), np.asarray(values, float), label)
+        axes[0, 0].plot(nm, shown, label=label, linewidth=1.6, **style)
+    return _finish(figure, axes[0, 0], "wavelength (nm)", ylabel, legend=len(spectra) > 1)
+
+
+def error_map(
+    preds: Mapping[str, ImageLike], target: ImageLike, *, label: str = "RMSE over bands", size: float = 2.4
+) -> Picture:
+    """Returns one map per prediction, all on one scale: root mean square error over the bands of each pixel.
+
+    Args:
+        preds: label → image.
+        target: the truth, of the same shape.
+        label: what the colour bar measures, with its unit.
+        size: side of one map, inches.
+
+    Raises:
+        ValueError: an image of another shape than the target.
+    """
+    truth, errors = to_array(target), {}
+    for name, pred in preds.items():
+        if to_array(pred).shape != truth.shape:
+            fail(f"preds[{name!r}]", f"of the shape of `target` {truth.shape}", to_array(pred).shape)
+        errors[name] = np.sqrt(((to_array(pred) - truth) ** 2).mean(-1))
+    top = float(np.nanpercentile(np.stack(list(errors.values())), 99.5))
+    titles = [f"{name}\nmean {error.mean():.4f}" for name, error in errors.items()]
+    return show_images(list(errors.values()), titles, label=label, limits=(0, top), cmap="magma", size=size)
+
+
+def loss_curve(
+    curves: Mapping[str, Sequence], *, xlabel: str = "step", ylabel: str = "L1 loss", log: bool = True
+) -> Picture:
+    """Returns the curves over the step.
+
+    Args:
+        curves: label → values of step 1, 2, …, or a list of (step, value).
+        xlabel: name of the horizontal axis.
+        ylabel: name and unit of the vertical axis.
+        log: logarithmic vertical axis.
+    """
+    figure, axes = grid(1, 1, size=(6.0, 3.0))
+    for (label, values), style in zip(curves.items(), _styles(len(curves))):
+        points = np.asarray(values, float)
+        if points.ndim == 1:
+            points = np.stack([np.arange(1, len(points) + 1), points], axis=1)
+        axes[0, 0].plot(points[:, 0], points[:, 1], label=label, linewidth=1.4, **style)
+    axes[0, 0].set_yscale("log" if log else "linear")
+    return _finish(figure, axes[0, 0], xlabel, ylabel, legend=len(curves) > 1)
+
+
+def outline(ax: Axes, corner: Sequence[int], patch: int, colour: str, text: str = "") -> None:
+    """Draws the border of the P×P window at (row, column) into the axes of an image, with a text beside."""
+    row, column = (int(value) - 0.5 for value in corner[:2])
+    ax.add_patch(Rectangle((column, row), patch, patch, fill=False, edgecolor="white", linewidth=3.2))
+    ax.add_patch(Rectangle((column, row), patch, patch, fill=False, edgecolor=colour, linewidth=1.8))
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
+    if text:
+        ax.text(
+            column + patch + 1, row, text, color=colour, fontsize=9, fontweight="bold", va="top", bbox=box
+        )
+
+
+def show_match(
+    query: np.ndarray,
+    reference: np.ndarray,
+    corner: Sequence[int],
+    windows: Sequence[Sequence[int]],
+    scores: Sequence[float],
+    patch: int,
+    *,
+    sharp: np.ndarray | None = None,
+) -> Picture:
+    """Returns a match: query and reference with the windows outlined, and below them the patches enlarged.
+
+    Args:
+        query: colour image (H, W, 3), see `rgb`.
+        reference: colour image (Hr, Wr, 3) that was searched.
+        corner: (row, column) of the query patch.
+        windows: (row, column, …) of the windows found, best first.
+        scores: their similarities.
+        patch: P, pixels.
+        sharp: the sharp reference (Hr, Wr, 3), for a third row of patches.
+    """
+    figure = Picture(figsize=(9.0, 6.2 if sharp is None else 7.6), layout="compressed")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(2.2, 1 if sharp is None else 2))
+    left, right = top.subplots(1, 2)
+    left.imshow(query, interpolation="nearest")
+    right.imshow(reference, interpolation="nearest")
+    left.set_title("query", fontsize=10)
+    right.set_title("reference", fontsize=10)
+    outline(left, corner, patch, COLOURS[1], "q")
+    sources = [reference] if sharp is None else [reference, sharp]
+    axes = bottom.subplots(len(sources), len(windows) + 1, squeeze=False)
+    for ax in (left, right, *axes.flat):
+        ax.set_axis_off()
+    _enlarged(axes[0, 0], query, corner, patch, "q")
+    for number, (window, score) in enumerate(zip(windows, scores), 1):
+        outline(right, window, patch, COLOURS[0], str(number))
+        for row, source in enumerate(sources):
+            _enlarged(
+                axes[row, number], source, window, patch, f"{number}: {score:.2f}" if row == 0 else "sharp"
+            )
+    return figure
+
+
+def _enlarged(ax: Axes, image: np.ndarray, window: Sequence[int], patch: int, title: str) -> None:
+    """Draws one window of an image by itself."""
+    row, column = int(window[0]), int(window[1])
+    ax.imshow(image[row : row + patch, column : column + patch], interpolation="nearest", vmin=0, vmax=1)
+    ax.set_title(title, fontsize=9)
+
+
+def _visible(bands: int, wavelengths_nm: Sequence[float] | None) -> Sequence[int]:
+    """The bands to show as red, green and blue."""
+    if wavelengths_nm is None:
+        return (2, 1, 0) if bands >= 3 else (0, 0, 0)
+    nm = np.asarray(wavelengths_nm, float)
+    if len(nm) != bands:
+        fail("wavelengths_nm", f"{bands} numbers, one per band of `image`", f"{len(nm)}")
+    chosen = [int(np.abs(nm - wanted).argmin()) for wanted in RED_GREEN_BLUE_NM]
+    if any(abs(nm[band] - wanted) > 100 for band, wanted in zip(chosen, RED_GREEN_BLUE_NM)):
+        fail(
+            "wavelengths_nm",
+            "within 100 nm of 650, 550 and 460 nm somewhere",
+            f"{nm.min():.0f} … {nm.max():.0f} nm",
+        )
+    return chosen
+
+
+def _with_gaps(nm: np.ndarray, values: np.ndarray, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Wavelengths and values in ascending order with NaN put into the gaps, where a line is to break."""
+    if values.shape != nm.shape:
+        fail(f"spectra[{label!r}]", f"of {len(nm)} values, one per wavelength", f"shape {values.shape}")
+    order = np.argsort(nm, kind="stable")
+    nm, values = nm[order], values[order]
+    steps = np.diff(nm)
+    gaps = np.flatnonzero(steps > GAP * np.median(steps)) + 1 if len(nm) > 2 else []
+    return np.insert(nm, gaps, np.nan), np.insert(values, gaps, np.nan)
+
+
+def _styles(count: int) -> list[dict]:
+    """Colour and dashes of each of `count` lines, no two alike (up to 32)."""
+    pairs = ((COLOURS[i % len(COLOURS)], DASHES[(i + i // len(COLOURS)) % len(DASHES)]) for i in range(count))
+    return [{"color": colour, "linestyle": dash} for colour, dash in pairs]
+
+
+def _finish(figure: Picture, ax: Axes, xlabel: str, ylabel: str, *, legend: bool) -> Picture:
+    """Names the axes, adds a light grid and a legend."""
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.grid(color="0.9", linewidth=0.8)
+    ax.spines[["top", "right"]].set_visible(False)
+    if legend:
+        ax.legend(frameon=False, fontsize=9)
+    return figure
