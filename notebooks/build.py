@@ -11,7 +11,6 @@ Both stop at the first cell that fails and say which one and why.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import re
 import sys
@@ -23,6 +22,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 
+from ctmem.evaluation import format_table, read_table
 from ctmem.teaching import STABLE_ENVIRONMENT
 
 HERE = Path(__file__).parent
@@ -135,29 +135,11 @@ def run(output: Path) -> None:
         write(output / f"{name}.ipynb", text_of(notebook))
         write(output / f"{name}.html", exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0])
         print(f"{time.perf_counter() - begin:.0f} s", flush=True)
+    comparison = output / "comparison.csv"
+    if not comparison.is_file():
+        raise SystemExit(f"{SPINE[-1]} left no {comparison.name}")
     print(f"\nExecuted notebooks and HTML copies are in {output}. The comparison of notebook 05:\n")
-    print(table(output / "comparison.csv"))
-
-
-def table(path: Path) -> str:
-    """The CSV file as aligned text: first column to the left, numbers to the right with at most three decimals."""
-    if not path.is_file():
-        raise SystemExit(f"{SPINE[-1]} left no {path.name}")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [[_short(value) for value in row] for row in csv.reader(file)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )
-
-
-def _short(value: str) -> str:
-    """A number with three decimals; anything else as it is."""
-    try:
-        return f"{float(value):.3f}"
-    except ValueError:
-        return value
+    print(format_table(read_table(comparison)))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -75,7 +75,7 @@ def test_run_leaves_notebooks_html_and_prints_the_table(notebooks, capsys):
     assert sorted(path.name for path in output.iterdir()) == names
     assert "first" in (output / "00_a.html").read_text(encoding="utf-8")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-3:] == ["method   psnr_db", "bicubic   24.123", "ctmem     25.000"]
+    assert lines[-3:] == ["method   PSNR/dB ↑", "bicubic      24.12", "ctmem        25.00"]
 
 
 @pytest.mark.enable_socket
@@ -96,6 +96,8 @@ def test_run_names_missing_notebooks(notebooks):
     assert not (notebooks / "results").exists()
 
 
-def test_a_run_without_a_table_is_an_error(tmp_path):
-    with pytest.raises(SystemExit, match="left no comparison.csv"):
-        build.table(tmp_path / "comparison.csv")
+@pytest.mark.enable_socket
+def test_a_run_without_a_table_is_an_error(notebooks):
+    save(notebooks / "01_b.ipynb", "print('no table')")
+    with pytest.raises(SystemExit, match="01_b left no comparison.csv"):
+        build.main(["run", "--output", str(notebooks / "results")])
