@@ -57,11 +57,10 @@ def compare(
     for name, pred in predictions.items():
         check_image(pred, f"predictions[{name!r}]")
         check_same_shape(pred, gt, (f"predictions[{name!r}]", "gt"))
-    rows = []
-    for name, pred in predictions.items():
-        values = evaluate(pred, gt, scale=scale)
-        rows.append({"method": name} | {metric: values[metric] for metric in metrics})
-    return rows
+    return [
+        {"method": name} | evaluate(pred, gt, scale=scale, metrics=metrics)
+        for name, pred in predictions.items()
+    ]
 
 
 def format_table(rows: Sequence[Row]) -> str:

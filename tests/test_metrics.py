@@ -165,6 +165,12 @@ def test_evaluate_is_the_mean_of_the_single_metrics(images):
     assert all(type(value) is float for value in values.values())
 
 
+def test_evaluate_computes_what_is_asked_for(images):
+    assert list(metrics.evaluate(*images, scale=4, metrics=["rmse", "ergas"])) == ["rmse", "ergas"]
+    with pytest.raises(ValueError, match="`metrics` must be one of 'psnr_db'.*, got 'lpips'"):
+        metrics.evaluate(*images, scale=4, metrics=["lpips"])
+
+
 def test_values_beyond_the_scale_are_not_clipped():
     assert metrics.rmse(flat(1.5), flat(1.0)).item() == pytest.approx(0.5)
 
