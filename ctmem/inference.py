@@ -21,10 +21,10 @@ from ctmem.condition import Encoded, encode_image
 from ctmem.diffusion import Callback, Schedule, sample
 from ctmem.dmb import dmb
 from ctmem.model import Model, load_model
-from ctmem.sensors import blur_down, default_psf, upsample
+from ctmem.sensors import default_psf, upsample
 from ctmem.tcmm import TCMM
 
-__all__ = ["Model", "default_blur", "encode", "load_model", "super_resolve", "tiled_denoise"]
+__all__ = ["Model", "encode", "load_model", "super_resolve", "tiled_denoise"]
 
 
 @torch.no_grad()
@@ -105,8 +105,7 @@ def encode(
         check_image(ref_msi, "ref_msi", bands=len(srf), at_least=model.preset.match.patch)
         if len(ref_msi) not in (1, len(lr_hsi)):
             fail("ref_msi", f"1 reference or {len(lr_hsi)}, one per image", f"{len(ref_msi)}")
-        degrade = model.kernel if len(srf) == model.kernel.bands else default_blur(model.preset.scale)
-        texture, _ = dmb(lr_hsi_up, ref_msi.to(model.device), srf, degrade, model.preset.match)
+        texture, _ = dmb(lr_hsi_up, ref_msi.to(model.device), srf, model.kernel, model.preset.match)
         textures = texture.split(1)
     images = zip(lr_hsi.split(1), lr_hsi_up.split(1), textures)
     return [encode_image(one, up, texture, srf, model.preset) for one, up, texture in images]
@@ -133,18 +132,6 @@ def tiled_denoise(denoiser: TCMM, encoded: Encoded, tile: int, overlap: int = 16
         return total / weight
 
     return denoise
-
-
-def default_blur(scale: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """x → x seen by the standard sensor and upsampled again: K for a reference of other bands than K was trained on."""
-
-    def degrade(x: torch.Tensor) -> torch.Tensor:
-        height, width = x.shape[2:]
-        padded = torch.nn.functional.pad(x, (0, -width % scale, 0, -height % scale), mode="replicate")
-        blurred = upsample(blur_down(padded, default_psf(scale).to(x), scale), scale)
-        return blurred[..., :height, :width]
-
-    return degrade
 
 
 def _spans(length: int, tile: int, overlap: int) -> list[slice]:

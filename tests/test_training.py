@@ -67,19 +67,15 @@ def test_batch_is_augmented_alike_in_all_images(pool):
     assert float(factors.max()) <= 1.2 + 1e-5
 
 
-def test_cnn_learns_on_a_pool(pool):
-    config = replace(SMALL.train, steps=200, learning_rate=1e-2, batch=4)
-    one = Pool(pool.base[:1], pool.target[:1], pool.texture[:1])  # a crop it can learn by heart
-    run = fit(networks()["cnn"], one, cnn_loss, lambda network: 0.0, config)
+@pytest.mark.parametrize(("part", "steps"), [("cnn", 150), ("denoiser", 60)])
+def test_learns_what_can_be_learned(pool, part, steps):
+    """A target of 1.5 × base is within reach of both; their loss must fall to a third."""
+    easy = Pool(pool.base, 1.5 * pool.base, pool.texture)
+    config = replace(SMALL.train, steps=steps, learning_rate=1e-2, batch=4)
+    loss = cnn_loss if part == "cnn" else denoiser_loss(SMALL)
+    run = fit(networks()[part], easy, loss, lambda network: 0.0, config)
     losses = [row[1] for row in run.history]
-    assert sum(losses[-10:]) < 0.9 * sum(losses[1:11])
-
-
-def test_denoiser_learns_on_a_pool(pool):
-    config = replace(SMALL.train, steps=60, learning_rate=3e-3, batch=4)
-    run = fit(networks()["denoiser"], pool, denoiser_loss(SMALL), lambda network: 0.0, config)
-    losses = [row[1] for row in run.history]
-    assert sum(losses[-10:]) < 0.9 * sum(losses[1:11])
+    assert sum(losses[-5:]) < sum(losses[1:6]) / 3
 
 
 def test_best_weights_are_kept_not_the_last(pool):
