@@ -28,6 +28,12 @@ class Encoded:
     base: torch.Tensor
     texture: torch.Tensor
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """What one unit of each channel is worth in the image, over its mean; 0 for unused channels; (1, K, 1, 1)."""
+        std = self.space.std / self.space.std.mean()
+        return _pad_channels(std.reshape(1, -1, 1, 1), self.base.shape[1])
+
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """An image (1, C, H, W) in the denoiser's channels (1, K, H, W)."""
         return _pad_channels(self.space.encode(x), self.base.shape[1])

@@ -101,16 +101,18 @@ def training_loss(
     x0_start: torch.Tensor,
     schedule: Schedule,
     *,
+    weight: torch.Tensor | float = 1.0,
     self_condition: float = 0.5,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Mean L1 distance between x̂0 and `x0`, at one random t per sample; a scalar.
+    """Mean (weighted) L1 distance between x̂0 and `x0`, at one random t per sample; a scalar.
 
     Args:
         denoise: the network.
         x0: clean data (B, K, H, W).
         x0_start: what stands in for the previous estimate at the first step (lr_hsi_up, encoded).
         schedule: the chain.
+        weight: of each channel's error, broadcast to (B, K, H, W).
         self_condition: chance that this call hands the network its own, detached estimate instead.
         generator: of every random number drawn here.
     """
@@ -120,7 +122,7 @@ def training_loss(
     if torch.rand((), generator=generator) < self_condition:
         with torch.no_grad():
             previous = denoise(x_t, level, x0_start)
-    return (denoise(x_t, level, previous) - x0).abs().mean()
+    return ((denoise(x_t, level, previous) - x0).abs() * weight).mean()
 
 
 def sample(

@@ -42,6 +42,7 @@ from ctmem.sensors import apply_srf, default_psf, srf_matrix, upsample
 from ctmem.teaching import progress
 from ctmem.weights import load_module, load_tensors, save_module, save_tensors, write_json
 
+VALIDATION_SIDE = 96  # at most so much of a validation area is scored, fine pixels, to keep it quick
 HALO = 4  # reach of the standard blur beyond an LR pixel at scale 4, fine pixels
 
 
@@ -59,11 +60,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Pool:
-    """Encoded training crops: `base` and `target` (N, K, H, W), `texture` (N, 4K, H, W)."""
+    """Encoded training crops: `base` and `target` (N, K, H, W), `texture` (N, 4K, H, W), `weight` (N, K, 1, 1).
+
+    The weight brings a difference of coefficients back to the proportions it has in the image: the K standard
+    deviations of the crop's subspace over their mean (0 for channels it does not fill).
+    """
 
     base: torch.Tensor
     target: torch.Tensor
     texture: torch.Tensor
+    weight: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.base)
@@ -76,6 +82,7 @@ class Batch:
     base: torch.Tensor
     target: torch.Tensor
     texture: torch.Tensor
+    weight: torch.Tensor
 
 
 Loss = Callable[[nn.Module, Batch, torch.Generator], torch.Tensor]
@@ -151,7 +158,8 @@ def build_pool(sources: Sequence[Source], preset: Preset, degrade: Callable, *, 
                 low = area.lr_hsi[..., low_rows, low_columns]
                 up, matched = lr_hsi_up[..., rows, columns], texture[..., rows, columns]
                 encoded = encode_image(low, up, matched, source.srf, preset)
-                entries.append((encoded.base, encoded.encode(area.gt[..., rows, columns]), encoded.texture))
+                target = encoded.encode(area.gt[..., rows, columns])
+                entries.append((encoded.base, target, encoded.texture, encoded.weight))
     return Pool(*(torch.cat(column) for column in zip(*entries)))
 
 
@@ -172,7 +180,7 @@ def draw_batch(pool: Pool, config: TrainConfig, generator: torch.Generator) -> B
     # the gradient, third of the four texture groups, is a magnitude: it has no sign
     texture_factor = torch.cat([factor, factor, gain.expand(-1, k, -1, -1), factor], 1)
     base, target, texture = images
-    return Batch(base * factor, target * factor, texture * texture_factor * kept)
+    return Batch(base * factor, target * factor, texture * texture_factor * kept, pool.weight[pick])
 
 
 def denoiser_loss(preset: Preset) -> Loss:
@@ -183,7 +191,7 @@ def denoiser_loss(preset: Preset) -> Loss:
         condition = network.condition(batch.base, batch.texture)
         return training_loss(
             lambda x_t, level, previous: network.denoise(x_t, level, previous, condition),
-            batch.target, batch.base, schedule,
+            batch.target, batch.base, schedule, weight=batch.weight,
             self_condition=preset.train.self_condition, generator=generator,
         )  # fmt: skip
 
@@ -192,7 +200,7 @@ def denoiser_loss(preset: Preset) -> Loss:
 
 def cnn_loss(network: nn.Module, batch: Batch, generator: torch.Generator) -> torch.Tensor:
     """L1 of the CNN's estimate, as a loss for `fit`."""
-    return (network(batch.base) - batch.target).abs().mean()
+    return ((network(batch.base) - batch.target).abs() * batch.weight).mean()
 
 
 def validation_score(
@@ -202,7 +210,9 @@ def validation_score(
     cases = []
     with torch.no_grad():
         for source in sources:
-            area = source.scene.cut(source.validation)
+            box = source.validation
+            side = {"height": min(box.height, VALIDATION_SIDE), "width": min(box.width, VALIDATION_SIDE)}
+            area = source.scene.cut(replace(box, **side))
             up = upsample(area.lr_hsi, area.scale)
             texture, _ = dmb(up, source.references[0], source.srf, degrade, preset.match)
             cases.append((encode_image(area.lr_hsi, up, texture, source.srf, preset), area.gt))

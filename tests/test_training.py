@@ -70,7 +70,7 @@ def test_batch_is_augmented_alike_in_all_images(pool):
 @pytest.mark.parametrize(("part", "steps"), [("cnn", 150), ("denoiser", 60)])
 def test_learns_what_can_be_learned(pool, part, steps):
     """A target of 1.5 × base is within reach of both; their loss must fall to a third."""
-    easy = Pool(pool.base, 1.5 * pool.base, pool.texture)
+    easy = Pool(pool.base, 1.5 * pool.base, pool.texture, pool.weight)
     config = replace(SMALL.train, steps=steps, learning_rate=1e-2, batch=4)
     loss = cnn_loss if part == "cnn" else denoiser_loss(SMALL)
     run = fit(networks()[part], easy, loss, lambda network: 0.0, config)
@@ -177,7 +177,7 @@ def test_embedded_training_never_sees_the_test_area(monkeypatch):
 
     monkeypatch.setattr(training, "load_scene", spoiled)
     after, spoiled_sources = small_pool()
-    for field in ("base", "target", "texture"):
+    for field in ("base", "target", "texture", "weight"):
         assert torch.equal(getattr(before, field), getattr(after, field)), field
     for one, other in zip(sources, spoiled_sources):
         assert all(torch.equal(a, b) for a, b in zip(one.references, other.references))
