@@ -75,7 +75,7 @@ def load_model(name: str = "tiny", *, folder: str | Path | None = None) -> Model
     """
     check_choice(name, "name", PRESETS)
     preset = PRESETS[name]
-    folder = data_path(f"weights/{name}") if folder is None else Path(folder)
+    folder = data_path(f"weights/{name}/card.json").parent if folder is None else Path(folder)
     networks = build_networks(preset)
     for part, network in networks.items():
         load_module(network, folder / f"{part}.safetensors", part=part, preset=name).eval().requires_grad_(False)
