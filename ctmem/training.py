@@ -397,7 +397,7 @@ def train(
         parts: which of kernel, cnn, denoiser to train; later ones need the kernel.
 
     Returns:
-        The card: data, seed, versions, and per part its steps, minutes and validation scores.
+        The card: preset, data, seed, versions, and per part its steps, minutes and metrics.
     """
     for part in parts:
         check_choice(part, "parts", PARTS)
@@ -408,15 +408,17 @@ def train(
         networks = build_networks(preset, bands=sources[0].scene.gt.shape[1])
     card = _new_card(preset, sources, seed)
     if (folder / "card.json").is_file():
-        card["parts"] = json.loads((folder / "card.json").read_text())["parts"]
+        before = json.loads((folder / "card.json").read_text())
+        card |= {key: before[key] for key in ("steps", "minutes", "metrics")}
 
-    def finish(part: str, network: nn.Module, entry: dict) -> None:
+    def finish(part: str, network: nn.Module, steps: int, seconds: float, metrics: dict) -> None:
         save_module(network, folder / f"{part}.safetensors", part=part, preset=preset.name)
-        card["parts"][part] = entry
+        card["steps"][part], card["minutes"][part] = steps, round(seconds / 60, 2)
+        card["metrics"][part] = {"parameters": sum(p.numel() for p in network.parameters())} | metrics
         write_json(card, folder / "card.json")
 
     def done(part: str) -> bool:
-        return part in card["parts"] and (folder / f"{part}.safetensors").is_file()
+        return part in card["metrics"] and (folder / f"{part}.safetensors").is_file()
 
     kernel = networks["kernel"]
     if done("kernel"):
@@ -425,7 +427,8 @@ def train(
         start = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
         history = train_kernel_on(sources, kernel, steps=kernel_steps, generator=generator)
-        finish("kernel", kernel, _entry(kernel, kernel_steps, time.perf_counter() - start, history["validation"], "l1"))
+        curve = [[step, round(value, 6)] for step, value in history["validation"]]
+        finish("kernel", kernel, kernel_steps, time.perf_counter() - start, {"validation_l1": curve})
     kernel.eval().requires_grad_(False)
 
     wanted = [part for part in ("cnn", "denoiser") if part in parts and not done(part)]
@@ -437,8 +440,9 @@ def train(
         score = validation_score(sources, preset, kernel, estimate)
         checkpoint = folder / "state" / f"{part}.safetensors"
         run = fit(networks[part], pool, loss, score, config, seed=seed, checkpoint=checkpoint, description=part)
-        validation = [[row[0], round(row[2], 4)] for row in run.history]
-        finish(part, run.best, _entry(networks[part], config.steps, run.seconds, validation, "psnr_db"))
+        curve = [[step, round(psnr, 4)] for step, _, psnr in run.history]
+        metrics = {"best_validation_psnr_db": round(run.best_score, 4), "validation_psnr_db": curve}
+        finish(part, run.best, config.steps, run.seconds, metrics)
     return card
 
 
@@ -454,14 +458,5 @@ def _new_card(preset: Preset, sources: Sequence[Source], seed: int) -> dict:
         }
         for source in sources
     ]
-    return {"preset": preset.to_dict(), "data": data, "seed": seed, "versions": packages, "parts": {}}
-
-
-def _entry(network: nn.Module, steps: int, seconds: float, validation: list, unit: str) -> dict:
-    """One part's lines in the card."""
-    return {
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "steps": steps,
-        "minutes": round(seconds / 60, 2),
-        f"validation_{unit}": [[int(step), round(float(value), 6)] for step, value in validation],
-    }
+    done = {"steps": {}, "minutes": {}, "metrics": {}}
+    return {"preset": preset.to_dict(), "data": data, "seed": seed, "versions": packages} | done

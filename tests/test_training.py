@@ -134,7 +134,8 @@ def test_train_writes_weights_and_card(trained):
     assert sorted(path.name for path in folder.glob("*.*")) == [
         "card.json", "cnn.safetensors", "denoiser.safetensors", "kernel.safetensors",
     ]  # fmt: skip
-    assert [card["parts"][part]["steps"] for part in ("kernel", "cnn", "denoiser")] == [3, 4, 6]
+    assert [card["steps"][part] for part in ("kernel", "cnn", "denoiser")] == [3, 4, 6]
+    assert list(card["metrics"]["cnn"]) == ["parameters", "best_validation_psnr_db", "validation_psnr_db"]
     assert card["seed"] == 0 and card["data"][0]["scene"] == "synthetic" and card["versions"]["torch"] == torch.__version__
 
 
