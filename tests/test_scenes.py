@@ -105,23 +105,77 @@ def test_every_shipped_scene_fills_its_card(name):
 def test_every_shipped_table_and_script_is_described():
     card = data_path("README.md")
     text = card.read_text(encoding="utf-8")
-    shipped = [*card.parent.glob("*.csv"), *card.parent.glob("*.py"), card.with_name("sentinel2_farmland.npz")]
+    shipped = [
+        *card.parent.glob("*.csv"),
+        *card.parent.glob("*.py"),
+        card.with_name("sentinel2_farmland.npz"),
+    ]
     assert [path.name for path in shipped if f"`{path.name}`" not in text] == []
 
 
 # --- Indian Pines ---
 
 
+def damaged():
+    """The numbers as tensorly ships them, a copy."""
+    return np.asarray(tensorly.datasets.load_indian_pines().tensor).astype(np.int64)
+
+
 def test_indian_pines_is_radiance_over_its_brightest_thousandth():
     scene = load_scene("indian_pines")
-    numbers = np.asarray(tensorly.datasets.load_indian_pines().tensor)
-    assert scene.cube.shape == numbers.shape == (145, 145, 200) and scene.gsd_m == 20
-    radiance = (numbers - 1000) / 500
+    radiance = (repaired() - 1000) / 500
+    assert scene.cube.shape == radiance.shape == (145, 145, 200)
+    assert scene.gsd_m == 20 and scene.bad_bands == (0,)
     white = np.sort(radiance.ravel())[round(0.999 * (radiance.size - 1))]
     assert white == pytest.approx(13.628, abs=1e-3) and "1.0 is 13.628 µW" in scene.units
     assert float(scene.cube[70, 33, 20]) == pytest.approx(radiance[70, 33, 20] / white, rel=1e-5)
     assert np.array_equal(scene.cube == 0, radiance <= 0)
     assert f"{100 * (radiance < 0).mean():.3f} % of the values from below" in scene.units
+
+
+def repaired():
+    """The numbers behind `load_scene("indian_pines")`."""
+    return scenes._repaired(damaged())
+
+
+def test_indian_pines_arrives_with_carriage_returns_turned_into_line_feeds():
+    low, high = np.divmod(damaged(), 256)[::-1]
+    frequency = np.bincount(low.ravel(), minlength=256)
+    assert frequency[0x0D] == 0 and frequency[0x0A] == pytest.approx(2 * frequency[0x0B], rel=0.05)
+    assert not (high == 0x0D).any()
+
+
+def test_indian_pines_repair_adds_768_to_doubtful_numbers_only():
+    before, after = damaged(), repaired()
+    assert set(np.unique(after - before)) == {0, 768}
+    assert set(np.unique(before[after != before] >> 8)) == {0x0A}
+
+
+def test_indian_pines_repair_fills_the_hole_in_the_histogram():
+    counts = np.bincount((repaired() >> 8).ravel())
+    assert counts[0x0A] < 1.2 * counts[0x09]
+    assert counts[0x0D] == pytest.approx((counts[0x0C] + counts[0x0E]) / 2, rel=0.3)
+
+
+def test_indian_pines_repair_makes_the_red_band_smooth():
+    """Woods in red light: neighbours differ by noise, no longer by 768 where a number crosses 3328."""
+    before, after = damaged()[..., 22], repaired()[..., 22]
+    jumps = [(np.abs(np.diff(band, axis=1)) > 500).mean() for band in (before, after)]
+    assert jumps[0] > 1.9 * jumps[1]
+
+
+def test_indian_pines_repair_is_what_its_script_decides(script):
+    before = damaged().reshape(-1, 200)
+    decided = script("make_indian_pines_repair").raised(before)
+    assert (decided != (repaired().reshape(-1, 200) != before)).sum() <= 20  # sums in another order
+
+
+def test_indian_pines_repair_undoes_the_same_damage_done_to_another_byte(script):
+    whole = repaired().reshape(-1, 200)
+    truth = whole >> 8 == 0x0C
+    decided = script("make_indian_pines_repair").raised(whole - 768 * truth, seen=0x09, lost=0x0C)
+    wrong = (decided != truth).sum(0)
+    assert wrong[3:].sum() == 0 and wrong.sum() < 0.002 * (whole >> 8 == 0x09).sum() + 0.002 * truth.sum()
 
 
 def shipped_wavelengths():
