@@ -1,0 +1,78 @@
+"""What the denoiser is told: padding to its channels, textures of any sensor, weights of the loss."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ctmem.condition import encode_image
+from ctmem.config import TINY
+from ctmem.sensors import apply_srf, upsample
+
+BANDS = replace(TINY, denoiser=replace(TINY.denoiser, subspace=None))
+
+
+def image(bands=7, seed=0):
+    lr_hsi = torch.rand(1, bands, 6, 5, generator=torch.Generator().manual_seed(seed))
+    return lr_hsi, upsample(lr_hsi, 4)
+
+
+def flat_srf(msi_bands, bands):
+    return torch.full((msi_bands, bands), 1 / bands)
+
+
+@pytest.mark.parametrize("bands", [3, 8, 40])
+def test_channels_are_the_denoisers_whatever_the_bands(bands):
+    lr_hsi, up = image(bands)
+    encoded = encode_image(lr_hsi, up, torch.rand(1, 8, 24, 20), flat_srf(2, bands), TINY)
+    assert encoded.base.shape == (1, 8, 24, 20) and encoded.texture.shape == (1, 32, 24, 20)
+    unused = encoded.base[:, encoded.space.channels :]
+    assert unused.shape[1] == max(0, 8 - bands) and not unused.any()
+    texture = encoded.texture.unflatten(1, (4, 8))
+    assert not texture[:, :, encoded.space.channels :].any() and texture[:, :, : encoded.space.channels].any()
+
+
+def test_decode_undoes_encode_and_keeps_what_lies_outside():
+    lr_hsi, up = image(12)
+    encoded = encode_image(lr_hsi, up, None, None, TINY)
+    torch.testing.assert_close(encoded.decode(encoded.encode(up)), up)
+    step = torch.zeros_like(encoded.base)
+    step[:, 2] = 1.0
+    spectrum = encoded.space.basis[:, 2] * encoded.space.std[2]
+    torch.testing.assert_close(encoded.decode(encoded.base + step) - up, spectrum[None, :, None, None].expand_as(up))
+
+
+def test_weight_is_the_share_of_each_channel_in_the_image():
+    lr_hsi, up = image(4)
+    encoded = encode_image(lr_hsi, up, None, None, TINY)
+    weight = encoded.weight.flatten()
+    torch.testing.assert_close(weight[:4].mean(), torch.tensor(1.0))
+    torch.testing.assert_close(weight[:4] / weight[0], encoded.space.std / encoded.space.std[0])
+    assert not weight[4:].any()
+
+
+def test_without_subspace_bands_stay_bands():
+    lr_hsi, up = image(7)
+    texture = torch.rand(1, 16, 24, 20)
+    encoded = encode_image(lr_hsi, up, texture, flat_srf(4, 7), BANDS)
+    torch.testing.assert_close(encoded.base, 2 * up - 1)
+    assert torch.equal(encoded.texture, texture)
+    assert encode_image(lr_hsi, up, None, None, BANDS).texture.shape == texture.shape
+
+
+def test_query_as_its_own_reference_encodes_to_the_base():
+    """With more MSI bands than directions the map from q to z is exact but for the ridge."""
+    lr_hsi, up = image(3)
+    srf = torch.eye(3)
+    q = apply_srf(up, srf)
+    encoded = encode_image(lr_hsi, up, torch.cat([q, q, q, q * 0], 1), srf, TINY)
+    soft, hard, _, difference = encoded.texture.chunk(4, 1)
+    assert float((hard - encoded.base).abs().max()) < 0.05 and torch.equal(soft, hard) and not difference.any()
+
+
+def test_errors():
+    lr_hsi, up = image()
+    with pytest.raises(ValueError, match="`srf` must be the spectral response that made the texture, got None"):
+        encode_image(lr_hsi, up, torch.rand(1, 8, 24, 20), None, TINY)
+    with pytest.raises(ValueError, match=r"`lr_hsi_up` must be of 7 band\(s\)"):
+        encode_image(lr_hsi, up[:, :5], None, None, TINY)
