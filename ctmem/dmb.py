@@ -43,7 +43,7 @@ from ctmem.sensors import apply_srf
 
 SIMILARITIES = ("dot", "cosine", "zncc", "l2")
 FLAT = 1e-6  # a patch whose deviation is below this share of its length is constant up to rounding
-QUERY_BLOCK = 4096  # query patches searched at a time, their flips and rotations counted
+QUERY_BLOCK = 512  # query patches searched at a time
 
 
 @dataclass(frozen=True)
@@ -350,9 +350,8 @@ def dmb(
         similarity=config.similarity,
         transforms=config.transforms,
     )
-    return texture(
-        found, query, sharp, blurred, temperature=config.temperature, relevel=config.relevel
-    ), found
+    options = {"temperature": config.temperature, "relevel": config.relevel}
+    return texture(found, query, sharp, blurred, **options), found
 
 
 @dataclass(frozen=True)
@@ -371,9 +370,7 @@ class _Search:
         """Yields (first candidate, candidates (m, c, P, P), similarities (n, turns, m)) chunk by chunk."""
         corners = pt.windows(*reference.shape[1:], self.patch, self.stride)
         turned = torch.stack([pt.dihedral_inverse(query, k) for k in range(self.turns)], 1).flatten(0, 1)
-        numbers = 4 * query[0].numel() + 3 * len(
-            turned
-        )  # per candidate: patch, copies, pixel numbers, similarities
+        numbers = 6 * query[0].numel() + 4 * len(turned)  # per candidate: its copies, and its similarities
         step = max(1, int(self.chunk_mb * 1e6) // (numbers * query.element_size()))
         for first in range(0, len(corners), step):
             candidates = pt.cut(reference, corners[first : first + step], self.patch)
@@ -443,7 +440,7 @@ def _per_sample(
     batches = [cut.flatten(0, 1)] if shared else list(cut)
     results = []
     for patches, one in zip(batches, reference.to(query)):
-        blocks = [search(block, one) for block in patches.split(QUERY_BLOCK // 8)]
+        blocks = [search(block, one) for block in patches.split(QUERY_BLOCK)]
         results.append([torch.cat(parts) for parts in zip(*blocks)])
     if shared:
         return tuple(part.unflatten(0, cut.shape[:2]) for part in results[0])

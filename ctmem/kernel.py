@@ -27,6 +27,7 @@ from torch import nn
 from ctmem.checks import check_count, check_image, check_same_shape, fail
 
 SIDE = 4  # two poolings: inside the network height and width are multiples of this
+BUMP = 0.01  # brightness of the impulse whose response is measured
 FLAT = 1e-6  # deviations below this are a constant band's rounding
 
 
@@ -120,8 +121,7 @@ def train_kernel(
     generator: torch.Generator,
     on_step: Callable[[int, float], None] | None = None,
 ) -> dict:
-    """Trains `net` in place with L1 on random crops and leaves it with the weights that were best on
-    validation.
+    """Trains `net` in place with L1 on random crops and leaves it with its best weights on validation.
 
     Crops start at multiples of 4 pixels, so that the grid of the LR pixels keeps its place.
 
@@ -147,31 +147,28 @@ def train_kernel(
         TypeError: an image that is no floating-point tensor.
         ValueError: no image, pairs that don't fit, or an image smaller than a crop.
     """
+    check_count(crop, "crop")
     _check_images(net, sharp, blurry, ("sharp", "blurry"), crop)
     _check_images(net, val_sharp, val_blurry, ("val_sharp", "val_blurry"))
     for value, name in ((steps, "steps"), (batch, "batch"), (validate_every, "validate_every")):
         check_count(value, name)
     optimiser = torch.optim.Adam(net.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    history = {"loss": [], "validation": [(0, validation_l1(net, val_sharp, val_blurry))]}
-    best = (history["validation"][0][1], 0, copy.deepcopy(net.state_dict()))
-    for step in range(1, steps + 1):
-        net.train()
-        inputs, targets = _draw(sharp, blurry, crop, batch, generator)
-        loss = F.l1_loss(net(inputs), targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        history["loss"].append(loss.item())
+    history = {"loss": [], "validation": []}
+    best = (float("inf"), 0, {})
+    for step in range(steps + 1):
+        if step > 0:
+            inputs, targets = _draw(sharp, blurry, crop, batch, generator)
+            history["loss"].append(_update(net, optimiser, inputs, targets))
+            schedule.step()
         if step % validate_every == 0 or step == steps:
-            history["validation"].append((step, validation_l1(net, val_sharp, val_blurry)))
-            if history["validation"][-1][1] < best[0]:
-                best = (history["validation"][-1][1], step, copy.deepcopy(net.state_dict()))
-        if on_step is not None:
-            on_step(step, loss.item())
+            error = validation_l1(net.eval(), val_sharp, val_blurry)
+            history["validation"].append((step, error))
+            if error < best[0]:
+                best = (error, step, copy.deepcopy(net.state_dict()))
+        if step > 0 and on_step is not None:
+            on_step(step, history["loss"][-1])
     net.load_state_dict(best[2])
-    net.eval()
     return history | {"best_validation": best[0], "best_step": best[1]}
 
 
@@ -181,8 +178,7 @@ def validation_l1(
     sharp: Sequence[torch.Tensor],
     blurry: Sequence[torch.Tensor],
 ) -> float:
-    """Returns the mean over images of the mean absolute error of `degrade(sharp)`, units of the images; lower
-    is better.
+    """Returns the mean absolute error of `degrade(sharp)`, averaged over the images; lower is better.
 
     Args:
         degrade: K, or any blur with which it is compared.
@@ -193,36 +189,53 @@ def validation_l1(
     return sum(errors) / len(errors)
 
 
+@torch.no_grad()
 def impulse_response(
     degrade: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, *, radius: int = 8
 ) -> torch.Tensor:
-    """Returns what `degrade` makes of one bright pixel, (2·radius + 1, 2·radius + 1), the pixel in the
-    middle.
+    """Returns what `degrade` makes of one bright pixel, (2r + 1, 2r + 1) with r = `radius`, centred on it.
 
-    The pixel is added to a real image and the change is looked at, so that a network is asked about images of
-    the kind it knows. The mean is taken over 4×4 neighbouring places, the positions a pixel can have within
-    an LR pixel, and over the bands. For a plain blur this is its PSF; it sums to 1 where brightness is kept.
+    The pixel, only 0.01 bright, is added to a real image and the change is looked at, so that a network is
+    asked about images of the kind it knows. The mean is taken over 4×4 neighbouring places, the positions a
+    pixel can have within an LR pixel, and over the bands. For a plain blur this is its PSF; it sums to 1 where
+    brightness is kept.
 
     Args:
-        degrade: K, or any blur, (1, c, H, W) → (1, c, H, W).
+        degrade: K, or any blur, (16, c, H, W) → the same shape.
         image: (1, c, H, W), at least 2·radius + 4 pixels high and wide.
         radius: how far to look, pixels.
 
     Raises:
         TypeError: `image` is no floating-point tensor.
-        ValueError: wrong rank, a smaller image, or values that are not finite.
+        ValueError: no single image, a smaller one, or values that are not finite.
     """
     check_count(radius, "radius")
     check_image(image, "image", at_least=2 * radius + SIDE)
+    if len(image) != 1:
+        fail("image", "one image (1, c, H, W)", f"a batch of {len(image)}")
+    places = list(itertools.product(range(SIDE), range(SIDE)))
     top, left = ((side - SIDE) // 2 for side in image.shape[2:])
-    total = image.new_zeros(2 * radius + 1, 2 * radius + 1)
-    for row, column in itertools.product(range(top, top + SIDE), range(left, left + SIDE)):
-        impulse = torch.zeros_like(image)
-        impulse[:, :, row, column] = 1
-        _, change = torch.func.jvp(degrade, (image,), (impulse,))
-        around = change[:, :, row - radius : row + radius + 1, column - radius : column + radius + 1]
-        total += around.mean((0, 1)).detach()
-    return total / SIDE**2
+    bump = image.new_zeros(len(places), 1, *image.shape[2:])
+    for number, (row, column) in enumerate(places):
+        bump[number, 0, top + row, left + column] = BUMP / 2
+    change = ((degrade(image + bump) - degrade(image - bump)) / BUMP).mean(1)
+    span = 2 * radius + 1
+    around = [
+        one[top + row - radius :, left + column - radius :][:span, :span]
+        for one, (row, column) in zip(change, places)
+    ]
+    return torch.stack(around).mean(0)
+
+
+def _update(
+    net: nn.Module, optimiser: torch.optim.Optimizer, inputs: torch.Tensor, targets: torch.Tensor
+) -> float:
+    """One step of the optimiser; returns the loss before it."""
+    loss = F.l1_loss(net.train()(inputs), targets)
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return loss.item()
 
 
 def _draw(
@@ -255,14 +268,12 @@ def _check_images(
     names: tuple[str, str],
     crop: int = 1,
 ) -> None:
-    """Raises unless both are equally long, non-empty lists of images that pair up."""
+    """Raises unless both are equally long, non-empty lists of images of the same bands that pair up."""
     if not sharp or len(sharp) != len(blurry):
-        fail(
-            names[0],
-            f"a list of at least one image, as many as `{names[1]}`",
-            f"{len(sharp)} and {len(blurry)}",
-        )
+        wanted = f"a list of at least one image, as many as `{names[1]}`"
+        fail(names[0], wanted, f"{len(sharp)} and {len(blurry)}")
+    check_image(sharp[0], names[0], bands=net.bands if net.joint else None)
     for x, y in zip(sharp, blurry):
-        check_image(x, names[0], at_least=crop)
+        check_image(x, names[0], bands=sharp[0].shape[1], at_least=crop)
         check_image(y, names[1])
         check_same_shape(x, y, names)
