@@ -148,7 +148,7 @@ def _indian_pines() -> Scene:
 
 
 def _repaired(numbers: np.ndarray) -> np.ndarray:
-    """The numbers (H, W, C) with 3·256 given back where a text conversion took it, as data/README.md explains."""
+    """The numbers (H, W, C) with 3·256 given back where a text conversion took it, see data/README.md."""
     with data_path("indian_pines_repair.csv").open(newline="", encoding="utf-8") as file:
         rows = [bytes.fromhex(row["raised"]) for row in csv.DictReader(file)]
     for line, packed in zip(numbers, rows, strict=True):

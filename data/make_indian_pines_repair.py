@@ -2,11 +2,12 @@
 
     python data/make_indian_pines_repair.py
 
-Somewhere on its way to us the image went through a transfer meant for text: every byte 0x0D (carriage return) became
-0x0A (line feed). No byte of it is 0x0D, and 0x0A is twice as frequent as its neighbours. In a high byte that takes 13 −
-10 = 3 times 256 from the number, so that each number from 2560 to 2815 may really be one from 3328 to 3583. Which it
-is can be told from the rest of its spectrum: the spectra of this scene lie close to a space of a dozen dimensions,
-far closer than 768, but in the noisy first band. (In a low byte the same loss is 3, less than the noise; it stays.)
+Somewhere on its way to us the image went through a transfer meant for text: every byte 0x0D (carriage return)
+became 0x0A (line feed). No byte of it is 0x0D, and 0x0A is twice as frequent as its neighbours. In a high
+byte that takes 13 − 10 = 3 times 256 from the number, so that each number from 2560 to 2815 may really be one
+from 3328 to 3583. Which it is can be told from the rest of its spectrum: the spectra of this scene lie close
+to a space of a dozen dimensions, far closer than 768, but in the noisy first band. (In a low byte the same
+loss is 3, less than the noise; it stays.)
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ def low_rank(values: np.ndarray, rank: int) -> np.ndarray:
 def raised(numbers: np.ndarray, seen: int = SEEN, lost: int = LOST) -> np.ndarray:
     """Which numbers (N, C) with high byte `seen` really have high byte `lost`, by what their spectra say.
 
-    The doubtful numbers start half-way between their two readings. They are then moved, again and again, to where the
-    low-rank projection expects them (never beyond the two readings), while the rank grows from 3 to 12.
+    The doubtful numbers start half-way between their two readings. They are then moved, again and again, to
+    where the low-rank projection expects them (never beyond the two readings), while the rank grows from 3 to
+    12.
     """
     doubtful, step = numbers >> 8 == seen, 256 * (lost - seen)
     low = numbers.astype(np.float64)
@@ -44,7 +46,7 @@ def raised(numbers: np.ndarray, seen: int = SEEN, lost: int = LOST) -> np.ndarra
 
 
 def main() -> None:
-    """Decides, and writes one line per image row: the bits of its doubtful numbers in order, packed, as hex."""
+    """Decides, and writes a line per image row: the bits of its doubtful numbers in order, packed, as hex."""
     import tensorly.datasets  # noqa: PLC0415
 
     numbers = np.asarray(tensorly.datasets.load_indian_pines().tensor).astype(np.int64)
