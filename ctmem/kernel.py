@@ -197,8 +197,8 @@ def impulse_response(
 
     The pixel, only 0.01 bright, is added to a real image and the change is looked at, so that a network is
     asked about images of the kind it knows. The mean is taken over 4×4 neighbouring places, the positions a
-    pixel can have within an LR pixel, and over the bands. For a plain blur this is its PSF; it sums to 1 where
-    brightness is kept.
+    pixel can have within an LR pixel, and over the bands. For a plain blur this is its PSF; it sums to 1
+    where brightness is kept.
 
     Args:
         degrade: K, or any blur, (16, c, H, W) → the same shape.

@@ -130,20 +130,22 @@ def show_images(
     Raises:
         ValueError: no image, or not as many titles as images.
     """
-    if not images or (titles and len(titles) != len(images)):
-        fail("titles", f"one for each of at least one image, {len(images)} in all", len(titles))
-    columns = min(columns, len(images))
-    figure, axes = grid(-(-len(images) // columns), columns, size=(size, size * 1.08))
-    maps = [image for image in map(np.squeeze, map(to_array, images)) if image.ndim == 2]
-    limits = limits or ((min(map(np.nanmin, maps)), max(map(np.nanmax, maps))) if maps else (0, 1))
+    arrays = [to_array(image) for image in images]
+    pictures = [array[..., 0] if array.shape[2] == 1 else array for array in arrays]
+    _check_pictures(pictures, titles)
+    columns = min(columns, len(pictures))
+    figure, axes = grid(-(-len(pictures) // columns), columns, size=(size, size * 1.08))
+    maps = [picture for picture in pictures if picture.ndim == 2]
+    if limits is None and maps:
+        limits = (min(map(np.nanmin, maps)), max(map(np.nanmax, maps)))
+    low, high = limits or (0, 1)
     drawn = None
-    for number, ax in enumerate(axes.flat):
+    for ax in axes.flat:
         ax.set_axis_off()
-        if number < len(images):
-            picture = np.squeeze(to_array(images[number]))
-            shown = ax.imshow(picture, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
-            drawn = shown if picture.ndim == 2 else drawn
-            ax.set_title(titles[number] if titles else "", fontsize=10)
+    for number, (ax, picture) in enumerate(zip(axes.flat, pictures)):
+        shown = ax.imshow(picture, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
+        drawn = shown if picture.ndim == 2 else drawn
+        ax.set_title(titles[number] if titles else "", fontsize=10)
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, shrink=0.8, label=label or "")
     return figure
@@ -267,6 +269,17 @@ def show_match(
                 axes[row, number], source, window, patch, f"{number}: {score:.2f}" if row == 0 else "sharp"
             )
     return figure
+
+
+def _check_pictures(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> None:
+    """Raises unless there are pictures that can be drawn, with a title each or none."""
+    if not pictures:
+        fail("images", "a list of at least one", "none")
+    if titles and len(titles) != len(pictures):
+        fail("titles", f"one for each of {len(pictures)} image(s)", len(titles))
+    for picture in pictures:
+        if picture.ndim != 2 and picture.shape[2:] != (3,):
+            fail("images", "colour images (H, W, 3) or maps (H, W)", f"shape {picture.shape}")
 
 
 def _enlarged(ax: Axes, image: np.ndarray, window: Sequence[int], patch: int, title: str) -> None:
