@@ -12,7 +12,8 @@ import torch
 
 from ctmem.config import PRESETS
 from ctmem.model import PARTS
-from ctmem.training import embedded_sources, train
+from ctmem.pool import embedded_sources
+from ctmem.training import train
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = """
 explorers train
 training inference evaluation
-model
+model pool
 model
 pairs tcmm baselines
 scenes condition kernel dmb mamba

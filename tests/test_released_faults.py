@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ctmem import inference, training
+from ctmem import pool as pool_module
 from ctmem.config import TINY, DenoiserConfig, MatchConfig, TrainConfig
 from ctmem.diffusion import SAMPLERS, Schedule, add_noise, sample, training_loss
 from ctmem.dmb import dmb
@@ -111,7 +112,7 @@ def source(scene, name="synthetic", change=()):
             window.copy_(torch.rand(window.shape, generator=generator(9)))
         degraded = degrade_scene(ground, srf, default_psf(4), 4)
     references = tuple(degraded.cut(box).hr_msi for box in crops(areas["reference"], 16, 8)[:2])
-    return training.Source(name, degraded, areas["train"], areas["validation"], srf, references)
+    return pool_module.Source(name, degraded, areas["train"], areas["validation"], srf, references)
 
 
 @pytest.mark.parametrize("fault", ELSEWHERE)
@@ -264,9 +265,9 @@ def test_fault_6_inference_takes_one_reference_per_image(scene, model):
 
 def test_fault_6_training_uses_every_reference(scene, model):
     one = source(scene)
-    pool = training.build_pool([one], SMALL, model.kernel)
+    pool = pool_module.build_pool([one], SMALL, model.kernel)
     single = [dataclasses.replace(one, references=(reference,)) for reference in one.references]
-    pools = [training.build_pool([part], SMALL, model.kernel) for part in single]
+    pools = [pool_module.build_pool([part], SMALL, model.kernel) for part in single]
     assert len(one.references) == 2
     assert torch.equal(pool.texture, torch.cat([part.texture for part in pools]))
     assert not torch.allclose(pools[0].texture, pools[1].texture, atol=1e-2)

@@ -1,4 +1,4 @@
-"""Training at a size of seconds: learns, resumes bit for bit, and never sees the test area."""
+"""Training at a size of seconds: learns, resumes bit for bit, keeps the best weights."""
 
 import itertools
 from dataclasses import replace
@@ -7,34 +7,17 @@ import pytest
 import torch
 
 from ctmem import training
-from ctmem.config import TINY
 from ctmem.inference import super_resolve
 from ctmem.model import Model, build_networks, load_model
-from ctmem.pairs import degrade_scene, split_areas
-from ctmem.scenes import synthetic
-from ctmem.sensors import default_psf, srf_matrix
-from ctmem.training import Pool, Source, build_pool, cnn_loss, denoiser_loss, draw_batch, embedded_sources, fit, train
+from ctmem.pool import Pool, build_pool
+from ctmem.training import cnn_loss, denoiser_loss, fit, train
 from ctmem.weights import load_module
-
-SMALL = replace(
-    TINY,
-    crop=16,
-    timesteps=50,
-    denoiser=replace(TINY.denoiser, width=8, state=2, subspace=4, cim_blocks=1),
-    cnn_width=8,
-    kernel_width=16,
-    train=replace(TINY.train, steps=6, batch=2, validate_every=2, save_every=2, warmup=2),
-)
+from tests.small_training import SMALL, small_source
 
 
 @pytest.fixture(scope="module")
 def source():
-    scene = synthetic(0, height=96, width=128, bands=31)
-    srf = srf_matrix(scene.wavelengths_nm, bands=SMALL.msi_bands)
-    degraded = degrade_scene(scene.tensor(), srf, default_psf(4), 4)
-    areas = split_areas(96, 128, scale=4, halo=4)
-    reference = degraded.cut(areas["reference"]).hr_msi
-    return Source("synthetic", degraded, areas["train"], areas["validation"], srf, (reference, reference.flip(2)))
+    return small_source()
 
 
 @pytest.fixture(scope="module")
@@ -45,26 +28,6 @@ def pool(source):
 def networks():
     torch.manual_seed(0)
     return build_networks(SMALL)
-
-
-def test_pool_holds_every_crop_once_per_reference(source, pool):
-    crops = training.crops(training.Box(0, 0, source.train.height, source.train.width), 16, 8)
-    assert len(pool) == 2 * len(crops)
-    assert pool.base.shape[1:] == (4, 16, 16) and pool.texture.shape[1:] == (16, 16, 16)
-    assert not torch.equal(pool.texture[0], pool.texture[len(crops)])  # the second reference is another one
-
-
-def test_batch_is_augmented_alike_in_all_images(pool):
-    """Signs and gains are those of base and target together: base / target keeps its distribution."""
-    config = replace(SMALL.train, batch=64, drop_reference=0.25)
-    batch = draw_batch(pool, config, torch.Generator().manual_seed(0))
-    k = pool.base.shape[1]
-    dropped = (batch.texture == 0).all(1).all(1).all(1)
-    assert 4 <= int(dropped.sum()) <= 28
-    assert (batch.texture[~dropped][:, 2 * k : 3 * k] >= 0).all()  # a gradient magnitude has no sign
-    original = (pool.base - pool.target).abs().mean((2, 3)).flatten()
-    factors = (batch.base - batch.target).abs().mean((2, 3)) / original.max()
-    assert float(factors.max()) <= 1.2 + 1e-5
 
 
 @pytest.mark.parametrize(("part", "steps"), [("cnn", 150), ("denoiser", 60)])
@@ -155,36 +118,6 @@ def test_unknown_part(source, tmp_path):
     with pytest.raises(ValueError, match="`parts` must be one of 'kernel', 'cnn', 'denoiser', got 'gan'"):
         train(SMALL, [source], tmp_path / "none", parts=["gan"])
     assert not (tmp_path / "none").exists()
-
-
-def test_embedded_training_never_sees_the_test_area(monkeypatch):
-    """With the test areas of both scenes overwritten, the pool stays the same to the last bit."""
-    preset = replace(TINY, match=replace(TINY.match, stride=8))
-
-    def small_pool():
-        sources = embedded_sources(preset)
-        narrow = [replace(s, train=replace(s.train, height=40, width=40), references=s.references[:1]) for s in sources]
-        return build_pool(narrow, preset, lambda x: x, stride=40), sources
-
-    before, sources = small_pool()
-    real = training.load_scene
-
-    def spoiled(name):
-        scene = real(name)
-        area = split_areas(*(side // 4 * 4 for side in scene.cube.shape[:2]), scale=4, halo=4)["test"]
-        cube = scene.cube.copy()
-        cube[area.slices] = 1 - cube[area.slices]
-        return replace(scene, cube=cube)
-
-    monkeypatch.setattr(training, "load_scene", spoiled)
-    after, spoiled_sources = small_pool()
-    for field in ("base", "target", "texture", "weight"):
-        assert torch.equal(getattr(before, field), getattr(after, field)), field
-    for one, other in zip(sources, spoiled_sources):
-        assert all(torch.equal(a, b) for a, b in zip(one.references, other.references))
-        for area in ("train", "validation"):
-            a, b = (s.scene.cut(getattr(s, area)) for s in (one, other))
-            assert torch.equal(a.gt, b.gt) and torch.equal(a.lr_hsi, b.lr_hsi)
 
 
 def test_a_trained_model_runs(trained, source):

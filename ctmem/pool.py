@@ -1,0 +1,126 @@
+"""What the networks learn from: scenes cut into encoded crops, each matched with references of other ground.
+
+Every training area is matched once with each of its references, cut into crops and encoded; this `Pool` is all that
+the training loops see. `draw_batch` picks crops from it and turns, mirrors, flips signs and scales them.
+
+Source: this project.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ctmem.condition import encode_image
+from ctmem.config import Preset, TrainConfig
+from ctmem.dmb import dmb
+from ctmem.pairs import Box, Degraded, crops, degrade_scene, split_areas
+from ctmem.patches import dihedral
+from ctmem.scenes import load_scene
+from ctmem.sensors import default_psf, srf_matrix, upsample
+
+HALO = 4  # reach of the standard blur beyond an LR pixel at scale 4, fine pixels
+
+
+@dataclass(frozen=True)
+class Source:
+    """One scene to learn from: its areas for training and validation, and references of other ground."""
+
+    name: str
+    scene: Degraded
+    train: Box
+    validation: Box
+    srf: torch.Tensor  # (c, C)
+    references: tuple[torch.Tensor, ...]  # fine MSI (1, c, Hr, Wr) of other ground, for training and validation
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Encoded training crops, all of them or a batch: `base` and `target` (N, K, H, W), `texture` (N, 4K, H, W), `weight` (N, K, 1, 1).
+
+    The weight brings a difference of coefficients back to the proportions it has in the image: the K standard
+    deviations of the crop's subspace over their mean (0 for channels it does not fill).
+    """
+
+    base: torch.Tensor
+    target: torch.Tensor
+    texture: torch.Tensor
+    weight: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+
+def embedded_sources(preset: Preset) -> list[Source]:
+    """The shipped scenes as sources: each takes references from its own reference area and from the other scene.
+
+    The test areas of `split_areas` are not part of anything returned here but the whole scenes they are cut from.
+    """
+    scenes = {name: load_scene(name) for name in ("indian_pines", "sentinel2_farmland")}
+    srfs = {
+        "indian_pines": srf_matrix(scenes["indian_pines"].wavelengths_nm, bands=preset.msi_bands),
+        "sentinel2_farmland": torch.eye(len(preset.msi_bands)),
+    }
+    psf, scale = default_psf(preset.scale), preset.scale
+    degraded = {name: degrade_scene(scene.tensor(), srfs[name], psf, scale) for name, scene in scenes.items()}
+    areas = {name: split_areas(*d.gt.shape[2:], scale=scale, halo=HALO) for name, d in degraded.items()}
+    references = {name: d.cut(areas[name]["reference"]).hr_msi for name, d in degraded.items()}
+    return [
+        Source(
+            name, degraded[name], areas[name]["train"], areas[name]["validation"], srfs[name],
+            (references[name], *(image for other, image in references.items() if other != name)),
+        )
+        for name in scenes
+    ]  # fmt: skip
+
+
+def build_pool(sources: Sequence[Source], preset: Preset, degrade: Callable, *, stride: int = 8) -> Pool:
+    """Matches every training area once with each of its references and cuts it into encoded crops.
+
+    Crops lie on the patch grid, so that their textures are those that matching the crop alone would find in the
+    same area. Each crop of a source appears once per reference.
+
+    Args:
+        sources: scenes, areas, references.
+        preset: crop size, matching options, channels.
+        degrade: K.
+        stride: between crops, fine pixels; a multiple of the scale.
+    """
+    entries = []
+    for source in sources:
+        area = source.scene.cut(source.train)
+        lr_hsi_up = upsample(area.lr_hsi, area.scale)
+        boxes = crops(Box(0, 0, *area.gt.shape[2:]), preset.crop, stride)
+        for reference in source.references:
+            texture, _ = dmb(lr_hsi_up, reference, source.srf, degrade, preset.match)
+            for box in boxes:
+                (rows, columns), (low_rows, low_columns) = box.slices, box.coarse(area.scale).slices
+                low = area.lr_hsi[..., low_rows, low_columns]
+                up, matched = lr_hsi_up[..., rows, columns], texture[..., rows, columns]
+                encoded = encode_image(low, up, matched, source.srf, preset)
+                target = encoded.encode(area.gt[..., rows, columns])
+                entries.append((encoded.base, target, encoded.texture, encoded.weight))
+    return Pool(*(torch.cat(column) for column in zip(*entries)))
+
+
+def draw_batch(pool: Pool, config: TrainConfig, generator: torch.Generator) -> Pool:
+    """Random crops, each turned or mirrored, with random signs and gain of its coefficients.
+
+    Signs of principal directions are arbitrary and their scale depends on the scene, so the networks must not learn
+    either. A share `drop_reference` of the samples sees no texture.
+    """
+    pick = torch.randint(len(pool), (config.batch,), generator=generator)
+    turns = torch.randint(8, (config.batch,), generator=generator).tolist()
+    images = [torch.stack([dihedral(x[i], k) for i, k in zip(pick, turns)]) for x in (pool.base, pool.target, pool.texture)]
+    k = pool.base.shape[1]
+    signs = torch.randint(2, (config.batch, k, 1, 1), generator=generator).mul(2).sub(1)
+    gain = torch.empty(config.batch, 1, 1, 1).uniform_(math.log(0.6), math.log(1.2), generator=generator).exp()
+    kept = torch.rand(config.batch, 1, 1, 1, generator=generator) >= config.drop_reference
+    factor = signs * gain
+    # the gradient, third of the four texture groups, is a magnitude: it has no sign
+    texture_factor = torch.cat([factor, factor, gain.expand(-1, k, -1, -1), factor], 1)
+    base, target, texture = images
+    return Pool(base * factor, target * factor, texture * texture_factor * kept, pool.weight[pick])

@@ -1,0 +1,72 @@
+"""The pool of crops: complete, augmented alike, and blind to the test areas."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ctmem import pool as pool_module
+from ctmem.config import TINY
+from ctmem.pairs import Box, crops, split_areas
+from ctmem.pool import build_pool, draw_batch, embedded_sources
+from tests.small_training import SMALL, small_source
+
+
+@pytest.fixture(scope="module")
+def source():
+    return small_source()
+
+
+@pytest.fixture(scope="module")
+def pool(source):
+    return build_pool([source], SMALL, lambda x: x)
+
+
+def test_pool_holds_every_crop_once_per_reference(source, pool):
+    boxes = crops(Box(0, 0, source.train.height, source.train.width), 16, 8)
+    assert len(pool) == 2 * len(boxes)
+    assert pool.base.shape[1:] == (4, 16, 16) and pool.texture.shape[1:] == (16, 16, 16)
+    assert not torch.equal(pool.texture[0], pool.texture[len(boxes)])  # the second reference is another one
+
+
+def test_batch_is_augmented_alike_in_all_images(pool):
+    """Signs and gains are those of base and target together: base / target keeps its distribution."""
+    config = replace(SMALL.train, batch=64, drop_reference=0.25)
+    batch = draw_batch(pool, config, torch.Generator().manual_seed(0))
+    k = pool.base.shape[1]
+    dropped = (batch.texture == 0).all(1).all(1).all(1)
+    assert 4 <= int(dropped.sum()) <= 28
+    assert (batch.texture[~dropped][:, 2 * k : 3 * k] >= 0).all()  # a gradient magnitude has no sign
+    original = (pool.base - pool.target).abs().mean((2, 3)).flatten()
+    factors = (batch.base - batch.target).abs().mean((2, 3)) / original.max()
+    assert float(factors.max()) <= 1.2 + 1e-5
+
+
+def test_embedded_training_never_sees_the_test_area(monkeypatch):
+    """With the test areas of both scenes overwritten, the pool stays the same to the last bit."""
+    preset = replace(TINY, match=replace(TINY.match, stride=8))
+
+    def small_pool():
+        sources = embedded_sources(preset)
+        narrow = [replace(s, train=replace(s.train, height=40, width=40), references=s.references[:1]) for s in sources]
+        return build_pool(narrow, preset, lambda x: x, stride=40), sources
+
+    before, sources = small_pool()
+    real = pool_module.load_scene
+
+    def spoiled(name):
+        scene = real(name)
+        area = split_areas(*(side // 4 * 4 for side in scene.cube.shape[:2]), scale=4, halo=4)["test"]
+        cube = scene.cube.copy()
+        cube[area.slices] = 1 - cube[area.slices]
+        return replace(scene, cube=cube)
+
+    monkeypatch.setattr(pool_module, "load_scene", spoiled)
+    after, spoiled_sources = small_pool()
+    for field in ("base", "target", "texture", "weight"):
+        assert torch.equal(getattr(before, field), getattr(after, field)), field
+    for one, other in zip(sources, spoiled_sources):
+        assert all(torch.equal(a, b) for a, b in zip(one.references, other.references))
+        for area in ("train", "validation"):
+            a, b = (s.scene.cut(getattr(s, area)) for s in (one, other))
+            assert torch.equal(a.gt, b.gt) and torch.equal(a.lr_hsi, b.lr_hsi)
