@@ -240,11 +240,14 @@ def show_match(
 ) -> Picture:
     """Returns a match: query and reference with the windows outlined, and below them the patches enlarged.
 
+    Enlarged patches are stretched each by itself, so that shapes can be compared whatever the brightness.
+
     Args:
         query: colour image (H, W, 3), see `rgb`.
         reference: colour image (Hr, Wr, 3) that was searched.
         corner: (row, column) of the query patch.
-        windows: (row, column, …) of the windows found, best first.
+        windows: (row, column, turn) of the windows found, best first; turn as in `patches.dihedral`, which is
+            applied to the enlarged patch, or left out.
         scores: their similarities.
         patch: P, pixels.
         sharp: the sharp reference (Hr, Wr, 3), for a third row of patches.
@@ -283,9 +286,12 @@ def _check_pictures(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> No
 
 
 def _enlarged(ax: Axes, image: np.ndarray, window: Sequence[int], patch: int, title: str) -> None:
-    """Draws one window of an image by itself."""
-    row, column = int(window[0]), int(window[1])
-    ax.imshow(image[row : row + patch, column : column + patch], interpolation="nearest", vmin=0, vmax=1)
+    """Draws one window (row, column, turn) of an image, turned, from its darkest to its brightest value."""
+    row, column, turn = (*map(int, window), 0)[:3]
+    found = image[row : row + patch, column : column + patch]
+    found = np.rot90(found[:, ::-1] if turn >= 4 else found, turn % 4)
+    shown = (found - found.min()) / max(float(np.ptp(found)), 1e-6)
+    ax.imshow(shown, interpolation="nearest")
     ax.set_title(title, fontsize=9)
 
 
