@@ -70,6 +70,8 @@ class Preset:
     kernel_width: int = 64
     cnn_width: int = 256  # of the baseline CNN, chosen so that it has about the denoiser's size
     train: TrainConfig = TrainConfig()
+    kernel_steps: int = 400
+    cnn_steps: int = 100_000  # about as many minutes as the denoiser's steps
 
     def to_dict(self) -> dict:
         """Plain nested dict, for the JSON card beside the weights."""
@@ -82,6 +84,8 @@ TINY = Preset(
     denoiser=DenoiserConfig(width=32, residual_blocks=1, cim_blocks=2, te_blocks=1, state=8),
     kernel_width=32,
     cnn_width=64,
+    train=TrainConfig(steps=1600),
+    cnn_steps=8000,
 )
 SMALL = Preset(
     name="small",
@@ -89,6 +93,7 @@ SMALL = Preset(
     denoiser=DenoiserConfig(width=64, residual_blocks=2, cim_blocks=2, te_blocks=2),
     cnn_width=128,
     train=TrainConfig(steps=8000),
+    cnn_steps=24_000,
 )
 PAPER = Preset(
     name="paper",

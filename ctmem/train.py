@@ -5,8 +5,8 @@ scenes. Stop it at any moment and call it again: it goes on where its last check
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
+from dataclasses import replace
 
 import torch
 
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", default=None, help="folder for weights and checkpoints (default: runs/PRESET)")
     parser.add_argument("--steps", type=int, default=None, help="steps of the denoiser (default: the preset's)")
     parser.add_argument("--cnn-steps", type=int, default=None, help="steps of the CNN baseline")
-    parser.add_argument("--kernel-steps", type=int, default=400)
+    parser.add_argument("--kernel-steps", type=int, default=None, help="steps of the degradation kernel")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=None, help="CPU threads of torch (default: all cores)")
@@ -31,14 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     preset = PRESETS[options.preset]
-    if options.steps:
-        preset = dataclasses.replace(preset, train=dataclasses.replace(preset.train, steps=options.steps))
+    if options.steps is not None:
+        preset = replace(preset, train=replace(preset.train, steps=options.steps))
+    given = {"cnn_steps": options.cnn_steps, "kernel_steps": options.kernel_steps}
+    preset = replace(preset, **{name: value for name, value in given.items() if value is not None})
     out = options.out or f"runs/{preset.name}"
     sources = embedded_sources(preset)
-    train(
-        preset, sources, out, seed=options.seed, kernel_steps=options.kernel_steps, cnn_steps=options.cnn_steps,
-        parts=options.parts,
-    )  # fmt: skip
+    train(preset, sources, out, seed=options.seed, parts=options.parts)
     print(f"weights and card.json are in {out}")
     return 0
 

@@ -262,8 +262,6 @@ def train(
     folder: str | Path,
     *,
     seed: int = 0,
-    kernel_steps: int = 400,
-    cnn_steps: int | None = None,
     parts: Sequence[str] = PARTS,
 ) -> dict:
     """Trains the networks of a preset and writes kernel, cnn, denoiser .safetensors and card.json to `folder`.
@@ -276,8 +274,6 @@ def train(
         sources: what to learn from.
         folder: made if it is not there.
         seed: of the weights and of the order of samples.
-        kernel_steps: steps of stage 1.
-        cnn_steps: steps of the CNN baseline; default: as many as the denoiser's.
         parts: which of kernel, cnn, denoiser to train; later ones need the kernel.
 
     Returns:
@@ -310,15 +306,15 @@ def train(
     elif "kernel" in parts:
         start = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
-        history = train_kernel_on(sources, kernel, steps=kernel_steps, generator=generator)
+        history = train_kernel_on(sources, kernel, steps=preset.kernel_steps, generator=generator)
         curve = [[step, round(value, 6)] for step, value in history["validation"]]
-        finish("kernel", kernel, kernel_steps, time.perf_counter() - start, {"validation_l1": curve})
+        finish("kernel", kernel, preset.kernel_steps, time.perf_counter() - start, {"validation_l1": curve})
     kernel.eval().requires_grad_(False)
 
     wanted = [part for part in ("cnn", "denoiser") if part in parts and not done(part)]
     pool = build_pool(sources, preset, kernel) if wanted else None
     for part in wanted:
-        config = preset.train if part == "denoiser" else replace(preset.train, steps=cnn_steps or preset.train.steps)
+        config = preset.train if part == "denoiser" else replace(preset.train, steps=preset.cnn_steps)
         loss = denoiser_loss(preset) if part == "denoiser" else cnn_loss
         estimate = one_step_estimate(preset) if part == "denoiser" else lambda network, encoded: network(encoded.base)
         score = validation_score(sources, preset, kernel, estimate)

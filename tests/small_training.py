@@ -15,6 +15,8 @@ SMALL = replace(
     denoiser=replace(TINY.denoiser, width=8, state=2, subspace=4, cim_blocks=1),
     cnn_width=8,
     kernel_width=16,
+    kernel_steps=3,
+    cnn_steps=4,
     train=replace(TINY.train, steps=6, batch=2, validate_every=2, save_every=2, warmup=2),
 )
 

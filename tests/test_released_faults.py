@@ -67,6 +67,8 @@ SMALL = dataclasses.replace(
     denoiser=DenoiserConfig(width=8, residual_blocks=1, cim_blocks=1, te_blocks=1, state=4, heads=2),
     kernel_width=16,
     cnn_width=8,
+    kernel_steps=2,
+    cnn_steps=2,
     train=TrainConfig(steps=2, batch=2, warmup=1, validate_every=1, save_every=1),
 )
 EDGES_NM = [(450, 520), (520, 600), (630, 700), (760, 900)]
@@ -217,7 +219,7 @@ def test_fault_5_training_and_the_choice_of_weights_never_see_the_test_area(scen
     """With other ground in the test area all three networks come out bit for bit the same."""
     plain, changed = (tmp_path / name for name in ("plain", "changed"))
     cards = [
-        training.train(SMALL, [source(scene, change=change)], folder, kernel_steps=2)
+        training.train(SMALL, [source(scene, change=change)], folder)
         for folder, change in ((plain, ()), (changed, (area,)))
     ]
     history = [validations(card) for card in cards]
@@ -386,7 +388,7 @@ def answer(network: nn.Module) -> torch.Tensor:
 def test_fault_9_training_starts_from_an_empty_folder_in_the_order_of_its_parts(scene, tmp_path):
     order = []
     for part in PARTS:
-        training.train(SMALL, [source(scene)], tmp_path, kernel_steps=2, parts=[part])
+        training.train(SMALL, [source(scene)], tmp_path, parts=[part])
         order.append(sorted(path.name for path in tmp_path.glob("*.safetensors")))
     assert order == [
         ["kernel.safetensors"],
@@ -397,7 +399,7 @@ def test_fault_9_training_starts_from_an_empty_folder_in_the_order_of_its_parts(
 
 def test_fault_9_what_training_writes_is_what_inference_reads(scene, tmp_path):
     preset = dataclasses.replace(TINY, crop=16, train=dataclasses.replace(SMALL.train, steps=1))
-    training.train(preset, [source(scene)], tmp_path, kernel_steps=1)
+    training.train(preset, [source(scene)], tmp_path)
     model = load_model("tiny", folder=tmp_path)
     pred = super_resolve(model, scene[0].lr_hsi[..., :3, :5], generator=generator())
     assert pred.shape == (1, 31, 12, 20)

@@ -89,7 +89,7 @@ def test_non_finite_gradient_stops_the_run(pool):
 @pytest.fixture(scope="module")
 def trained(source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
-    return folder, train(SMALL, [source], folder, kernel_steps=3, cnn_steps=4)
+    return folder, train(SMALL, [source], folder)
 
 
 def test_train_writes_weights_and_card(trained):
@@ -106,7 +106,7 @@ def test_trained_parts_are_not_trained_again(trained, source, monkeypatch):
     folder, card = trained
     monkeypatch.setattr(training, "fit", lambda *a, **k: pytest.fail("trained again"))
     monkeypatch.setattr(training, "train_kernel", lambda *a, **k: pytest.fail("trained again"))
-    assert train(SMALL, [source], folder, kernel_steps=3, cnn_steps=4) == card
+    assert train(SMALL, [source], folder) == card
 
 
 def test_weights_of_another_preset_are_refused(trained):
