@@ -1,15 +1,15 @@
 """Degradation matching block (DMB): stage 2, texture from a reference image of another place.
 
 Both images are brought to the same look first, a blurry multispectral image: the HSI by the spectral response
-of the MSI sensor (`query`), the reference by the learned blur K (`blurred`). Every P×P patch of the query
+of the MSI sensor (`query`), the reference by the learned blur K. Every P×P patch of the query
 then looks for its like among all windows of the blurred reference, and takes over what the *sharp* reference
 has there.
 
 | here | paper | meaning |
 |---|---|---|
 | `query` | q | srf · lr_hsi_up, (B, c, H, W) |
-| `blurred` | k = K(ref_msi) | the reference as the LR sensor would see it, (1 or B, c, Hr, Wr) |
-| `sharp` | ref_msi | the reference itself |
+| `blurred_reference` | k = K(ref_msi) | the reference as the LR sensor would see it, (1 or B, c, Hr, Wr) |
+| `sharp_reference` | ref_msi | the reference itself |
 | `difference` | d = ref_msi − k | what the blur took away |
 | `gradient` | g | gradient magnitude of the reference, per band |
 
@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -55,9 +56,7 @@ class Match:
 
     indices: torch.Tensor  # (B, N, k) number of the candidate window, row-major in the reference
     scores: torch.Tensor  # (B, N, k) similarity, best first
-    windows: (
-        torch.Tensor
-    )  # (B, N, k, 3) row, column, dihedral: `dihedral(window, ·)` looks like the query patch
+    windows: torch.Tensor  # (B, N, k, 3) row, column, turn: `dihedral(window, turn)` looks like the query
     patch: int  # P, pixels
     stride: int  # between candidates, pixels
     similarity: str
@@ -90,8 +89,7 @@ def gradient_magnitude(x: torch.Tensor) -> torch.Tensor:
 
 
 def gain_and_offset(source: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns per band what brings the mean and deviation of `source` to those of `target`, each (B, c, 1,
-    1).
+    """Returns (B, c, 1, 1) each: what brings mean and deviation of `source`'s bands to those of `target`.
 
     Args:
         source: (1 or B, c, H, W).
@@ -187,7 +185,7 @@ def match(
     check_count(top_k, "top_k", at_most=len(corners) * (8 if transforms else 1))
 
     search = _Search(patch, stride, similarity, 8 if transforms else 1, chunk_mb)
-    scores, ids = _per_sample(lambda q, r: search.best(q, r, top_k), query, reference, patch)
+    scores, ids = _per_sample(partial(search.best, top_k), query, reference, patch)
     ids, turns = ids % len(corners), ids // len(corners)
     places = torch.cat([corners.to(ids.device)[ids], turns[..., None]], dim=-1)
     size, reference_size = tuple(query.shape[2:]), tuple(reference.shape[2:])
@@ -234,23 +232,16 @@ def texture(
     check_image(blurred_reference, "blurred_reference")
     check_same_shape(blurred_reference, sharp_reference, ("blurred_reference", "sharp_reference"))
     if match.size != tuple(query.shape[2:]) or len(match.indices) != len(query):
-        fail(
-            "match",
-            f"one of {len(query)} queries of {tuple(query.shape[2:])} px",
-            f"{len(match.indices)} of {match.size}",
-        )
+        wanted = f"one of {len(query)} queries of {tuple(query.shape[2:])} px"
+        fail("match", wanted, f"{len(match.indices)} of {match.size}")
     if not temperature > 0:
         fail("temperature", "> 0", temperature)
     check_count(top_k, "top_k", at_most=match.scores.shape[2])
 
     search = _Search(match.patch, match.stride, match.similarity, 8 if match.transforms else 1, chunk_mb)
-    (soft,) = _per_sample(
-        lambda q, r: (search.soft(q, r, temperature),), query, blurred_reference, match.patch
-    )
-    difference = sharp_reference - blurred_reference
-    sources = torch.cat(
-        [sharp_reference, gradient_magnitude(sharp_reference), difference, blurred_reference], 1
-    )
+    (soft,) = _per_sample(partial(search.soft, temperature), query, blurred_reference, match.patch)
+    difference, gradient = sharp_reference - blurred_reference, gradient_magnitude(sharp_reference)
+    sources = torch.cat([sharp_reference, gradient, difference, blurred_reference], dim=1)
     weights = torch.softmax(match.scores[..., :top_k] / temperature, dim=-1)
     taken = sum(weights[..., i, None, None, None] * gather(match, sources, i) for i in range(top_k))
     hard, gradient, difference, low = taken.chunk(4, dim=2)
@@ -378,7 +369,7 @@ class _Search:
             yield first, candidates, alike.reshape(len(query), self.turns, -1)
 
     def best(
-        self, query: torch.Tensor, reference: torch.Tensor, top_k: int
+        self, top_k: int, query: torch.Tensor, reference: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns (scores, ids), each (n, top_k); id = turn · candidates + candidate."""
         total = len(pt.windows(*reference.shape[1:], self.patch, self.stride))
@@ -392,8 +383,8 @@ class _Search:
             ids = ids.gather(1, keep)
         return scores, ids
 
-    def soft(self, query: torch.Tensor, reference: torch.Tensor, temperature: float) -> torch.Tensor:
-        """Returns the candidates' mean weighted by softmax(similarity / temperature), (n, c, P, P)."""
+    def soft(self, temperature: float, query: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Tensor]:
+        """Returns the candidates' mean weighted by softmax(similarity / temperature), (n, c, P, P), alone."""
         peak = query.new_full((len(query), 1, 1), -torch.inf)
         mass = torch.zeros_like(peak)
         total = query.new_zeros(len(query), self.turns, query[0].numel())
@@ -405,7 +396,7 @@ class _Search:
             total = total * faded + weights @ candidates.flatten(1)
             peak = higher
         means = (total / mass).unflatten(2, query.shape[1:])
-        return sum(pt.dihedral(means[:, k], k) for k in range(self.turns))
+        return (sum(pt.dihedral(means[:, k], k) for k in range(self.turns)),)
 
 
 def _largest(values: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
