@@ -398,7 +398,7 @@ def test_fault_9_training_starts_from_an_empty_folder_in_the_order_of_its_parts(
 
 
 def test_fault_9_what_training_writes_is_what_inference_reads(scene, tmp_path):
-    preset = dataclasses.replace(TINY, crop=16, train=dataclasses.replace(SMALL.train, steps=1))
+    preset = dataclasses.replace(TINY, crop=16, kernel_steps=1, cnn_steps=1, train=SMALL.train)
     training.train(preset, [source(scene)], tmp_path)
     model = load_model("tiny", folder=tmp_path)
     pred = super_resolve(model, scene[0].lr_hsi[..., :3, :5], generator=generator())
