@@ -19,7 +19,8 @@ class MatchConfig:
     patch: int = 8  # P, pixels
     stride: int = 2  # between candidate windows in the reference, pixels; = patch: non-overlapping, as released
     similarity: str = "zncc"  # dot, cosine, zncc, l2
-    transforms: bool = False  # also try the 8 flips and rotations of every candidate
+    transforms: bool = True  # also try the 8 flips and rotations of every candidate
+    top_k: int = 64  # the hard maps average so many best windows
     temperature: float = 0.05  # of the soft map's softmax
     relevel: bool = True  # move transferred patches to the query patch's mean
     radiometry: bool = True  # match the reference's band means and deviations to the query's first
@@ -70,7 +71,7 @@ class Preset:
     kernel_width: int = 64
     cnn_width: int = 256  # of the baseline CNN, chosen so that it has about the denoiser's size
     train: TrainConfig = TrainConfig()
-    kernel_steps: int = 400
+    kernel_steps: int = 1000
     cnn_steps: int = 100_000  # about as many minutes as the denoiser's steps
 
     def to_dict(self) -> dict:

@@ -333,6 +333,8 @@ def dmb(
     if config.radiometry:
         gain, offset = gain_and_offset(blurred, query)
         sharp, blurred = gain * sharp + offset, gain * blurred + offset
+    windows = len(pt.windows(*blurred.shape[2:], config.patch, config.stride))
+    top_k = min(config.top_k, windows * (8 if config.transforms else 1))  # a small reference has fewer
     found = match(
         query,
         blurred,
@@ -340,8 +342,9 @@ def dmb(
         stride=config.stride,
         similarity=config.similarity,
         transforms=config.transforms,
+        top_k=top_k,
     )
-    options = {"temperature": config.temperature, "relevel": config.relevel}
+    options = {"temperature": config.temperature, "relevel": config.relevel, "top_k": top_k}
     return texture(found, query, sharp, blurred, **options), found
 
 

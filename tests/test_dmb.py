@@ -352,7 +352,14 @@ def test_dmb_degrades_the_reference_once_and_applies_the_response():
     bands = [lr_hsi_up[:, :2].mean(1), 0.25 * lr_hsi_up[:, 5] + 0.75 * lr_hsi_up[:, 6]]
     query = torch.stack(bands, dim=1)
     moved = dmb.match_radiometry(reference, query)
-    assert torch.equal(found.windows, dmb.match(query, moved, patch=4, stride=2).windows)
+    wanted = dmb.match(query, moved, patch=4, stride=2, transforms=True, top_k=64)
+    assert torch.equal(found.windows, wanted.windows)
+
+
+def test_dmb_averages_as_many_windows_as_a_small_reference_has():
+    config = MatchConfig(patch=8, stride=4, transforms=False, top_k=64)
+    _, found = dmb.dmb(random(1, 3, 16, 16), random(1, 3, 12, 16, seed=1), torch.eye(3), lambda x: x, config)
+    assert found.scores.shape[-1] == 6
 
 
 def test_dmb_uses_every_reference():
