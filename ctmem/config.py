@@ -86,7 +86,7 @@ TINY = Preset(
     kernel_width=32,
     cnn_width=64,
     train=TrainConfig(steps=1600),
-    cnn_steps=8000,
+    cnn_steps=16_000,
 )
 SMALL = Preset(
     name="small",
