@@ -358,9 +358,7 @@ class _Search:
     turns: int  # 1 or 8
     chunk_mb: int
 
-    def chunks(
-        self, query: torch.Tensor, reference: torch.Tensor
-    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    def chunks(self, query: torch.Tensor, reference: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """Yields (first candidate, candidates (m, c, P, P), similarities (n, turns, m)) chunk by chunk."""
         corners = pt.windows(*reference.shape[1:], self.patch, self.stride)
         turned = torch.stack([pt.dihedral_inverse(query, k) for k in range(self.turns)], 1).flatten(0, 1)
@@ -371,9 +369,7 @@ class _Search:
             alike = similarities(turned, candidates, self.similarity)
             yield first, candidates, alike.reshape(len(query), self.turns, -1)
 
-    def best(
-        self, top_k: int, query: torch.Tensor, reference: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def best(self, top_k: int, query: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns (scores, ids), each (n, top_k); id = turn · candidates + candidate."""
         total = len(pt.windows(*reference.shape[1:], self.patch, self.stride))
         scores = query.new_empty(len(query), 0)

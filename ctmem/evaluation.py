@@ -57,10 +57,7 @@ def compare(
     for name, pred in predictions.items():
         check_image(pred, f"predictions[{name!r}]")
         check_same_shape(pred, gt, (f"predictions[{name!r}]", "gt"))
-    return [
-        {"method": name} | evaluate(pred, gt, scale=scale, metrics=metrics)
-        for name, pred in predictions.items()
-    ]
+    return [{"method": name} | evaluate(pred, gt, scale=scale, metrics=metrics) for name, pred in predictions.items()]
 
 
 def format_table(rows: Sequence[Row]) -> str:
@@ -80,9 +77,7 @@ def format_table(rows: Sequence[Row]) -> str:
         lines.append([str(row["method"]), *(f"{row[name]:.{COLUMNS[name][1]}f}" for name in names[1:])])
     widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
     return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0]), *(text.rjust(w) for text, w in zip(line[1:], widths[1:], strict=True))]
-        )
+        "  ".join([line[0].ljust(widths[0]), *(text.rjust(w) for text, w in zip(line[1:], widths[1:], strict=True))])
         for line in lines
     )
 

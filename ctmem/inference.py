@@ -75,7 +75,9 @@ def super_resolve(
     for one, encoded in zip(lr_hsi.split(1), encode(model, lr_hsi, ref_msi, srf=srf)):
         denoise = tiled_denoise(model.denoiser, encoded, tile)
         draws = [
-            sample(denoise, encoded.base, schedule, steps=steps, sampler=sampler, generator=generator, callback=callback)
+            sample(
+                denoise, encoded.base, schedule, steps=steps, sampler=sampler, generator=generator, callback=callback
+            )
             for _ in range(samples)
         ]
         pred = encoded.decode(torch.stack(draws).mean(0))

@@ -221,15 +221,12 @@ def impulse_response(
     change = ((degrade(image + bump) - degrade(image - bump)) / BUMP).mean(1)
     span = 2 * radius + 1
     around = [
-        one[top + row - radius :, left + column - radius :][:span, :span]
-        for one, (row, column) in zip(change, places)
+        one[top + row - radius :, left + column - radius :][:span, :span] for one, (row, column) in zip(change, places)
     ]
     return torch.stack(around).mean(0)
 
 
-def _update(
-    net: nn.Module, optimiser: torch.optim.Optimizer, inputs: torch.Tensor, targets: torch.Tensor
-) -> float:
+def _update(net: nn.Module, optimiser: torch.optim.Optimizer, inputs: torch.Tensor, targets: torch.Tensor) -> float:
     """One step of the optimiser; returns the loss before it."""
     loss = F.l1_loss(net.train()(inputs), targets)
     optimiser.zero_grad()

@@ -43,7 +43,7 @@ class Stream(nn.Module):
     @torch.no_grad()
     def reset_delta(self) -> None:
         """Draws dt_proj so that the first step sizes are log-uniform in `DELTA_RANGE`."""
-        nn.init.uniform_(self.dt_proj.weight, -self.rank**-0.5, self.rank**-0.5)
+        nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
         low, high = map(math.log, DELTA_RANGE)
         delta = torch.empty_like(self.dt_proj.bias).uniform_(low, high).exp_().clamp_(min=DELTA_FLOOR)
         self.dt_proj.bias.copy_(delta + torch.log(-torch.expm1(-delta)))  # softplus⁻¹

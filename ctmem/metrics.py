@@ -208,9 +208,7 @@ def uiqi(pred: Tensor, target: Tensor) -> Tensor:
     return universal_image_quality_index(pred, target, reduction="none").mean((1, 2, 3))
 
 
-def evaluate(
-    pred: Tensor, target: Tensor, *, scale: int, metrics: Sequence[str] = METRICS
-) -> dict[str, float]:
+def evaluate(pred: Tensor, target: Tensor, *, scale: int, metrics: Sequence[str] = METRICS) -> dict[str, float]:
     """Returns the metrics asked for as floats, the mean over the images of the batch.
 
     An image on which a metric is undefined makes that mean NaN: it is reported, not left out.

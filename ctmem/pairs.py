@@ -74,9 +74,7 @@ class Box:
         return Box(*(side // scale for side in sides))
 
 
-def split_areas(
-    height: int, width: int, *, scale: int, halo: int, at_least: int | None = None
-) -> dict[str, Box]:
+def split_areas(height: int, width: int, *, scale: int, halo: int, at_least: int | None = None) -> dict[str, Box]:
     """Returns the areas `train`, `validation`, `test` and `reference`, disjoint with their blur halos.
 
     Training lies on top over the full width; test, validation and reference side by side below it. All

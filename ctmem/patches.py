@@ -114,9 +114,7 @@ def fold(patches: torch.Tensor, size: tuple[int, int], stride: int | None = None
     pixels = cut(places, corners, patch).flatten().to(patches.device)
     values = patches.transpose(1, 2).reshape(batch * bands, -1)
     total = values.new_zeros(batch * bands, height * width).index_add_(1, pixels, values)
-    cover = values.new_zeros(height * width).index_add_(
-        0, pixels, torch.ones_like(pixels, dtype=values.dtype)
-    )
+    cover = values.new_zeros(height * width).index_add_(0, pixels, torch.ones_like(pixels, dtype=values.dtype))
     return (total / cover).reshape(batch, bands, height, width)[:, :, : size[0], : size[1]]
 
 

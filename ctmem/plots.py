@@ -37,17 +37,13 @@ class Picture(Figure):
         drawn, small = io.BytesIO(), io.BytesIO()
         self.savefig(drawn, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
         picture = (
-            Image.open(drawn)
-            .convert("RGB")
-            .quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            Image.open(drawn).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         )
         picture.save(small, format="png", optimize=True)
         return small.getvalue()
 
 
-def grid(
-    rows: int, columns: int, *, size: tuple[float, float] = (3.0, 3.0), **options
-) -> tuple[Picture, np.ndarray]:
+def grid(rows: int, columns: int, *, size: tuple[float, float] = (3.0, 3.0), **options) -> tuple[Picture, np.ndarray]:
     """Returns an empty figure and its axes, an array (rows, columns).
 
     Args:
@@ -76,9 +72,7 @@ def to_array(image: ImageLike) -> np.ndarray:
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3:
-        fail(
-            "image", "an array (H, W, C) or a tensor (1, C, H, W) or (C, H, W)", f"shape {tuple(image.shape)}"
-        )
+        fail("image", "an array (H, W, C) or a tensor (1, C, H, W) or (C, H, W)", f"shape {tuple(image.shape)}")
     return image
 
 
@@ -227,9 +221,7 @@ def outline(ax: Axes, corner: Sequence[int], patch: int, colour: str, text: str 
     ax.add_patch(Rectangle((column, row), patch, patch, fill=False, edgecolor=colour, linewidth=1.8))
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
     if text:
-        ax.text(
-            column + patch + 1, row, text, color=colour, fontsize=9, fontweight="bold", va="top", bbox=box
-        )
+        ax.text(column + patch + 1, row, text, color=colour, fontsize=9, fontweight="bold", va="top", bbox=box)
 
 
 def show_match(
@@ -272,9 +264,7 @@ def show_match(
     for number, (window, score) in enumerate(zip(windows, scores), 1):
         outline(right, window, patch, COLOURS[0], str(number))
         for row, source in enumerate(sources):
-            _enlarged(
-                axes[row, number], source, window, patch, f"{number}: {score:.2f}" if row == 0 else "sharp"
-            )
+            _enlarged(axes[row, number], source, window, patch, f"{number}: {score:.2f}" if row == 0 else "sharp")
     return figure
 
 

@@ -114,7 +114,9 @@ def draw_batch(pool: Pool, config: TrainConfig, generator: torch.Generator) -> P
     """
     pick = torch.randint(len(pool), (config.batch,), generator=generator)
     turns = torch.randint(8, (config.batch,), generator=generator).tolist()
-    images = [torch.stack([dihedral(x[i], k) for i, k in zip(pick, turns)]) for x in (pool.base, pool.target, pool.texture)]
+    images = [
+        torch.stack([dihedral(x[i], k) for i, k in zip(pick, turns)]) for x in (pool.base, pool.target, pool.texture)
+    ]
     k = pool.base.shape[1]
     signs = torch.randint(2, (config.batch, k, 1, 1), generator=generator).mul(2).sub(1)
     gain = torch.empty(config.batch, 1, 1, 1).uniform_(math.log(0.6), math.log(1.2), generator=generator).exp()

@@ -166,7 +166,9 @@ class _Scratch:
     def __init__(self, u: torch.Tensor, A: torch.Tensor):
         b, length, d = u.shape
         shape = (min(CHUNK, length), b, A.shape[1], d)
-        self.rates = A.T.contiguous() * math.log2(math.e)  # exp(x) = exp2(x·log2 e); torch.exp2 is the faster of the two
+        self.rates = A.T.contiguous() * math.log2(
+            math.e
+        )  # exp(x) = exp2(x·log2 e); torch.exp2 is the faster of the two
         self.decay, self.drive, self.gradient = (u.new_empty(shape) for _ in range(3))
 
     def states(self, u, delta, B, span, start):

@@ -83,12 +83,7 @@ class Scene:
             ValueError: the window does not lie inside the scene.
         """
         rows, columns = self.cube.shape[:2]
-        inside = (
-            min(top, left) >= 0
-            and min(height, width) > 0
-            and top + height <= rows
-            and left + width <= columns
-        )
+        inside = min(top, left) >= 0 and min(height, width) > 0 and top + height <= rows and left + width <= columns
         if not inside:
             fail("crop", f"a window inside {rows}×{columns} px", f"{height}×{width} px at ({top}, {left})")
         return dataclasses.replace(self, cube=self.cube[top : top + height, left : left + width])
@@ -153,9 +148,7 @@ def _repaired(numbers: np.ndarray) -> np.ndarray:
         rows = [bytes.fromhex(row["raised"]) for row in csv.DictReader(file)]
     for line, packed in zip(numbers, rows, strict=True):
         doubtful = line >> 8 == 10  # the byte 0x0A; some of these were 0x0D
-        line[doubtful] += 768 * np.unpackbits(np.frombuffer(packed, np.uint8), count=doubtful.sum()).astype(
-            int
-        )
+        line[doubtful] += 768 * np.unpackbits(np.frombuffer(packed, np.uint8), count=doubtful.sum()).astype(int)
     return numbers
 
 
@@ -287,9 +280,7 @@ def read_array(path: str | Path, *, key: str | None = None) -> np.ndarray:
     try:
         arrays = _read_all(path)
     except Exception as error:  # the four readers raise a dozen kinds for a damaged file
-        raise ValueError(
-            f"`path` must be a readable {path.suffix} file, got {path.name} ({error})"
-        ) from error
+        raise ValueError(f"`path` must be a readable {path.suffix} file, got {path.name} ({error})") from error
     return _pick(arrays, key)
 
 
@@ -306,11 +297,7 @@ def _read_all(path: Path) -> dict[str, np.ndarray]:
             found = {name: item[()].T for name, item in file.items() if isinstance(item, h5py.Dataset)}
     else:
         found = {name: item for name, item in scipy.io.loadmat(path).items() if not name.startswith("__")}
-    return {
-        name: item
-        for name, item in found.items()
-        if isinstance(item, np.ndarray) and item.dtype.kind in "fiu"
-    }
+    return {name: item for name, item in found.items() if isinstance(item, np.ndarray) and item.dtype.kind in "fiu"}
 
 
 def _pick(arrays: dict[str, np.ndarray], key: str | None) -> np.ndarray:

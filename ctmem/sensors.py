@@ -321,9 +321,7 @@ def _integrals(nm: np.ndarray, response: np.ndarray, lower: np.ndarray, upper: n
 
 def _fail_coverage(band: str, nm: np.ndarray, covered: float, lower: np.ndarray, upper: np.ndarray) -> None:
     """Raises the one error for a sensor band that the scene does not cover."""
-    missing = (
-        f"{100 * (1 - covered):.1f} % of it outside or in a gap of {lower.min():.0f}–{upper.max():.0f} nm"
-    )
+    missing = f"{100 * (1 - covered):.1f} % of it outside or in a gap of {lower.min():.0f}–{upper.max():.0f} nm"
     got = f"{band} at {nm[0]:.0f}–{nm[-1]:.0f} nm, {missing}"
     fail("wavelengths_nm", "a range that covers every sensor band", got)
 

@@ -116,9 +116,7 @@ class NoiseEmbedding(nn.Module):
     def __init__(self, width: int, frequencies: int = 16):
         super().__init__()
         self.register_buffer("frequencies", 2.0 ** torch.linspace(0, 10, frequencies), persistent=False)
-        self.mlp = nn.Sequential(
-            nn.Linear(2 * frequencies, 2 * width), nn.SiLU(), nn.Linear(2 * width, 2 * width)
-        )
+        self.mlp = nn.Sequential(nn.Linear(2 * frequencies, 2 * width), nn.SiLU(), nn.Linear(2 * width, 2 * width))
 
     def forward(self, noise_level: torch.Tensor) -> torch.Tensor:
         angles = noise_level[:, None] * self.frequencies * (math.pi / 2)

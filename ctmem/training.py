@@ -45,9 +45,7 @@ Loss = Callable[[nn.Module, Pool, torch.Generator], torch.Tensor]
 Score = Callable[[nn.Module], float]
 
 
-def train_kernel_on(
-    sources: Sequence[Source], kernel: nn.Module, *, steps: int, generator: torch.Generator
-) -> dict:
+def train_kernel_on(sources: Sequence[Source], kernel: nn.Module, *, steps: int, generator: torch.Generator) -> dict:
     """Stage 1 on the training areas of all sources; the best weights are chosen on the validation areas."""
     pairs = {"train": ([], []), "validation": ([], [])}
     for source in sources:
@@ -186,7 +184,9 @@ class Run:
         if metadata.get("config") != repr(self.config):
             fail("path", f"a checkpoint of {self.config!r}", f"{metadata.get('config')} in {path.name}")
         for prefix, module in (("network", self.network), ("average", self.average), ("best", self.best)):
-            module.load_state_dict({n.removeprefix(f"{prefix}."): x for n, x in tensors.items() if n.startswith(f"{prefix}.")})
+            module.load_state_dict(
+                {n.removeprefix(f"{prefix}."): x for n, x in tensors.items() if n.startswith(f"{prefix}.")}
+            )
         slots: dict[int, dict[str, torch.Tensor]] = {}
         for name, x in tensors.items():
             if name.startswith("adam."):

@@ -41,10 +41,20 @@ def test_what_is_right_passes():
     ("image", "options", "error", "text"),
     [
         (IMAGE.numpy(), {}, TypeError, "`lr_hsi` must be a floating-point tensor (B, C, H, W), got ndarray"),
-        (IMAGE.long(), {}, TypeError, "`lr_hsi` must be a floating-point tensor (B, C, H, W), got a torch.int64 tensor"),
+        (
+            IMAGE.long(),
+            {},
+            TypeError,
+            "`lr_hsi` must be a floating-point tensor (B, C, H, W), got a torch.int64 tensor",
+        ),
         (IMAGE[0], {}, ValueError, "`lr_hsi` must be of shape (B, C, H, W), none of them 0, got shape (7, 12, 20)"),
         (IMAGE[:0], {}, ValueError, "`lr_hsi` must be of shape (B, C, H, W), none of them 0, got shape (0, 7, 12, 20)"),
-        (IMAGE, {"bands": 4}, ValueError, "`lr_hsi` must be of 4 band(s), shape (B, 4, H, W), got 7 band(s), shape (2,"),
+        (
+            IMAGE,
+            {"bands": 4},
+            ValueError,
+            "`lr_hsi` must be of 4 band(s), shape (B, 4, H, W), got 7 band(s), shape (2,",
+        ),
         (
             IMAGE[..., :18],
             {"multiple_of": 4},
@@ -74,7 +84,9 @@ def test_image(image, options, error, text):
 
 
 def test_finite():
-    with pytest.raises(ValueError, match=message("`psf` must be finite everywhere, got 1 NaN or infinite value(s) of 6")):
+    with pytest.raises(
+        ValueError, match=message("`psf` must be finite everywhere, got 1 NaN or infinite value(s) of 6")
+    ):
         checks.check_finite(spoiled(SRF, torch.inf), "psf")
 
 

@@ -65,7 +65,12 @@ def test_oracle_is_told_the_level_of_what_it_holds_and_is_reached(sampler, steps
     wide = x0.repeat(1, 20, 1, 1)
     oracle = Oracle(wide)
     found = sample(
-        oracle, torch.zeros_like(wide), schedule, steps=steps, sampler=sampler, generator=torch.Generator().manual_seed(2)
+        oracle,
+        torch.zeros_like(wide),
+        schedule,
+        steps=steps,
+        sampler=sampler,
+        generator=torch.Generator().manual_seed(2),
     )
     assert torch.equal(found, wide)
     assert len(oracle.levels) == steps
@@ -86,7 +91,9 @@ def imperfect(x0):
     return lambda x, level, previous: 0.5 * x0 + 0.3 * torch.tanh(x)
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [(s, n) for s in ("ddim", "dpmpp") for n in (1, 2, 5, 20)] + [("dpmpp", 33)])
+@pytest.mark.parametrize(
+    ("sampler", "steps"), [(s, n) for s in ("ddim", "dpmpp") for n in (1, 2, 5, 20)] + [("dpmpp", 33)]
+)
 def test_equals_diffusers(sampler, steps, x0):
     """Its DDIM assumes steps of T // steps, so the counts that divide T."""
     diffusers = pytest.importorskip("diffusers")

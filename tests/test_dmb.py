@@ -56,9 +56,7 @@ def brute_force(q: np.ndarray, k: np.ndarray, similarity: str, stride: int, turn
     table = []
     for row, column in itertools.product(places(q.shape[1], PATCH), places(q.shape[2], PATCH)):
         patch = window(q, row, column)
-        table.append(
-            [(alike(patch, turned(window(k, r, c), t), similarity), r, c, t) for r, c, t in candidates]
-        )
+        table.append([(alike(patch, turned(window(k, r, c), t), similarity), r, c, t) for r, c, t in candidates])
     return table
 
 
@@ -103,9 +101,7 @@ def test_match_equals_brute_force(similarity, stride, transforms):
 def test_texture_equals_brute_force(similarity, stride, transforms, relevel):
     query, sharp = random(*QUERY), random(*REFERENCE, seed=1)
     blurred, temperature = blur(sharp, gaussian_psf(2.0)), 0.3
-    found = dmb.match(
-        query, blurred, patch=PATCH, stride=stride, similarity=similarity, transforms=transforms
-    )
+    found = dmb.match(query, blurred, patch=PATCH, stride=stride, similarity=similarity, transforms=transforms)
     texture = dmb.texture(found, query, sharp, blurred, temperature=temperature, relevel=relevel)
     assert texture.shape == (2, 12, 11, 21)
     for b in range(2):
@@ -122,9 +118,7 @@ def test_texture_equals_brute_force(similarity, stride, transforms, relevel):
         for row, corner in zip(table, corners):
             scores = np.array([c[0] for c in row])
             weights = np.exp((scores - scores.max()) / temperature)
-            soft = sum(
-                w * turned(window(k, r, c), t) for w, (_, r, c, t) in zip(weights / weights.sum(), row)
-            )
+            soft = sum(w * turned(window(k, r, c), t) for w, (_, r, c, t) in zip(weights / weights.sum(), row))
             _, r, c, t = max(row)
             hard, grad, low = (turned(window(x, r, c), t) for x in (s, gradient, k))
             level = window(q, *corner).mean((1, 2), keepdims=True)
@@ -204,13 +198,9 @@ def test_memory_is_bounded_by_the_chunk():
         dmb.texture(found, query, reference, reference, chunk_mb=20)
         print(peak() - before)
     """
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60
-    )
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
-    assert (
-        float(ran.stdout) < 60
-    )  # MB; the candidates alone are 149 MB, and several copies of them are needed
+    assert float(ran.stdout) < 60  # MB; the candidates alone are 149 MB, and several copies of them are needed
 
 
 def test_fast_enough_for_a_training_crop():
@@ -249,13 +239,10 @@ def test_each_sample_has_its_own_reference():
 
 def test_a_shared_reference_equals_copies_of_it():
     query, reference = random(3, 4, 16, 24), random(1, 4, 30, 41, seed=1)
-    shared, copied = (
-        dmb.match(query, r, patch=8, stride=2) for r in (reference, reference.expand(3, -1, -1, -1))
-    )
+    shared, copied = (dmb.match(query, r, patch=8, stride=2) for r in (reference, reference.expand(3, -1, -1, -1)))
     assert torch.equal(shared.windows, copied.windows)
     first, second = (
-        dmb.texture(m, query, r, r)
-        for m, r in ((shared, reference), (copied, reference.expand(3, -1, -1, -1)))
+        dmb.texture(m, query, r, r) for m, r in ((shared, reference), (copied, reference.expand(3, -1, -1, -1)))
     )
     assert torch.allclose(first, second, atol=1e-5)
 
@@ -321,9 +308,7 @@ def scene() -> tuple[torch.Tensor, torch.Tensor]:
     return sharp, blur(sharp, gaussian_psf(3.0))
 
 
-@pytest.mark.parametrize(
-    ("gain", "offset", "radiometry"), [(1.0, 0.0, False), (1.0, 0.0, True), (0.4, 0.2, True)]
-)
+@pytest.mark.parametrize(("gain", "offset", "radiometry"), [(1.0, 0.0, False), (1.0, 0.0, True), (0.4, 0.2, True)])
 def test_dmb_gives_back_the_sharp_image_where_the_reference_is_paired(gain, offset, radiometry):
     sharp, blurred = scene()
     config = MatchConfig(stride=1, radiometry=radiometry, temperature=1e-3)
@@ -388,9 +373,7 @@ def test_several_best_windows_are_averaged():
 def test_higher_temperature_is_softer():
     query, sharp = random(1, 3, 8, 8), random(1, 3, 30, 30, seed=1)
     found = dmb.match(query, sharp, patch=8, stride=1)
-    cold, hot = (
-        dmb.texture(found, query, sharp, sharp, temperature=t, relevel=False)[:, :3] for t in (1e-4, 1e6)
-    )
+    cold, hot = (dmb.texture(found, query, sharp, sharp, temperature=t, relevel=False)[:, :3] for t in (1e-4, 1e6))
     assert torch.allclose(cold, dmb.gather(found, sharp)[:, 0], atol=1e-4)
     assert torch.allclose(hot, patches.unfold(sharp, 8, 1).mean(1), atol=1e-4)
 

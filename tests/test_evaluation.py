@@ -18,10 +18,7 @@ def gt():
 @pytest.fixture
 def predictions(gt):
     generator = torch.Generator().manual_seed(1)
-    return {
-        name: gt + error * torch.randn(gt.shape, generator=generator)
-        for name, error in (("b", 0.1), ("a", 0.02))
-    }
+    return {name: gt + error * torch.randn(gt.shape, generator=generator) for name, error in (("b", 0.1), ("a", 0.02))}
 
 
 @pytest.fixture
@@ -53,15 +50,11 @@ def test_metrics_may_be_chosen(predictions, gt):
 
 
 def test_compare_errors(predictions, gt):
-    with pytest.raises(
-        ValueError, match="`predictions` must be a mapping with at least one method, got an empty one"
-    ):
+    with pytest.raises(ValueError, match="`predictions` must be a mapping with at least one method, got an empty one"):
         compare({}, gt, scale=4)
     with pytest.raises(ValueError, match="`metrics` must be one of 'psnr_db'.*, got 'lpips'"):
         compare(predictions, gt, scale=4, metrics=["lpips"])
-    with pytest.raises(
-        ValueError, match=r"`predictions\['cnn'\]` must be of the shape of `gt` \(2, 7, 12, 20\)"
-    ):
+    with pytest.raises(ValueError, match=r"`predictions\['cnn'\]` must be of the shape of `gt` \(2, 7, 12, 20\)"):
         compare(predictions | {"cnn": gt[:, :6]}, gt, scale=4)
     with pytest.raises(ValueError, match=r"`predictions\['cnn'\]` must be finite everywhere, got 3360"):
         compare(predictions | {"cnn": gt * torch.nan}, gt, scale=4)
@@ -97,9 +90,7 @@ def test_csv_round_trip(tmp_path, rows):
     assert [row["method"] for row in read] == ["b", "a"]
     for row, expected in zip(read, rows, strict=True):
         assert list(row) == list(expected)
-        assert [row[name] for name in list(row)[1:]] == pytest.approx(
-            [expected[n] for n in list(row)[1:]], rel=1e-5
-        )
+        assert [row[name] for name in list(row)[1:]] == pytest.approx([expected[n] for n in list(row)[1:]], rel=1e-5)
     assert [path.name for path in tmp_path.iterdir()] == ["comparison.csv"]
 
 
@@ -129,13 +120,9 @@ def test_table_errors(tmp_path, rows):
     for function in (format_table, lambda rows: write_table(rows, tmp_path / "t.csv")):
         with pytest.raises(ValueError, match="`rows` must be a list of at least one row, got an empty one"):
             function([])
-        with pytest.raises(
-            ValueError, match="`rows` must be dicts of method and some of psnr_db.*, got name, psnr_db"
-        ):
+        with pytest.raises(ValueError, match="`rows` must be dicts of method and some of psnr_db.*, got name, psnr_db"):
             function([{"name": "a", "psnr_db": 1.0}])
-        with pytest.raises(
-            ValueError, match="`rows` must be dicts with the columns method, psnr_db, .*, got method"
-        ):
+        with pytest.raises(ValueError, match="`rows` must be dicts with the columns method, psnr_db, .*, got method"):
             function([*rows, {"method": "c"}])
     assert not list(tmp_path.iterdir())
     with pytest.raises(FileNotFoundError, match="`path` must be a file in an existing folder, got .*nowhere"):

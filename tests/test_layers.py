@@ -75,5 +75,16 @@ def test_third_parties_are_declared(path):
 
 
 def test_the_reading_of_imports():
-    lines = ["import ctmem.dmb, torch.nn", "from ctmem import scan as s", "from . import mamba", "from .tcmm import TCMM"]
-    assert imported(ast.parse("\n".join(lines))) == {"ctmem.dmb", "ctmem.scan", "ctmem.mamba", "ctmem.tcmm.TCMM", "torch.nn"}
+    lines = [
+        "import ctmem.dmb, torch.nn",
+        "from ctmem import scan as s",
+        "from . import mamba",
+        "from .tcmm import TCMM",
+    ]
+    assert imported(ast.parse("\n".join(lines))) == {
+        "ctmem.dmb",
+        "ctmem.scan",
+        "ctmem.mamba",
+        "ctmem.tcmm.TCMM",
+        "torch.nn",
+    }

@@ -106,9 +106,7 @@ def test_sam_is_the_angle_by_arctangent(images):
 def test_ssim_is_scikit_images_gaussian_one(images):
     options = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     pred, target = (x.double().numpy() for x in images)
-    expected = [
-        structural_similarity(p, t, channel_axis=0, **options) for p, t in zip(pred, target, strict=True)
-    ]
+    expected = [structural_similarity(p, t, channel_axis=0, **options) for p, t in zip(pred, target, strict=True)]
     assert metrics.ssim(*images).tolist() == pytest.approx(expected, rel=1e-7)
 
 
@@ -124,8 +122,7 @@ def test_uiqi_is_scikit_images_ssim_without_constants(images):
     options = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     pred, target = (x.double().numpy() for x in images)
     expected = [
-        structural_similarity(p, t, channel_axis=0, K1=0, K2=0, **options)
-        for p, t in zip(pred, target, strict=True)
+        structural_similarity(p, t, channel_axis=0, K1=0, K2=0, **options) for p, t in zip(pred, target, strict=True)
     ]
     assert metrics.uiqi(*images).tolist() == pytest.approx(expected, rel=1e-6)
 
@@ -273,9 +270,7 @@ def test_errors_every_metric_has(metric, images):
     pred, target = images
     with pytest.raises(ValueError, match=r"`pred` must be of shape \(B, C, H, W\).*got shape \(7, 12, 20\)"):
         metric(pred[0], target[0])
-    with pytest.raises(
-        ValueError, match=r"`pred` must be of the shape of `target` \(2, 7, .*, got \(2, 6, 12"
-    ):
+    with pytest.raises(ValueError, match=r"`pred` must be of the shape of `target` \(2, 7, .*, got \(2, 6, 12"):
         metric(pred[:, 1:], target)
     with pytest.raises(TypeError, match="`target` must be a floating-point tensor.*got a torch.int64 tensor"):
         metric(pred, target.long())

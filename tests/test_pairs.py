@@ -76,9 +76,7 @@ def test_areas_share_no_pixel_with_their_halos(height, width, scale, halo):
         rows = slice(box.top, box.top + box.height + 2 * halo)
         counts[rows, box.left : box.left + box.width + 2 * halo] += 1
     assert counts.max() == 1
-    assert all(
-        side % scale == 0 for box in areas.values() for side in (box.top, box.left, box.height, box.width)
-    )
+    assert all(side % scale == 0 for box in areas.values() for side in (box.top, box.left, box.height, box.width))
     assert all(min(box.height, box.width) >= 2 * scale for box in areas.values())
     bottom = max(box.top + box.height for box in areas.values())
     right = max(box.left + box.width for box in areas.values())
@@ -87,9 +85,7 @@ def test_areas_share_no_pixel_with_their_halos(height, width, scale, halo):
 
 
 def test_areas_of_too_small_a_scene():
-    with pytest.raises(
-        ValueError, match="`height, width` must be large enough for four areas of 8 px .* got 30×90"
-    ):
+    with pytest.raises(ValueError, match="`height, width` must be large enough for four areas of 8 px .* got 30×90"):
         split_areas(30, 90, scale=4, halo=8)
     with pytest.raises(ValueError, match="four areas of 32 px or more with gaps of 8 px, got 145×145"):
         split_areas(145, 145, scale=4, halo=4, at_least=32)
@@ -116,9 +112,7 @@ def test_box_overlap_counts_the_halo():
 
 def test_box_in_coarse_pixels():
     assert Box(8, 12, 16, 4).coarse(4) == Box(2, 3, 4, 1)
-    with pytest.raises(
-        ValueError, match=r"`box` must be of borders that are multiples of the scale 4, got Box\(top=8"
-    ):
+    with pytest.raises(ValueError, match=r"`box` must be of borders that are multiples of the scale 4, got Box\(top=8"):
         Box(8, 12, 16, 6).coarse(4)
 
 
@@ -204,17 +198,13 @@ def test_cut_errors(degraded):
 
 def test_degrade_errors(scene):
     psf = default_psf(SCALE)
-    with pytest.raises(
-        ValueError, match=r"`scene` must be one scene, shape \(1, C, H, W\), got shape \(2, 7"
-    ):
+    with pytest.raises(ValueError, match=r"`scene` must be one scene, shape \(1, C, H, W\), got shape \(2, 7"):
         degrade_scene(scene.repeat(2, 1, 1, 1), SRF, psf, SCALE)
     with pytest.raises(ValueError, match="`scene` must be at least 4×4 px, got 3×75"):
         degrade_scene(scene[..., :3, :], SRF, psf, SCALE)
     with pytest.raises(ValueError, match="`srf` must be of 6 columns, one per band of the image, got 7"):
         degrade_scene(scene[:, :6], SRF, psf, SCALE)
-    with pytest.raises(
-        ValueError, match="`srf` must be a matrix whose rows sum to 1, got a row 1 that sums to 2"
-    ):
+    with pytest.raises(ValueError, match="`srf` must be a matrix whose rows sum to 1, got a row 1 that sums to 2"):
         degrade_scene(scene, SRF * torch.tensor([[1.0], [2.0], [1.0]]), psf, SCALE)
     with pytest.raises(TypeError, match="`scene` must be a floating-point tensor"):
         degrade_scene(scene.numpy(), SRF, psf, SCALE)
@@ -316,9 +306,7 @@ def test_unpaired_errors(degraded, areas):
         UnpairedPatches(degraded, boxes, [])
     with pytest.raises(ValueError, match=r"`references\[1\]` must be of 3 band\(s\)"):
         UnpairedPatches(degraded, boxes, [refs[0], refs[0][:, :2]])
-    with pytest.raises(
-        ValueError, match=r"`references\[0\]` must be one image \(1, c, Hr, Wr\), got shape \(2, 3"
-    ):
+    with pytest.raises(ValueError, match=r"`references\[0\]` must be one image \(1, c, Hr, Wr\), got shape \(2, 3"):
         UnpairedPatches(degraded, boxes, [refs[0].repeat(2, 1, 1, 1)])
     with pytest.raises(TypeError, match=r"`references\[0\]` must be a floating-point tensor"):
         UnpairedPatches(degraded, boxes, [refs[0].numpy()])
@@ -370,9 +358,7 @@ def test_tree_of_a_dataset_beside_another_split(tmp_path, degraded, areas):
     assert torch.equal(read_mat_tree(tmp_path, "train")[1]["ref_msi"], dataset[1]["ref_msi"])
 
 
-@pytest.mark.parametrize(
-    "names", [("GTHS", "LRHS", "matched"), ("gths", "lrhs", "HRMS"), ("gtHS", "lrHS", "Matched")]
-)
+@pytest.mark.parametrize("names", [("GTHS", "LRHS", "matched"), ("gths", "lrhs", "HRMS"), ("gtHS", "lrHS", "Matched")])
 def test_tree_reads_both_spellings_in_any_case(tmp_path, names):
     write_mat_tree(tmp_path, "train", samples(2))
     for old, new in zip(("gtHS", "lrHS", "hrMS"), names, strict=True):
@@ -412,16 +398,12 @@ def test_tree_reads_version_7_3(tmp_path):
 
 
 def test_tree_reading_errors(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"`root, split` must be a folder with gtHS in it, got .*no folders"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"`root, split` must be a folder with gtHS in it, got .*no folders"):
         read_mat_tree(tmp_path, "train")
     write_mat_tree(tmp_path, "train", samples(3))
     train = tmp_path / "train"
     (train / "lrHS/2.mat").rename(train / "lrHS/7.mat")
-    with pytest.raises(
-        ValueError, match="`lr_hsi` must be as many files, with the same numbers, as gt, got 2.mat"
-    ):
+    with pytest.raises(ValueError, match="`lr_hsi` must be as many files, with the same numbers, as gt, got 2.mat"):
         read_mat_tree(tmp_path, "train")
     (train / "lrHS/7.mat").rename(train / "lrHS/two.mat")
     with pytest.raises(ValueError, match="`lr_hsi` must be files named 1.mat, 2.mat, … in lrHS, got two.mat"):
@@ -503,9 +485,7 @@ def test_tree_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_tree_writing_errors(tmp_path):
-    with pytest.raises(
-        ValueError, match="`samples` must be a sequence of at least one sample, got an empty one"
-    ):
+    with pytest.raises(ValueError, match="`samples` must be a sequence of at least one sample, got an empty one"):
         write_mat_tree(tmp_path, "train", [])
     for split in ("", "..", "a/b"):
         with pytest.raises(ValueError, match=f"`split` must be a plain folder name, got '{split}'"):

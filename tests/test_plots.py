@@ -63,9 +63,7 @@ def test_rgb_of_a_constant_image_is_finite():
 
 
 def test_images_share_one_colour_bar_and_its_limits():
-    figure = plots.show_images(
-        [CUBE[..., 0], 3 * CUBE[..., 1], plots.rgb(CUBE)], ["a", "b", "c"], label="unit"
-    )
+    figure = plots.show_images([CUBE[..., 0], 3 * CUBE[..., 1], plots.rgb(CUBE)], ["a", "b", "c"], label="unit")
     *axes, bar = figure.axes
     assert [ax.get_title() for ax in axes] == ["a", "b", "c"]
     limits = (
@@ -143,9 +141,7 @@ def test_an_outline_frames_whole_pixels():
 def test_match_figure_shows_the_patches_it_names(with_sharp):
     query, reference, sharp = (RANDOM.random((24, size, 3)) for size in (16, 40, 40))
     windows, scores = [(3, 30, 0), (10, 2, 5)], [0.91, 0.5]
-    figure = plots.show_match(
-        query, reference, (8, 4), windows, scores, 8, sharp=sharp if with_sharp else None
-    )
+    figure = plots.show_match(query, reference, (8, 4), windows, scores, 8, sharp=sharp if with_sharp else None)
     shown = {ax.get_title(): ax.images[0].get_array() for ax in figure.axes if ax.images}
 
     def stretched(patch):

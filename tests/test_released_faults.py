@@ -327,9 +327,7 @@ def test_fault_8_matching_and_condition_are_computed_once_per_image(scene, model
     for name in ("condition", "denoise"):
         monkeypatch.setattr(model.denoiser, name, counted(name, getattr(model.denoiser, name)))
     lr_hsi = degraded.lr_hsi[..., :4, :6]
-    super_resolve(
-        model, lr_hsi, degraded.hr_msi[..., :20, :28], srf=srf, steps=7, samples=2, generator=generator()
-    )
+    super_resolve(model, lr_hsi, degraded.hr_msi[..., :20, :28], srf=srf, steps=7, samples=2, generator=generator())
     assert calls == {"match": 1, "condition": 1, "denoise": 14}
 
 
@@ -360,9 +358,7 @@ def test_fault_8_no_weight_is_missing_in_the_state_dict(part, model, tmp_path):
     network = getattr(model, part)
     for module in network.modules():
         assert not [name for name, value in vars(module).items() if isinstance(value, torch.Tensor)]
-        assert not [
-            v for v in vars(module).values() if isinstance(v, list | tuple) and any(map(is_weight, v))
-        ]
+        assert not [v for v in vars(module).values() if isinstance(v, list | tuple) and any(map(is_weight, v))]
     save_module(network, tmp_path / "w.safetensors", part=part, preset="tiny")
     other = build_networks(SMALL)[part].eval()
     load_module(other, tmp_path / "w.safetensors", part=part, preset="tiny")

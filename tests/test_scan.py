@@ -18,7 +18,14 @@ def arguments(length, d=5, n=3, b=2, dtype=torch.float64, delta_scale=1.0, seed=
         return torch.randn(*shape, generator=generator, dtype=dtype)
 
     delta = delta_scale * torch.rand(b, length, d, generator=generator, dtype=dtype) + 1e-3
-    inputs = normal(b, length, d), delta, -normal(d, n).abs() - 0.1, normal(b, length, n), normal(b, length, n), normal(d)
+    inputs = (
+        normal(b, length, d),
+        delta,
+        -normal(d, n).abs() - 0.1,
+        normal(b, length, n),
+        normal(b, length, n),
+        normal(d),
+    )
     return [x.requires_grad_() for x in inputs]
 
 

@@ -81,9 +81,7 @@ def test_crop_errors(window):
 
 
 def test_an_unknown_name_lists_those_known():
-    with pytest.raises(
-        ValueError, match="`name` must be one of 'indian_pines', 'sentinel2_farmland', got 'pavia'"
-    ):
+    with pytest.raises(ValueError, match="`name` must be one of 'indian_pines', 'sentinel2_farmland', got 'pavia'"):
         load_scene("pavia")
 
 
@@ -238,9 +236,7 @@ def test_indian_pines_wavelengths_put_the_atmosphere_where_it_is(absorber, line_
 def test_indian_pines_looks_like_vegetation_to_sentinel_2():
     """June in Indiana: where there are leaves, the near infrared is brighter than red."""
     scene = load_scene("indian_pines")
-    blue, green, red, infrared = sensors.apply_srf(scene.tensor(), sensors.srf_matrix(scene.wavelengths_nm))[
-        0
-    ]
+    blue, green, red, infrared = sensors.apply_srf(scene.tensor(), sensors.srf_matrix(scene.wavelengths_nm))[0]
     woods = infrared / red
     assert 1.3 < float(woods.quantile(0.9)) < 6
     assert float(torch.corrcoef(torch.stack([green.flatten(), red.flatten()]))[0, 1]) > 0.8
@@ -298,9 +294,7 @@ def test_sdist_members_of_a_folder_and_of_an_archive(script, tmp_path):
     with tarfile.open(tmp_path / "pkg-1.0.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "pkg-1.0", "pkg-1.0")
     for source in ("pkg-1.0", "pkg-1.0.tar.gz"):
-        assert script("sdist").members("pkg==1.0", ["inner/a.txt"], str(tmp_path / source)) == {
-            "inner/a.txt": b"hello"
-        }
+        assert script("sdist").members("pkg==1.0", ["inner/a.txt"], str(tmp_path / source)) == {"inner/a.txt": b"hello"}
     with pytest.raises(FileNotFoundError, match="pkg-1.0.tar.gz holds no b.txt"):
         script("sdist").members("pkg==1.0", ["b.txt"], str(tmp_path / "pkg-1.0.tar.gz"))
 
@@ -366,9 +360,7 @@ def test_synthetic_covers_the_bands_of_sentinel_2():
 def test_synthetic_errors():
     with pytest.raises(ValueError, match="`bands` must be a whole number ≥ 1, got 0"):
         synthetic(bands=0)
-    with pytest.raises(
-        ValueError, match=r"`range_nm` must be \(low, high\) with 0 < low < high, got \(900, 400\)"
-    ):
+    with pytest.raises(ValueError, match=r"`range_nm` must be \(low, high\) with 0 < low < high, got \(900, 400\)"):
         synthetic(range_nm=(900, 400))
 
 
@@ -441,9 +433,7 @@ def test_nothing_is_unpickled(tmp_path):
 
 def test_read_scene_scales_by_white_and_says_what_it_clipped(tmp_path):
     values = np.array([-1.0, 0, 50, 100, 200, 100, 0, 0]).reshape(2, 2, 2)
-    scene = read_scene(
-        write(tmp_path / "field.npy", {"x": values}), white=100, wavelengths_nm=[500, 600], gsd_m=3
-    )
+    scene = read_scene(write(tmp_path / "field.npy", {"x": values}), white=100, wavelengths_nm=[500, 600], gsd_m=3)
     assert scene.cube.ravel().tolist() == [0, 0, 0.5, 1, 1, 1, 0, 0]
     assert scene.name == "field" and scene.gsd_m == 3
     clipped = "clipped to [0, 1]: 12.500 % of the values from below, 12.500 % from above"
@@ -459,9 +449,7 @@ def test_read_scene_takes_the_brightest_thousandth_as_white(tmp_path):
 
 def test_read_scene_errors(tmp_path):
     path = write(tmp_path / "a.npy", {"x": np.zeros((2, 2, 2))})
-    with pytest.raises(
-        ValueError, match=r"`white` must be positive \(default: the 99.9th percentile\), got 0"
-    ):
+    with pytest.raises(ValueError, match=r"`white` must be positive \(default: the 99.9th percentile\), got 0"):
         read_scene(path)
     path = write(tmp_path / "b.npy", {"x": np.full((2, 2, 2), np.inf)})
     with pytest.raises(

@@ -53,9 +53,7 @@ def test_unknown_sensor_lists_those_known():
 
 
 def test_a_file_that_is_not_shipped():
-    with pytest.raises(
-        FileNotFoundError, match="`name` must be a file shipped in the data folder, got 'none.csv'"
-    ):
+    with pytest.raises(FileNotFoundError, match="`name` must be a file shipped in the data folder, got 'none.csv'"):
         sensors.data_path("none.csv")
 
 
@@ -115,9 +113,7 @@ def test_srf_sees_a_sloping_spectrum_at_the_published_centre(step_nm, tolerance_
 def test_srf_follows_the_order_of_the_bands():
     scene_nm = np.linspace(430, 950, 60)
     order = np.random.default_rng(2).permutation(60)
-    assert torch.allclose(
-        sensors.srf_matrix(scene_nm[order]), sensors.srf_matrix(scene_nm)[:, order], atol=1e-7
-    )
+    assert torch.allclose(sensors.srf_matrix(scene_nm[order]), sensors.srf_matrix(scene_nm)[:, order], atol=1e-7)
 
 
 def test_srf_of_a_narrow_band_inside_one_wide_scene_band():
@@ -178,13 +174,9 @@ def test_box_cuts_cells_in_proportion():
 
 
 def test_box_errors():
-    with pytest.raises(
-        ValueError, match=r"`edges_nm` must be pairs \(low, high\) with low < high, got \(520, 500\)"
-    ):
+    with pytest.raises(ValueError, match=r"`edges_nm` must be pairs \(low, high\) with low < high, got \(520, 500\)"):
         sensors.box_srf([500, 510], [(520, 500)])
-    with pytest.raises(
-        ValueError, match=r"got box at 480–505 nm, 60\.0 % of it outside or in a gap of 495–515 nm"
-    ):
+    with pytest.raises(ValueError, match=r"got box at 480–505 nm, 60\.0 % of it outside or in a gap of 495–515 nm"):
         sensors.box_srf([500, 510], [(480, 505)])
     with pytest.raises(ValueError, match=r"`edges_nm` must be at least one pair \(low, high\), got \[\]"):
         sensors.box_srf([500, 510], [])
@@ -204,13 +196,9 @@ def test_apply_srf_mixes_bands_and_nothing_else(x):
 
 
 def test_apply_srf_errors(x):
-    with pytest.raises(
-        ValueError, match="`srf` must be a matrix whose rows sum to 1, got a row 1 that sums to 0.5"
-    ):
+    with pytest.raises(ValueError, match="`srf` must be a matrix whose rows sum to 1, got a row 1 that sums to 0.5"):
         sensors.apply_srf(x, torch.stack([torch.full((7,), 1 / 7), torch.full((7,), 0.5 / 7)]))
-    with pytest.raises(
-        ValueError, match="`srf` must be of 7 columns, one per band of the image, got 6 columns"
-    ):
+    with pytest.raises(ValueError, match="`srf` must be of 7 columns, one per band of the image, got 6 columns"):
         sensors.apply_srf(x, torch.full((1, 6), 1 / 6))
     with pytest.raises(TypeError, match="`x` must be a floating-point tensor"):
         sensors.apply_srf(x.numpy(), torch.full((1, 7), 1 / 7))
@@ -228,18 +216,14 @@ def test_gaussian_falls_to_half_at_half_its_width(fwhm_px, half):
 
 def test_gaussian_of_two_widths_is_rows_then_columns():
     psf = sensors.gaussian_psf((2.0, 6.0), size=15)
-    assert float(psf[8, 7] / psf[7, 7]) == pytest.approx(0.5) and float(
-        psf[7, 10] / psf[7, 7]
-    ) == pytest.approx(0.5)
+    assert float(psf[8, 7] / psf[7, 7]) == pytest.approx(0.5) and float(psf[7, 10] / psf[7, 7]) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("scale, size", [(1, 3), (2, 6), (3, 9), (4, 12)])
 def test_the_default_psf(scale, size):
     psf = sensors.default_psf(scale)
     assert psf.shape == (size, size) and psf.dtype == torch.float32
-    assert (
-        float(psf.sum()) == pytest.approx(1) and torch.equal(psf, psf.flip(0, 1)) and torch.equal(psf, psf.T)
-    )
+    assert float(psf.sum()) == pytest.approx(1) and torch.equal(psf, psf.flip(0, 1)) and torch.equal(psf, psf.T)
     assert torch.equal(psf, sensors.gaussian_psf(float(scale), scale=scale))
 
 
@@ -248,9 +232,7 @@ def test_default_sizes_take_the_parity_of_the_scale():
 
 
 def test_gaussian_errors():
-    with pytest.raises(
-        ValueError, match="`fwhm_px` must be a positive number of pixels or a pair of them, got 0"
-    ):
+    with pytest.raises(ValueError, match="`fwhm_px` must be a positive number of pixels or a pair of them, got 0"):
         sensors.gaussian_psf(0)
     with pytest.raises(ValueError, match="`size` must be even, as `scale` 4 is, got 9"):
         sensors.gaussian_psf(3, size=9, scale=4)
@@ -272,8 +254,7 @@ def test_an_impulse_becomes_the_psf_and_not_its_mirror_image():
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_blur_equals_scipy(x, size):
     expected = [
-        [scipy.ndimage.convolve(band.numpy(), skewed(size).numpy(), mode="nearest") for band in image]
-        for image in x
+        [scipy.ndimage.convolve(band.numpy(), skewed(size).numpy(), mode="nearest") for band in image] for image in x
     ]
     assert np.allclose(sensors.blur(x, skewed(size)), expected, atol=1e-6)
 
@@ -346,9 +327,7 @@ def test_upsample_by_hand():
 
 
 def test_blur_down_errors(x):
-    with pytest.raises(
-        ValueError, match="`x` must be of a height and width that are multiples of 8, got 12×20"
-    ):
+    with pytest.raises(ValueError, match="`x` must be of a height and width that are multiples of 8, got 12×20"):
         sensors.blur_down(x, sensors.default_psf(8), 8)
     with pytest.raises(ValueError, match="`psf` must be of even size, as `scale` 4 is, got size 5"):
         sensors.blur_down(x, skewed(5), 4)
@@ -389,9 +368,7 @@ def test_noise_has_the_ratio_asked_for_in_every_band():
 
 def test_noise_comes_from_the_generator_alone(x):
     before = torch.get_rng_state()
-    first, second, third = (
-        sensors.add_noise(x, 20, generator=torch.Generator().manual_seed(s)) for s in (5, 5, 6)
-    )
+    first, second, third = (sensors.add_noise(x, 20, generator=torch.Generator().manual_seed(s)) for s in (5, 5, 6))
     assert torch.equal(first, second) and not torch.equal(first, third)
     assert torch.equal(before, torch.get_rng_state())
 

@@ -38,7 +38,8 @@ def test_cached_equals_uncached(network, inputs):
     condition = network.condition(base, texture)
     for shift in (0.0, 1.0):
         torch.testing.assert_close(
-            network.denoise(x_t + shift, level, previous, condition), network(x_t + shift, level, previous, base, texture)
+            network.denoise(x_t + shift, level, previous, condition),
+            network(x_t + shift, level, previous, base, texture),
         )
 
 
@@ -111,7 +112,10 @@ def test_half_of_the_channels_is_normed():
 def test_channel_attention_scales_whole_channels():
     x = torch.rand(2, 8, 12, 20) + 1
     ratio = ChannelAttention(8)(x) / x
-    assert float((ratio.amax((2, 3)) - ratio.amin((2, 3))).max()) < 1e-6 and 0 < float(ratio.min()) < float(ratio.max()) < 1
+    assert (
+        float((ratio.amax((2, 3)) - ratio.amin((2, 3))).max()) < 1e-6
+        and 0 < float(ratio.min()) < float(ratio.max()) < 1
+    )
 
 
 @torch.no_grad()

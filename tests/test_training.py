@@ -78,7 +78,9 @@ def test_checkpoint_of_another_configuration(pool, tmp_path):
     checkpoint = tmp_path / "state.safetensors"
     fit(networks()["cnn"], pool, cnn_loss, lambda network: 0.0, SMALL.train, checkpoint=checkpoint)
     with pytest.raises(ValueError, match="`path` must be a checkpoint of TrainConfig"):
-        fit(networks()["cnn"], pool, cnn_loss, lambda network: 0.0, replace(SMALL.train, batch=3), checkpoint=checkpoint)
+        fit(
+            networks()["cnn"], pool, cnn_loss, lambda network: 0.0, replace(SMALL.train, batch=3), checkpoint=checkpoint
+        )
 
 
 def test_non_finite_gradient_stops_the_run(pool):
@@ -99,7 +101,9 @@ def test_train_writes_weights_and_card(trained):
     ]  # fmt: skip
     assert [card["steps"][part] for part in ("kernel", "cnn", "denoiser")] == [3, 4, 6]
     assert list(card["metrics"]["cnn"]) == ["parameters", "best_validation_psnr_db", "validation_psnr_db"]
-    assert card["seed"] == 0 and card["data"][0]["scene"] == "synthetic" and card["versions"]["torch"] == torch.__version__
+    assert (
+        card["seed"] == 0 and card["data"][0]["scene"] == "synthetic" and card["versions"]["torch"] == torch.__version__
+    )
 
 
 def test_trained_parts_are_not_trained_again(trained, source, monkeypatch):
