@@ -11,24 +11,36 @@
 | D | `D` | (d,) | direct path past the state |
 | h | `h` | (b, d, n) | state, n numbers per channel, 0 at the start |
 
-Two implementations that agree in values and in all gradients: `reference`, the loop as it is written above, and
-`torch`, which walks in chunks, keeps one state per chunk and recomputes the others in its own backward pass.
+Four backends that agree in values and in all gradients, so that one set of weights serves all:
 
-Source: Gu and Dao, "Mamba: Linear-time sequence modeling with selective state spaces", 2023, section 3; the chunked
-form is this project's.
+| backend | what it is | where it runs |
+|---|---|---|
+| `reference` | the loop as written above | everywhere; slow, to be read and tested against |
+| `torch` | chunked, states recomputed in the backward pass (`scan_torch`) | everywhere |
+| `numba` | the same, compiled (`scan_numba`) | CPU, float32 |
+| `mamba_ssm` | the CUDA kernel of the package mamba-ssm (`scan_mamba_ssm`) | NVIDIA GPUs, float32 |
+
+`auto` takes the fastest that the tensors and the installed packages allow. The environment variable `CTMEM_SCAN`
+forces one wherever none is named in the call; `backends()` lists them.
+
+Source: Gu and Dao, "Mamba: Linear-time sequence modeling with selective state spaces", 2023, section 3.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Callable, Iterator
+import functools
+import importlib
+import importlib.util
+import os
+import warnings
+from types import ModuleType
 
 import torch
 
 from ctmem.checks import check_choice, fail
 
-CHUNK = 64  # steps between two kept states
+BACKENDS = ("reference", "torch", "numba", "mamba_ssm")
+VARIABLE = "CTMEM_SCAN"
 
 
 def selective_scan(
@@ -39,9 +51,11 @@ def selective_scan(
     C: torch.Tensor,
     D: torch.Tensor | None = None,
     *,
-    backend: str = "torch",
+    backend: str | None = None,
 ) -> torch.Tensor:
-    """Returns y (b, L, d), the output of the recurrence above.
+    """Returns y (b, L, d), the output of the recurrence above, in the type of `u`.
+
+    Half-precision inputs, and those under autocast, are computed in float32.
 
     Args:
         u: input (b, L, d).
@@ -50,23 +64,32 @@ def selective_scan(
         B: input weights (b, L, n).
         C: output weights (b, L, n).
         D: weight of the direct path (d,), or None for none.
-        backend: one of `BACKENDS`; all give the same values and gradients to rounding.
+        backend: one of `BACKENDS`, or `auto`; None: what the environment variable `CTMEM_SCAN` says, else `auto`.
 
     Raises:
-        ValueError: shapes that do not fit, or an unknown backend.
-        RuntimeError: a second derivative is asked of the `torch` backend.
+        ValueError: shapes or devices that do not fit, an unknown backend, or one that cannot take these tensors.
+        RuntimeError: a second derivative is asked of `torch` or `numba`.
 
     Example:
         With Δ = 1 and A = −ln 2 the state halves at each step: 1, 0.5 + 1, 0.75 + 1.
 
         >>> ones = torch.ones(1, 3, 1)
-        >>> selective_scan(ones, ones, torch.full((1, 1), -math.log(2.0)), ones, ones).flatten().tolist()
+        >>> selective_scan(ones, ones, torch.full((1, 1), -0.6931472), ones, ones).flatten().tolist()
         [1.0, 1.5, 1.75]
     """
-    check_choice(backend, "backend", BACKENDS)
     _check_shapes(u, delta, A, B, C, D)
-    y = BACKENDS[backend](u, delta, A, B, C)
-    return y if D is None else y + D * u
+    name, source = (backend, "backend") if backend is not None else (os.environ.get(VARIABLE, "auto"), VARIABLE)
+    check_choice(name, source, ("auto", *BACKENDS))
+    dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
+    name = choose(u.device, dtype) if name == "auto" else name
+    reason = obstacle(name, u.device, dtype)
+    if reason:
+        fail(source, f"a backend that takes {dtype} on {u.device.type}", f"{name!r}: {reason}")
+    with torch.autocast(u.device.type, enabled=False):
+        inputs = [x.to(dtype) for x in (u, delta, A, B, C)]
+        y = _RUN[name](*inputs)
+        y = y if D is None else y + D.to(dtype) * inputs[0]
+    return y.to(u.dtype)
 
 
 def scan_reference(u, delta, A, B, C) -> torch.Tensor:
@@ -85,129 +108,94 @@ def scan_reference(u, delta, A, B, C) -> torch.Tensor:
     return torch.stack(outputs, 1)
 
 
-def scan_chunked(u, delta, A, B, C) -> torch.Tensor:
-    """The recurrence in chunks of `CHUNK` steps, with a backward pass that recomputes the states."""
-    return _ChunkedScan.apply(u, delta, A, B, C)
+def backends(device: torch.device | str = "cpu") -> dict[str, str]:
+    """Which backends can run on a device (float32), why the others can't, and which one `auto` takes.
 
-
-BACKENDS: dict[str, Callable[..., torch.Tensor]] = {"reference": scan_reference, "torch": scan_chunked}
-
-
-class _ChunkedScan(torch.autograd.Function):
-    """Forward keeps one state per chunk; backward rebuilds the chunk's states and walks from right to left.
-
-    Inside, time comes first and channels last, (T, b, n, d): one step is one contiguous slab, and every slab
-    operation is an in-place `addcmul_`. Only decays ≤ 1 are multiplied, so nothing overflows.
+    Example:
+        >>> backends()["torch"].startswith("available")
+        True
     """
+    device = torch.device(device)
+    taken = choose(device, torch.float32, warn=False)
+    lines = {name: obstacle(name, device, torch.float32) for name in BACKENDS}
+    return {
+        name: f"not available: {reason}" if reason else "available" + ", taken by auto" * (name == taken)
+        for name, reason in lines.items()
+    }
+
+
+def choose(device: torch.device, dtype: torch.dtype, *, warn: bool = True) -> str:
+    """The backend that `auto` takes; warns once where a GPU has to do without its kernel."""
+    fast = "mamba_ssm" if device.type == "cuda" else "numba"
+    reason = obstacle(fast, device, dtype)
+    if not reason:
+        return fast
+    if warn and device.type != "cpu":
+        _warn_once(f"the selective scan runs on {device.type} with the slow backend `torch`: {reason}")
+    return "torch"
+
+
+def obstacle(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why a backend cannot take tensors of this device and type; None if it can."""
+    if name in ("reference", "torch"):
+        return None
+    wanted = {"numba": "cpu", "mamba_ssm": "cuda"}[name]
+    if device.type != wanted:
+        return f"it runs on {wanted}, not on {device.type}"
+    if dtype != torch.float32:
+        return f"it computes in float32, not in {dtype}"
+    return _import_problem(name)
+
+
+@functools.cache
+def _import_problem(name: str) -> str | None:
+    """Why the module of a backend cannot be imported; None if it can. For mamba_ssm that means importing it."""
+    if importlib.util.find_spec(name) is None:
+        return f"the package {name} is not installed"
+    if name == "numba":
+        return None  # found is enough: the import, a second, waits until the first scan
+    try:
+        importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+    except Exception as error:  # a broken build fails in many ways: none may break ctmem
+        return f"the package {name} cannot be imported: {error}"
+    return None
+
+
+@functools.cache
+def _kernels(name: str) -> ModuleType:
+    """The module of a backend, imported when it is first used."""
+    return importlib.import_module(f"ctmem.scan_{name}")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Issues a warning the first time it is called with a message."""
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+class _Recomputed(torch.autograd.Function):
+    """A backend with its own backward pass: forward keeps one state per chunk, backward recomputes the others."""
 
     @staticmethod
-    def forward(ctx, u, delta, A, B, C):
-        with _one_thread():
-            y, starts = _forward(u, delta, A, B, C)
+    def forward(ctx, name, u, delta, A, B, C):
+        y, starts = _kernels(name).forward(u, delta, A, B, C)
+        ctx.name = name
         ctx.save_for_backward(u, delta, A, B, C, starts)
         return y
 
     @staticmethod
     def backward(ctx, dy):
         if torch.is_grad_enabled():  # create_graph=True: a second derivative would silently be zero
-            raise RuntimeError("the chunked scan has no second derivative: use `backend='reference'` for it")
-        with _one_thread():
-            return _backward(dy, *ctx.saved_tensors)
+            raise RuntimeError(f"the backend `{ctx.name}` has no second derivative: use `backend='reference'` for it")
+        return None, *_kernels(ctx.name).backward(dy, *ctx.saved_tensors)
 
 
-def _forward(u, delta, A, B, C):
-    """Returns y (b, L, d) and the state before each chunk, (chunks, b, n, d)."""
-    b, length, d = u.shape
-    y = torch.empty_like(u)
-    scratch = _Scratch(u, A)
-    h = u.new_zeros(b, A.shape[1], d)
-    starts = []
-    for span in _chunks(length):
-        starts.append(h)
-        states, _ = scratch.states(u, delta, B, span, h)
-        y[:, span] = torch.matmul(_time_first(C, span).unsqueeze(2), states).squeeze(2).transpose(0, 1)
-        h = states[-1].clone()  # a view of scratch that the next chunk overwrites
-    return y, torch.stack(starts)
-
-
-def _backward(dy, u, delta, A, B, C, starts):
-    """Returns the gradients of u, delta, A, B and C, in that order."""
-    du, ddelta, dB, dC = (torch.empty_like(x) for x in (u, delta, B, C))
-    dA = torch.zeros_like(A)
-    scratch, rates = _Scratch(u, A), A.T.contiguous()
-    carried = torch.zeros_like(starts[0])  # gradient that the chunk to the right sends into this one's last state
-    for span, start in reversed(list(zip(_chunks(u.shape[1]), starts))):
-        h, decay = scratch.states(u, delta, B, span, start)
-        dy_t, u_t, delta_t = (_time_first(x, span) for x in (dy, u, delta))
-        B_t, C_t = _time_first(B, span), _time_first(C, span)
-        dC[:, span] = _over_channels(dy_t, h)
-
-        dh = torch.mul(C_t.unsqueeze(-1), dy_t.unsqueeze(2), out=scratch.gradient[: len(dy_t)])
-        dh[-1] += carried
-        dh_steps, decay_steps = dh.unbind(0), decay.unbind(0)
-        for t in range(len(dh) - 2, -1, -1):
-            dh_steps[t].addcmul_(decay_steps[t + 1], dh_steps[t + 1])
-        carried = decay[0] * dh[0]
-
-        dB[:, span] = _over_channels(delta_t * u_t, dh)
-        ddrive = torch.matmul(B_t.unsqueeze(2), dh).squeeze(2)  # (T, b, d)
-        before = torch.cat([start.unsqueeze(0), h[:-1]])
-        dexponent = before.mul_(dh).mul_(decay)  # gradient of Δ_t A, (T, b, n, d)
-        dA += (dexponent * delta_t.unsqueeze(2)).sum((0, 1)).T
-        ddelta_t = dexponent.mul_(rates).sum(2).addcmul_(ddrive, u_t)
-        ddelta[:, span] = ddelta_t.transpose(0, 1)
-        du[:, span] = (ddrive * delta_t).transpose(0, 1)
-    return du, ddelta, dA, dB, dC
-
-
-class _Scratch:
-    """Arrays of one chunk, allocated once and used by every chunk."""
-
-    def __init__(self, u: torch.Tensor, A: torch.Tensor):
-        b, length, d = u.shape
-        shape = (min(CHUNK, length), b, A.shape[1], d)
-        self.rates = A.T.contiguous() * math.log2(
-            math.e
-        )  # exp(x) = exp2(x·log2 e); torch.exp2 is the faster of the two
-        self.decay, self.drive, self.gradient = (u.new_empty(shape) for _ in range(3))
-
-    def states(self, u, delta, B, span, start):
-        """Returns the states and decays (T, b, n, d) of one chunk, from the state `start` (b, n, d) before it."""
-        delta_t, u_t = _time_first(delta, span), _time_first(u, span)
-        steps = len(delta_t)
-        decay = torch.mul(delta_t.unsqueeze(2), self.rates, out=self.decay[:steps]).exp2_()
-        h = torch.mul(_time_first(B, span).unsqueeze(-1), (delta_t * u_t).unsqueeze(2), out=self.drive[:steps])
-        h[0].addcmul_(decay[0], start)
-        h_steps, decay_steps = h.unbind(0), decay.unbind(0)
-        for t in range(1, steps):
-            h_steps[t].addcmul_(decay_steps[t], h_steps[t - 1])
-        return h, decay
-
-
-def _chunks(length: int) -> list[slice]:
-    """Slices of at most CHUNK steps that cover the sequence."""
-    return [slice(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
-
-
-def _time_first(x: torch.Tensor, span: slice) -> torch.Tensor:
-    """(b, L, k) → the chunk as contiguous (T, b, k)."""
-    return x[:, span].transpose(0, 1).contiguous()
-
-
-def _over_channels(x: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-    """Sums x (T, b, d) · states (T, b, n, d) over d → (b, T, n)."""
-    return torch.matmul(x.unsqueeze(2), states.transpose(2, 3)).squeeze(2).transpose(0, 1)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """One torch thread: thousands of tiny operations lose far more to waking threads than they gain."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+_RUN = {
+    "reference": scan_reference,
+    "torch": functools.partial(_Recomputed.apply, "torch"),
+    "numba": functools.partial(_Recomputed.apply, "numba"),
+    "mamba_ssm": lambda *inputs: _kernels("mamba_ssm").scan(*inputs),
+}
 
 
 def _check_shapes(u, delta, A, B, C, D) -> None:

@@ -19,7 +19,7 @@ model
 pairs tcmm baselines
 scenes condition kernel dmb mamba
 sensors subspace patches metrics diffusion scan weights plots
-config checks teaching
+config checks teaching scan_torch scan_numba scan_mamba_ssm
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}
 MODULES = sorted(path for path in (ROOT / "ctmem").glob("*.py") if path.name != "__init__.py")
