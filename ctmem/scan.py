@@ -125,12 +125,14 @@ def backends(device: torch.device | str = "cpu") -> dict[str, str]:
 
 
 def choose(device: torch.device, dtype: torch.dtype, *, warn: bool = True) -> str:
-    """The backend that `auto` takes; warns once where a GPU has to do without its kernel."""
-    fast = "mamba_ssm" if device.type == "cuda" else "numba"
+    """The backend that `auto` takes; warns once where a GPU, or a broken package, makes it a slow one."""
+    fast = {"cpu": "numba", "cuda": "mamba_ssm"}.get(device.type)
+    if fast is None:
+        return "torch"
     reason = obstacle(fast, device, dtype)
     if not reason:
         return fast
-    if warn and device.type != "cpu":
+    if warn and (device.type == "cuda" or "cannot be imported" in reason):
         _warn_once(f"the selective scan runs on {device.type} with the slow backend `torch`: {reason}")
     return "torch"
 
@@ -149,13 +151,13 @@ def obstacle(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
 
 @functools.cache
 def _import_problem(name: str) -> str | None:
-    """Why the module of a backend cannot be imported; None if it can. For mamba_ssm that means importing it."""
+    """Why the package of a backend cannot be used; None if it can. It is imported to find out, once."""
     if importlib.util.find_spec(name) is None:
         return f"the package {name} is not installed"
-    if name == "numba":
-        return None  # found is enough: the import, a second, waits until the first scan
     try:
-        importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+        importlib.import_module(
+            {"numba": "ctmem.scan_numba", "mamba_ssm": "mamba_ssm.ops.selective_scan_interface"}[name]
+        )
     except Exception as error:  # a broken build fails in many ways: none may break ctmem
         return f"the package {name} cannot be imported: {error}"
     return None
@@ -199,7 +201,7 @@ _RUN = {
 
 
 def _check_shapes(u, delta, A, B, C, D) -> None:
-    """Raises unless all shapes follow from those of u and A."""
+    """Raises unless all shapes follow from those of u and A, and all tensors are on one device."""
     if u.ndim != 3 or 0 in u.shape:
         fail("u", "of shape (b, L, d)", f"shape {tuple(u.shape)}")
     if A.ndim != 2:
@@ -212,3 +214,5 @@ def _check_shapes(u, delta, A, B, C, D) -> None:
     for name, (x, shape) in wanted.items():
         if tuple(x.shape) != shape:
             fail(name, f"of shape {shape} to fit `u` and `A`", f"shape {tuple(x.shape)}")
+        if x.device != u.device:
+            fail(name, f"on the device of `u`, {u.device}", x.device)

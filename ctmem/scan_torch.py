@@ -21,7 +21,10 @@ CHUNK = 64  # steps between two kept states
 
 
 def _one_thread(function: Callable) -> Callable:
-    """Runs on one torch thread: thousands of tiny operations lose far more to waking threads than they gain."""
+    """Runs on one torch thread: thousands of tiny operations lose far more to waking threads than they gain.
+
+    torch's thread count is global: a program that calls torch from several Python threads at once may see it at 1.
+    """
 
     @functools.wraps(function)
     def single(*args):

@@ -50,7 +50,7 @@ def check(
         ok: two and two (= 4)
     """
     text = _bounds(at_least, at_most, equals)
-    value = float(value)
+    value = float(value.detach() if hasattr(value, "detach") else value)
     holds = not math.isnan(value)
     if at_least is not None:
         holds &= value >= at_least

@@ -228,6 +228,36 @@ def test_broken_build_is_named_and_does_no_harm(monkeypatch):
         scan._import_problem.cache_clear()
 
 
+def test_broken_numba_is_warned_of_and_does_no_harm(monkeypatch):
+    """Installed, but its import fails: the usual mismatch with numpy."""
+    scan._import_problem.cache_clear()
+    scan._warn_once.cache_clear()
+    monkeypatch.setattr(scan.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "ctmem.scan_numba", None)
+    inputs = [x.detach().float() for x in arguments(5)]
+    try:
+        with pytest.warns(RuntimeWarning, match="with the slow backend `torch`: the package numba cannot be imported"):
+            y = selective_scan(*inputs)
+        assert torch.equal(y, selective_scan(*inputs, backend="torch"))
+        assert "numba cannot be imported" in backends()["numba"]
+    finally:
+        scan._import_problem.cache_clear()
+        scan._warn_once.cache_clear()
+
+
+def test_other_devices_take_torch_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert scan.choose(torch.device("mps"), torch.float32) == "torch"
+
+
+def test_tensors_on_two_devices():
+    inputs = [x.detach().float() for x in arguments(5)]
+    inputs[1] = inputs[1].to("meta")
+    with pytest.raises(ValueError, match="`delta` must be on the device of `u`, cpu, got meta"):
+        selective_scan(*inputs)
+
+
 def test_variable_forces_a_backend(monkeypatch):
     inputs = [x.detach().float() for x in arguments(5)]
     used = []
