@@ -48,9 +48,9 @@ def mambapy_scan(u, delta, A, B, C):
 
 
 class CppScan(torch.autograd.Function):
-    """The C++ extension; `library` is set by `build`."""
+    """The C++ extension; `compiled` is set by `build`."""
 
-    library: ctypes.CDLL | None = None
+    compiled: ctypes.CDLL | None = None
 
     @classmethod
     def build(cls, folder: str) -> bool:
@@ -63,7 +63,7 @@ class CppScan(torch.autograd.Function):
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"no C++ line: {error}", file=sys.stderr)
             return False
-        cls.library = ctypes.CDLL(str(target))
+        cls.compiled = ctypes.CDLL(str(target))
         return True
 
     @classmethod
@@ -72,7 +72,7 @@ class CppScan(torch.autograd.Function):
         converted = [
             ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else ctypes.c_long(x) for x in arguments
         ]
-        getattr(cls.library, name)(*converted)
+        getattr(cls.compiled, name)(*converted)
 
     @staticmethod
     def forward(ctx, u, delta, A, B, C):
@@ -101,7 +101,7 @@ class CppScan(torch.autograd.Function):
 def implementations() -> dict:
     """Name → scan(u, delta, A, B, C), those that can run here."""
     found = {name: lambda *x, name=name: selective_scan(*x, backend=name) for name in ("numba", "torch", "reference")}
-    if CppScan.library is not None:
+    if CppScan.compiled is not None:
         found["C++"] = CppScan.apply
     try:
         import mambapy.pscan  # noqa: F401
@@ -137,7 +137,7 @@ def errors(scans: dict, size) -> dict[str, float]:
 def _peak(name: str, size, folder: str, queue) -> None:
     """In a process of its own: how far one call lifts the peak of resident memory, MB."""
     if name == "C++":
-        CppScan.library = ctypes.CDLL(str(Path(folder, "scan_cpp.so")))
+        CppScan.compiled = ctypes.CDLL(str(Path(folder, "scan_cpp.so")))
     scan = implementations()[name]
     once(scan, inputs(1, 128, 64, size[3]))  # compiled, imported, pools made
     tensors = inputs(*size)
