@@ -2,8 +2,9 @@
 
 A task walks along the sequence with the states of its channels in the cache. Forward keeps one state per chunk;
 backward rebuilds a chunk's states and decays and walks them from right to left, as the chunked scan in PyTorch does.
-The inner loops run over the channels, whose number is no constant: LLVM would unroll short constant loops before it
-comes to vectorise them. Tasks run on as many threads as torch uses and do not hold Python's lock. No compiler is
+Rows are taken as slices, `delta[b, t, c : c + width]`, and indexed by their own counter: an index `c + j` might be negative
+for all LLVM knows, and makes gathers of plain loads. Short loops of a constant length it unrolls before it vectorises.
+Tasks run on as many threads as torch uses and do not hold Python's lock. No compiler is
 needed; the first call compiles (some ten seconds) and numba keeps the result on disk.
 
 This module is imported when the backend is first used, not before.
@@ -115,34 +116,64 @@ def _exp2(x):
 
 
 @njit(**OPTIONS)
+def _forward_step(step, rates, h, x, y, B, C):
+    """One step to the right, all states: h (n, w) is replaced, y (w) is added to."""
+    for n in range(h.shape[0]):
+        B_n, C_n = B[n], C[n]
+        for j in range(h.shape[1]):
+            state = _exp2(step[j] * rates[n, j]) * h[n, j] + x[j] * B_n
+            h[n, j] = state
+            y[j] += state * C_n
+
+
+@njit(**OPTIONS)
+def _recompute_step(step, rates, before, decay, after, x, B):
+    """One step to the right, all states, into `decay` and `after` (n, w)."""
+    for n in range(before.shape[0]):
+        B_n = B[n]
+        for j in range(before.shape[1]):
+            e = _exp2(step[j] * rates[n, j])
+            decay[n, j] = e
+            after[n, j] = e * before[n, j] + x[j] * B_n
+
+
+@njit(**OPTIONS)
+def _backward_step(step, A, before, decay, after, carried, dA, x, dy, dx, dstep, B, C, dB, dC):
+    """One step to the left, all states: `carried` (n, w) is replaced, all gradients are added to."""
+    for n in range(before.shape[0]):
+        B_n, C_n = B[n], C[n]
+        sum_B, sum_C = np.float32(0.0), np.float32(0.0)
+        for j in range(before.shape[1]):
+            dh = carried[n, j] + C_n * dy[j]
+            sum_C += after[n, j] * dy[j]
+            sum_B += dh * x[j]
+            dx[j] += dh * B_n
+            to_left = dh * decay[n, j]
+            carried[n, j] = to_left
+            exponent = to_left * before[n, j]  # gradient of Δ_t A
+            dstep[j] += exponent * A[n, j]
+            dA[n, j] += exponent * step[j]
+        dB[n] += sum_B
+        dC[n] += sum_C
+
+
+@njit(**OPTIONS)
 def _forward_task(u, delta, rates, B, C, y, starts, b, first_channel, last_channel):
     """Walks one batch element from left to right, a block of channels at a time."""
-    states, length, block = rates.shape[0], u.shape[1], min(WIDEST, last_channel - first_channel)
-    h, r = np.empty((states, block), np.float32), np.empty((states, block), np.float32)
-    step, x, total = np.empty(block, np.float32), np.empty(block, np.float32), np.empty(block, np.float32)
-    for c in range(first_channel, last_channel, block):
-        width = min(block, last_channel - c)
-        for n in range(states):
-            for j in range(width):
-                r[n, j] = rates[n, c + j]
-                h[n, j] = 0.0
+    states, length = rates.shape[0], u.shape[1]
+    for c in range(first_channel, last_channel, WIDEST):
+        width = min(WIDEST, last_channel - c)
+        rates_c = rates[:, c : c + width].copy()
+        h = np.zeros((states, width), np.float32)
+        x = np.empty(width, np.float32)
         for t in range(length):
             if t % CHUNK == 0:
-                for n in range(states):
-                    for j in range(width):
-                        starts[t // CHUNK, b, n, c + j] = h[n, j]
+                starts[t // CHUNK, b, :, c : c + width] = h
+            step, u_t, y_t = delta[b, t, c : c + width], u[b, t, c : c + width], y[b, t, c : c + width]
             for j in range(width):
-                step[j] = delta[b, t, c + j]
-                x[j] = step[j] * u[b, t, c + j]
-                total[j] = 0.0
-            for n in range(states):
-                B_n, C_n = B[b, t, n], C[b, t, n]
-                for j in range(width):
-                    state = _exp2(step[j] * r[n, j]) * h[n, j] + x[j] * B_n
-                    h[n, j] = state
-                    total[j] += state * C_n
-            for j in range(width):
-                y[b, t, c + j] = total[j]
+                x[j] = step[j] * u_t[j]
+                y_t[j] = 0.0
+            _forward_step(step, rates_c, h, x, y_t, B[b, t], C[b, t])
 
 
 @njit(**OPTIONS)
@@ -150,73 +181,40 @@ def _backward_task(
     u, delta, A, rates, B, C, dy, starts, du, ddelta, dA, dB, dC, b, first_channel, last_channel
 ):  # fmt: skip
     """Walks one batch element from right to left, a block of channels at a time."""
-    states, length, block = A.shape[0], u.shape[1], min(WIDEST, last_channel - first_channel)
-    h = np.empty((CHUNK + 1, states, block), np.float32)
-    decay = np.empty((CHUNK, states, block), np.float32)
-    carried, dA_chunk = np.empty((states, block), np.float32), np.empty((states, block), np.float32)
-    dA_total = np.empty((states, block), np.float64)
-    r, a = np.empty((states, block), np.float32), np.empty((states, block), np.float32)
-    step, x, u_t, dy_t = (
-        np.empty(block, np.float32), np.empty(block, np.float32),
-        np.empty(block, np.float32), np.empty(block, np.float32),
-    )  # fmt: skip
-    dx, dstep = np.empty(block, np.float32), np.empty(block, np.float32)
-    for c in range(first_channel, last_channel, block):
-        width = min(block, last_channel - c)
-        for n in range(states):
-            for j in range(width):
-                r[n, j] = rates[n, c + j]
-                a[n, j] = A[n, c + j]
-                carried[n, j] = 0.0
-                dA_total[n, j] = 0.0
+    states, length = A.shape[0], u.shape[1]
+    for c in range(first_channel, last_channel, WIDEST):
+        width = min(WIDEST, last_channel - c)
+        A_c, rates_c = A[:, c : c + width].copy(), rates[:, c : c + width].copy()
+        h = np.empty((CHUNK + 1, states, width), np.float32)
+        decay = np.empty((CHUNK, states, width), np.float32)
+        carried, dA_chunk = np.zeros((states, width), np.float32), np.empty((states, width), np.float32)
+        dA_total = np.zeros((states, width), np.float64)
+        x, dx = np.empty(width, np.float32), np.empty(width, np.float32)
         for k in range((length - 1) // CHUNK, -1, -1):
             first = k * CHUNK
             steps = min(CHUNK, length - first)
-            for n in range(states):
-                for j in range(width):
-                    h[0, n, j] = starts[k, b, n, c + j]
-                    dA_chunk[n, j] = 0.0  # summed per chunk: plain float32 over all steps loses digits
+            h[0] = starts[k, b, :, c : c + width]
             for s in range(steps):  # the states of this chunk once more
                 t = first + s
+                step, u_t = delta[b, t, c : c + width], u[b, t, c : c + width]
                 for j in range(width):
-                    step[j] = delta[b, t, c + j]
-                    x[j] = step[j] * u[b, t, c + j]
-                for n in range(states):
-                    B_n = B[b, t, n]
-                    for j in range(width):
-                        e = _exp2(step[j] * r[n, j])
-                        decay[s, n, j] = e
-                        h[s + 1, n, j] = e * h[s, n, j] + x[j] * B_n
+                    x[j] = step[j] * u_t[j]
+                _recompute_step(step, rates_c, h[s], decay[s], h[s + 1], x, B[b, t])
+            dA_chunk[:] = 0.0  # summed per chunk: plain float32 over all steps loses digits
             for s in range(steps - 1, -1, -1):
                 t = first + s
+                step, u_t, dy_t = delta[b, t, c : c + width], u[b, t, c : c + width], dy[b, t, c : c + width]
+                du_t, dstep = du[b, t, c : c + width], ddelta[b, t, c : c + width]
                 for j in range(width):
-                    step[j] = delta[b, t, c + j]
-                    u_t[j] = u[b, t, c + j]
                     x[j] = step[j] * u_t[j]
-                    dy_t[j] = dy[b, t, c + j]
                     dx[j] = 0.0
                     dstep[j] = 0.0
-                for n in range(states):
-                    B_n, C_n = B[b, t, n], C[b, t, n]
-                    sum_B, sum_C = np.float32(0.0), np.float32(0.0)
-                    for j in range(width):
-                        dh = carried[n, j] + C_n * dy_t[j]
-                        sum_C += h[s + 1, n, j] * dy_t[j]
-                        sum_B += dh * x[j]
-                        dx[j] += dh * B_n
-                        before = dh * decay[s, n, j]
-                        carried[n, j] = before
-                        exponent = before * h[s, n, j]  # gradient of Δ_t A
-                        dstep[j] += exponent * a[n, j]
-                        dA_chunk[n, j] += exponent * step[j]
-                    dB[b, t, n] += sum_B
-                    dC[b, t, n] += sum_C
+                _backward_step(
+                    step, A_c, h[s], decay[s], h[s + 1], carried, dA_chunk, x, dy_t, dx, dstep,
+                    B[b, t], C[b, t], dB[b, t], dC[b, t],
+                )  # fmt: skip
                 for j in range(width):
-                    du[b, t, c + j] = dx[j] * step[j]
-                    ddelta[b, t, c + j] = dstep[j] + dx[j] * u_t[j]
-            for n in range(states):
-                for j in range(width):
-                    dA_total[n, j] += dA_chunk[n, j]
-        for n in range(states):
-            for j in range(width):
-                dA[b, n, c + j] = dA_total[n, j]
+                    du_t[j] = dx[j] * step[j]
+                    dstep[j] += dx[j] * u_t[j]
+            dA_total += dA_chunk
+        dA[b, :, c : c + width] = dA_total
