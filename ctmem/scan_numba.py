@@ -2,10 +2,10 @@
 
 A task walks along the sequence with the states of its channels in the cache. Forward keeps one state per chunk;
 backward rebuilds a chunk's states and decays and walks them from right to left, as the chunked scan in PyTorch does.
-Rows are taken as slices, `delta[b, t, c : c + width]`, and indexed by their own counter: an index `c + j` might be negative
-for all LLVM knows, and makes gathers of plain loads. Short loops of a constant length it unrolls before it vectorises.
-Tasks run on as many threads as torch uses and do not hold Python's lock. No compiler is
-needed; the first call compiles (some ten seconds) and numba keeps the result on disk.
+Rows are taken as slices, `delta[b, t, c : c + width]`, and indexed by their own counter: an index `c + j` might be
+negative for all LLVM knows, and makes gathers of plain loads. Short loops of a constant length it unrolls before it
+vectorises. Tasks run on as many threads as torch uses and do not hold Python's lock. No compiler is needed; the first
+call compiles (some ten seconds) and numba keeps the result on disk.
 
 This module is imported when the backend is first used, not before.
 
@@ -75,7 +75,7 @@ _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
 def _run(task: Callable, calls: list[tuple]) -> None:
-    """Makes all calls of a task on torch's number of threads. A forked process makes its own pool: threads do not survive forks."""
+    """Makes all calls of a task on torch's number of threads; threads do not survive forks, so pools go by process."""
     threads = min(torch.get_num_threads(), len(calls))
     if threads == 1:
         for arguments in calls:
