@@ -41,8 +41,9 @@ class Source:
 class Pool:
     """Encoded training crops, all of them or a batch.
 
-    `base` and `target` are (N, K, H, W), `texture` (N, 4K, H, W), `weight` (N, K, 1, 1). The weight brings a difference of coefficients back to the proportions it has in the image: the K standard
-    deviations of the crop's subspace over their mean (0 for channels it does not fill).
+    `base` and `target` are (N, K, H, W), `texture` (N, 4K, H, W), `weight` (N, K, 1, 1). The weight brings a difference
+    of coefficients back to the proportions it has in the image: the K standard deviations of the crop's subspace over
+    their mean (0 for channels it does not fill).
     """
 
     base: torch.Tensor
