@@ -22,8 +22,6 @@ from ctmem.patches import dihedral
 from ctmem.scenes import load_scene
 from ctmem.sensors import default_psf, srf_matrix, upsample
 
-HALO = 4  # reach of the standard blur beyond an LR pixel at scale 4, fine pixels
-
 
 @dataclass(frozen=True)
 class Source:
@@ -66,8 +64,9 @@ def embedded_sources(preset: Preset) -> list[Source]:
         "sentinel2_farmland": torch.eye(len(preset.msi_bands)),
     }
     psf, scale = default_psf(preset.scale), preset.scale
+    halo = (len(psf) - scale) // 2  # reach of the blur beyond an LR pixel, fine pixels
     degraded = {name: degrade_scene(scene.tensor(), srfs[name], psf, scale) for name, scene in scenes.items()}
-    areas = {name: split_areas(*d.gt.shape[2:], scale=scale, halo=HALO) for name, d in degraded.items()}
+    areas = {name: split_areas(*d.gt.shape[2:], scale=scale, halo=halo) for name, d in degraded.items()}
     references = {name: d.cut(areas[name]["reference"]).hr_msi for name, d in degraded.items()}
     return [
         Source(

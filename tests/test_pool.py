@@ -42,9 +42,10 @@ def test_batch_is_augmented_alike_in_all_images(pool):
     assert float(factors.max()) <= 1.2 + 1e-5
 
 
-def test_embedded_training_never_sees_the_test_area(monkeypatch):
+@pytest.mark.parametrize("scale", [4, 8])
+def test_embedded_training_never_sees_the_test_area(monkeypatch, scale):
     """With the test areas of both scenes overwritten, the pool stays the same to the last bit."""
-    preset = replace(TINY, match=replace(TINY.match, stride=8))
+    preset = replace(TINY, scale=scale, match=replace(TINY.match, stride=8))
 
     def small_pool():
         sources = embedded_sources(preset)
@@ -56,7 +57,7 @@ def test_embedded_training_never_sees_the_test_area(monkeypatch):
 
     def spoiled(name):
         scene = real(name)
-        area = split_areas(*(side // 4 * 4 for side in scene.cube.shape[:2]), scale=4, halo=4)["test"]
+        area = split_areas(*(side // scale * scale for side in scene.cube.shape[:2]), scale=scale, halo=scale)["test"]
         cube = scene.cube.copy()
         cube[area.slices] = 1 - cube[area.slices]
         return replace(scene, cube=cube)
@@ -70,3 +71,10 @@ def test_embedded_training_never_sees_the_test_area(monkeypatch):
         for area in ("train", "validation"):
             a, b = (s.scene.cut(getattr(s, area)) for s in (one, other))
             assert torch.equal(a.gt, b.gt) and torch.equal(a.lr_hsi, b.lr_hsi)
+
+
+@pytest.mark.parametrize("scale", [4, 8])
+def test_areas_keep_the_blurs_reach_apart_at_any_scale(scale):
+    """The standard PSF reaches `scale` pixels beyond an LR pixel: two areas' halos must not touch either."""
+    for source in embedded_sources(replace(TINY, scale=scale)):
+        assert source.validation.top - (source.train.top + source.train.height) >= 2 * scale
