@@ -21,7 +21,12 @@ import torch.nn.functional as F
 
 from ctmem.checks import check_choice, check_count, check_finite, check_image, check_srf, fail
 
-TABLES = {"sentinel2a": "srf_sentinel2a.csv"}  # sensor → file in data/
+SENSORS = {  # sensor with a table data/srf_<sensor>.csv → its blue, green, red and near infrared
+    "sentinel2a": ("B02", "B03", "B04", "B08"),
+    "sentinel2b": ("B02", "B03", "B04", "B08"),
+    "landsat8": ("B2", "B3", "B4", "B5"),
+    "landsat9": ("B2", "B3", "B4", "B5"),
+}
 GAP_STEPS = 3.0  # a step between neighbouring bands above this many median steps is a gap
 MISSING_SHARE = 0.01  # of a sensor band's response that may lie outside the scene's bands
 
@@ -43,19 +48,23 @@ def data_path(name: str) -> Path:
 def load_rsr(sensor: str = "sentinel2a") -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Returns {band: (wavelengths in nm, relative response)} of a sensor at 1 nm steps, bands in usual order.
 
+    Args:
+        sensor: "sentinel2a", "sentinel2b" (MSI, 13 bands), "landsat8" or "landsat9" (OLI and OLI-2, the 9
+            bands of reflected sunlight).
+
     Raises:
         ValueError: an unknown sensor; lists those known.
 
-    Source: ESA's table, see data/README.md.
+    Source: tables of ESA (Sentinel-2) and NASA (Landsat), see data/README.md.
 
     Example:
         >>> wavelengths_nm, response = load_rsr("sentinel2a")["B03"]
         >>> int(wavelengths_nm[0]), int(wavelengths_nm[-1])
         (538, 583)
     """
-    check_choice(sensor, "sensor", TABLES)
+    check_choice(sensor, "sensor", SENSORS)
     table: dict[str, list[tuple[float, float]]] = {}
-    with data_path(TABLES[sensor]).open(newline="", encoding="utf-8") as file:
+    with data_path(f"srf_{sensor}.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             table.setdefault(row["band"], []).append((float(row["wavelength_nm"]), float(row["response"])))
     return {band: tuple(np.array(pairs).T) for band, pairs in table.items()}
@@ -91,7 +100,7 @@ def srf_matrix(
     wavelengths_nm: Sequence[float],
     *,
     sensor: str = "sentinel2a",
-    bands: Sequence[str] = ("B02", "B03", "B04", "B08"),
+    bands: Sequence[str] | None = None,
 ) -> torch.Tensor:
     """Returns the sensor's spectral response over a scene's bands, (c, C) float32, rows sum to 1.
 
@@ -100,14 +109,20 @@ def srf_matrix(
     Args:
         wavelengths_nm: centres of the scene's C bands, in nm, in any order.
         sensor: which table, see `load_rsr`.
-        bands: names of the sensor's bands wanted.
+        bands: names of the sensor's bands wanted; `None`: its blue, green, red and near infrared.
 
     Raises:
         ValueError: an unknown sensor or band, no band, wavelengths that are no list of numbers, or more than
             1 % of a band's response lies outside the scene's range or in one of its gaps (names the band and
             both ranges).
+
+    Example:
+        >>> scene_nm = torch.arange(400.0, 1001)  # a spectrum equal to its own wavelength: the bands' centres
+        >>> (srf_matrix(scene_nm, sensor="landsat8") @ scene_nm).round().tolist()
+        [483.0, 561.0, 655.0, 865.0]
     """
     table = load_rsr(sensor)
+    bands = SENSORS[sensor] if bands is None else bands
     if not bands:
         fail("bands", "at least one band of the sensor", bands)
     lower, upper = band_edges(wavelengths_nm)
@@ -313,8 +328,9 @@ def _check_wavelengths(wavelengths_nm: Sequence[float]) -> np.ndarray:
 
 
 def _integrals(nm: np.ndarray, response: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Share of a response tabulated at 1 nm steps that falls in each cell; each entry covers ± half a nm."""
-    edges = np.append(nm - 0.5, nm[-1] + 0.5)
+    """Share of a tabulated response that falls in each cell; each entry covers ± half a step, at any regular step."""
+    step = (nm[-1] - nm[0]) / (len(nm) - 1)
+    edges = np.append(nm - step / 2, nm[-1] + step / 2)
     cumulative = np.append(0.0, np.cumsum(response)) / response.sum()
     return np.interp(upper, edges, cumulative) - np.interp(lower, edges, cumulative)
 

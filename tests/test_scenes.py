@@ -309,12 +309,32 @@ def test_sums_of_two_by_two(script):
 
 
 def test_band_names_and_rows_of_the_response_script(script):
-    module = script("make_srf_sentinel2a")
-    assert [module.band_name(number) for number in ("2", "8A", "12")] == ["B02", "B8A", "B12"]
-    assert module.rows("2 S2A:Band2\n439 0.010315429\n440 0.030041933\n") == [
+    module = script("make_srf")
+    assert [module.band_name(number, 2) for number in ("2", "8A", "12")] == ["B02", "B8A", "B12"]
+    assert module.band_name("2", 1) == "B2"
+    assert module.rows("2 S2A:Band2\n439 0.010315429\n440 0.030041933\n", 1) == [
         (439, "0.010315429"),
         (440, "0.030041933"),
     ]
+    assert module.rows("B7\n2.038000 0.000037\n2.039 -0.00031\n", 1000) == [(2038, "0.000037"), (2039, "0")]
+    with pytest.raises(ValueError, match="a wavelength must be a whole number of nm, got 438.5"):
+        module.rows("2\n438.5 0.1\n", 1)
+
+
+def test_the_response_script_copies_what_the_package_holds(script, tmp_path, monkeypatch, capsys):
+    """Each band file of a stand-in for the package ends up in the table of its sensor, under its usual name."""
+    module = script("make_srf")
+    for sensor, origin in module.SENSORS.items():
+        for place, band in enumerate(origin.bands):
+            path = tmp_path / "source" / module.FOLDER / origin.folder / f"band_{band}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"1 {sensor}\n{(400 + place) / origin.unit_nm} 0.{place}5\n")
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "make_srf.py"))
+    module.main(str(tmp_path / "source"))
+    assert capsys.readouterr().out.splitlines()[2] == "srf_landsat8.csv: 9 rows, 9 bands"
+    lines = (tmp_path / "srf_sentinel2b.csv").read_text().splitlines()
+    assert lines[0] == "band,wavelength_nm,response" and lines[9] == "B8A,408,0.85"
+    assert (tmp_path / "srf_landsat9.csv").read_text().splitlines()[9] == "B9,408,0.85"
 
 
 def test_rows_of_the_calibration_file(script):

@@ -11,9 +11,20 @@ import torch.nn.functional as F
 from ctmem import sensors
 
 SHAPE = (2, 7, 12, 20)
-CENTRES_NM = {  # ESA's published central wavelengths of Sentinel-2A
+CENTRES_NM = {  # ESA's published central wavelengths of Sentinel-2A: centroids of the responses
     "B01": 442.7, "B02": 492.4, "B03": 559.8, "B04": 664.6, "B05": 704.1, "B06": 740.5, "B07": 782.8,
     "B08": 832.8, "B8A": 864.7, "B09": 945.1, "B10": 1373.5, "B11": 1613.7, "B12": 2202.4,
+}  # fmt: skip
+CENTRES_2B_NM = {  # the same of Sentinel-2B
+    "B01": 442.2, "B02": 492.1, "B03": 559.0, "B04": 664.9, "B05": 703.8, "B06": 739.1, "B07": 779.7,
+    "B08": 832.9, "B8A": 864.0, "B09": 943.2, "B10": 1376.9, "B11": 1610.4, "B12": 2185.7,
+}  # fmt: skip
+OLI_NM = {  # (centre, width) at half of the peak, as NASA published them for Landsat-8
+    "B1": (442.96, 15.98), "B2": (482.04, 60.04), "B3": (561.41, 57.33), "B4": (654.59, 37.47), "B5": (864.67, 28.25),
+    "B6": (1608.86, 84.72), "B7": (2200.73, 186.66), "B8": (589.50, 172.40), "B9": (1373.43, 20.39),
+}  # fmt: skip
+OLI2_NM = {  # published centres of Landsat-9 in whole nm
+    "B1": 443, "B2": 482, "B3": 561, "B4": 654, "B5": 865, "B6": 1608, "B7": 2200, "B8": 589, "B9": 1374,
 }  # fmt: skip
 
 
@@ -30,26 +41,56 @@ def skewed(size):
     return psf / psf.sum()
 
 
-# --- the shipped table ---
+# --- the shipped tables ---
 
 
-def test_table_has_the_thirteen_bands_in_order_at_steps_of_one_nanometre():
-    table = sensors.load_rsr("sentinel2a")
-    assert list(table) == list(CENTRES_NM)
+def half_peak(wavelengths_nm, response):
+    """(lower, upper) wavelength at which the response crosses half of its peak, outermost, interpolated."""
+    above = np.flatnonzero(response >= response.max() / 2)
+    half, first, last = response.max() / 2, above[0], above[-1]
+    lower = np.interp(half, response[first - 1 : first + 1], wavelengths_nm[first - 1 : first + 1])
+    return lower, np.interp(-half, -response[last : last + 2], wavelengths_nm[last : last + 2])
+
+
+@pytest.mark.parametrize(
+    "sensor, bands",
+    [("sentinel2a", CENTRES_NM), ("sentinel2b", CENTRES_2B_NM), ("landsat8", OLI_NM), ("landsat9", OLI2_NM)],
+)
+def test_tables_have_all_bands_in_order_at_steps_of_one_nanometre(sensor, bands):
+    table = sensors.load_rsr(sensor)
+    assert list(table) == list(bands)
     for wavelengths_nm, response in table.values():
-        assert (np.diff(wavelengths_nm) == 1).all()
-        assert response.min() >= 0 and response.max() == pytest.approx(1, abs=0.01)
+        assert (np.diff(wavelengths_nm) == 1).all() and (wavelengths_nm % 1 == 0).all()
+        assert response.min() >= 0 and response.max() == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("band", CENTRES_NM)
-def test_table_agrees_with_the_published_centre_wavelengths(band):
-    wavelengths_nm, response = sensors.load_rsr()[band]
-    assert (wavelengths_nm * response).sum() / response.sum() == pytest.approx(CENTRES_NM[band], abs=0.15)
+@pytest.mark.parametrize("sensor, centres", [("sentinel2a", CENTRES_NM), ("sentinel2b", CENTRES_2B_NM)])
+def test_sentinel_2_agrees_with_the_published_centre_wavelengths(sensor, centres):
+    for band, (wavelengths_nm, response) in sensors.load_rsr(sensor).items():
+        centroid = (wavelengths_nm * response).sum() / response.sum()
+        assert centroid == pytest.approx(centres[band], abs=0.15), band
+
+
+@pytest.mark.parametrize("band", OLI_NM)
+def test_landsat_8_agrees_with_the_published_centres_and_widths(band):
+    lower, upper = half_peak(*sensors.load_rsr("landsat8")[band])
+    centre, width = OLI_NM[band]
+    assert (lower + upper) / 2 == pytest.approx(centre, abs=0.1) and upper - lower == pytest.approx(width, abs=0.2)
+
+
+@pytest.mark.parametrize("band", OLI2_NM)
+def test_landsat_9_agrees_with_the_published_centres(band):
+    assert round(np.mean(half_peak(*sensors.load_rsr("landsat9")[band]))) == OLI2_NM[band]
 
 
 def test_unknown_sensor_lists_those_known():
-    with pytest.raises(ValueError, match="`sensor` must be one of 'sentinel2a', got 'landsat'"):
+    with pytest.raises(ValueError, match="`sensor` must be one of 'sentinel2a', .*'landsat9', got 'landsat'"):
         sensors.load_rsr("landsat")
+
+
+def test_every_sensor_has_its_table_and_every_table_its_sensor():
+    tables = {path.stem.removeprefix("srf_") for path in sensors.data_path("README.md").parent.glob("srf_*.csv")}
+    assert tables == set(sensors.SENSORS)
 
 
 def test_a_file_that_is_not_shipped():
@@ -83,6 +124,52 @@ def test_a_wavelength_given_twice_is_shared():
 
 
 # --- spectral responses ---
+
+
+def test_integrals_by_hand_at_a_step_of_two_nanometres():
+    """A response of 1, 2, 1 at 500, 502, 504 nm covers 499–501, 501–503, 503–505 nm: 2 + 4 + 2 = 8 in all."""
+    shares = sensors._integrals(
+        np.array([500.0, 502, 504]), np.array([1.0, 2, 1]), np.array([490.0, 502]), np.array([502.0, 510])
+    )
+    assert shares.tolist() == [0.5, 0.5]
+    shares = sensors._integrals(
+        np.array([500.0, 502, 504]), np.array([1.0, 2, 1]), np.array([499.0, 500]), np.array([500.0, 501])
+    )
+    assert shares.tolist() == [0.125, 0.125]
+
+
+@pytest.mark.parametrize("step_nm", [0.5, 2, 5])
+def test_integrals_at_any_step_are_those_of_the_same_staircase_at_one_nanometre(step_nm):
+    """A response that is constant over each step is the same staircase however finely it is tabulated."""
+    nm, response = 600 + step_nm * np.arange(20), 1 + np.random.default_rng(5).random(20)
+    parts = int(step_nm * 10)  # a table of the same staircase at 0.1 nm
+    fine_nm = 600 - step_nm / 2 + 0.05 + 0.1 * np.arange(20 * parts)
+    lower, upper = np.array([590.0, 603.3, 606]), np.array([603.3, 606, 700])
+    expected = sensors._integrals(fine_nm, np.repeat(response, parts), lower, upper)
+    assert np.allclose(sensors._integrals(nm, response, lower, upper), expected, atol=1e-12)
+
+
+def test_bands_left_out_are_blue_green_red_and_near_infrared():
+    scene_nm = np.arange(400.0, 1001.0)
+    for sensor, bands in sensors.SENSORS.items():
+        srf = sensors.srf_matrix(scene_nm, sensor=sensor)
+        assert torch.equal(srf, sensors.srf_matrix(scene_nm, sensor=sensor, bands=bands))
+        blue, green, red, infrared = (srf.double() @ torch.from_numpy(scene_nm)).tolist()
+        assert 450 < blue < 500 < green < 600 < red < 700 < 800 < infrared < 900
+    assert torch.equal(sensors.srf_matrix(scene_nm), sensors.srf_matrix(scene_nm, sensor="sentinel2a"))
+
+
+def seen_centre(sensor, band):
+    """What a band sees of a spectrum that equals its own wavelength, nm."""
+    scene_nm = torch.arange(400.0, 2400, dtype=torch.float64)
+    return float(sensors.srf_matrix(scene_nm, sensor=sensor, bands=[band]).double() @ scene_nm)
+
+
+def test_sensors_differ_where_their_bands_do():
+    """B8A and B12 of Sentinel-2B lie 0.7 and 16.7 nm below those of 2A; Landsat's near infrared is B8A's."""
+    for band, step_nm in {"B8A": 0.7, "B12": 16.7}.items():
+        assert seen_centre("sentinel2a", band) - seen_centre("sentinel2b", band) == pytest.approx(step_nm, abs=0.1)
+    assert seen_centre("landsat8", "B5") == pytest.approx(seen_centre("sentinel2a", "B8A"), abs=0.5)
 
 
 def test_srf_on_a_one_nanometre_scene_is_the_table_itself():
@@ -147,6 +234,8 @@ def test_srf_refuses_a_band_the_scene_does_not_cover(scene_nm, bands, message):
 def test_srf_refuses_an_unknown_band_and_no_band():
     with pytest.raises(ValueError, match="`bands` must be one of 'B01', .*'B12', got 'B2'"):
         sensors.srf_matrix([400, 500], bands=("B2",))
+    with pytest.raises(ValueError, match="`bands` must be one of 'B1', .*'B9', got 'B10'"):
+        sensors.srf_matrix([400, 500], sensor="landsat8", bands=("B10",))
     with pytest.raises(ValueError, match=r"`bands` must be at least one band of the sensor, got \(\)"):
         sensors.srf_matrix([400, 500], bands=())
 
