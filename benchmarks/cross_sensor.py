@@ -36,8 +36,7 @@ BEST = "zncc, radiometry matched"
 TEMPERATURE = 0.05  # of the mean of the 64 best windows, as in `MatchConfig`
 
 
-READING = """
-`zncc`: of the sharp ALI patch taken over with what Hyperion sees there through ALI's spectral response. `detail`:
+READING = """`zncc`: of the sharp ALI patch taken over with what Hyperion sees there through ALI's spectral response. `detail`:
 the same of what the blur takes from each, the part that the query cannot know. In all rows ALI's bands are judged
 in Hyperion's units. `elsewhere`: windows that share a pixel with the true place are left out: the unpaired task.
 ALI's image loses half a coarse pixel at each border before it is blurred, so that the coarse grids of query and
@@ -49,8 +48,8 @@ What to read from it:
    this alone is half of what the window at the true place lacks (zncc 0.80, and 0.91 once ALI is moved), the rest
    is the instruments'.
 2. Radiometry decides first: in these files Hyperion's blue is three times ALI's and its near infrared lower, so
-   that `cosine` and `l2` without matching are at chance, and with mean and deviation matched find their own ground;
-   `dot` takes the brightest window, whatever is asked, and stays at chance; `zncc` is the only one that works
+   that `cosine` and `l2` without matching hardly do better than chance, and with mean and deviation matched find
+   their own ground; `dot` takes the brightest window, whatever is asked, and stays at chance; `zncc` is the only one that works
    unmatched, and still gains from matching (72 to 80 % at scale 4, 8 px), as the bands of largest contrast then
    outvote the others less.
 3. To find the *same* ground, where query and window are hard to tell from others (scale 4, 8 px), `l2` is best with
