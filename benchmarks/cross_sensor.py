@@ -49,9 +49,9 @@ What to read from it:
    is the instruments'.
 2. Radiometry decides first: in these files Hyperion's blue is three times ALI's and its near infrared lower, so
    that `cosine` and `l2` without matching hardly do better than chance, and with mean and deviation matched find
-   their own ground; `dot` takes the brightest window, whatever is asked, and stays at chance; `zncc` is the only one that works
-   unmatched, and still gains from matching (72 to 80 % at scale 4, 8 px), as the bands of largest contrast then
-   outvote the others less.
+   their own ground; `dot` takes the brightest window, whatever is asked, and stays at chance; `zncc` is the only one
+   that works unmatched, and still gains from matching (72 to 80 % at scale 4, 8 px), as the bands of largest
+   contrast then outvote the others less.
 3. To find the *same* ground, where query and window are hard to tell from others (scale 4, 8 px), `l2` is best with
    96 %, `cosine` reaches 93 %, `zncc` 80 %: the level of a patch, which zncc ignores, is true evidence there.
 4. The misses come from sampling, not from the second instrument: Hyperion's own fine image is missed as often (81
