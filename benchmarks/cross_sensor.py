@@ -36,7 +36,8 @@ BEST = "zncc, radiometry matched"
 TEMPERATURE = 0.05  # of the mean of the 64 best windows, as in `MatchConfig`
 
 
-READING = """`zncc`: of the sharp ALI patch taken over with what Hyperion sees there through ALI's spectral response. `detail`:
+READING = """\
+`zncc`: of the sharp ALI patch taken over with what Hyperion sees there through ALI's spectral response. `detail`:
 the same of what the blur takes from each, the part that the query cannot know. In all rows ALI's bands are judged
 in Hyperion's units. `elsewhere`: windows that share a pixel with the true place are left out: the unpaired task.
 ALI's image loses half a coarse pixel at each border before it is blurred, so that the coarse grids of query and
