@@ -68,10 +68,11 @@ class Preset:
     msi_bands: tuple[str, ...] = ("B02", "B03", "B04", "B08")
     match: MatchConfig = MatchConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
-    kernel_width: int = 64
+    kernel_network: bool = False  # K is the paper's network (`KernelNet`), not a learned PSF (`PsfKernel`)
+    kernel_width: int = 64  # of that network
     cnn_width: int = 256  # of the baseline CNN, chosen so that it has about the denoiser's size
     train: TrainConfig = TrainConfig()
-    kernel_steps: int = 1000
+    kernel_steps: int = 400  # enough for a PSF; the network wants 1000
     cnn_steps: int = 100_000  # about as many minutes as the denoiser's steps
 
     def to_dict(self) -> dict:

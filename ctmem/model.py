@@ -14,7 +14,8 @@ import torch
 from ctmem.baselines import ResidualCNN
 from ctmem.checks import check_choice, fail
 from ctmem.config import PRESETS, Preset
-from ctmem.kernel import KernelNet
+from ctmem.kernel import PsfKernel
+from ctmem.kernel_net import KernelNet
 from ctmem.sensors import data_path
 from ctmem.tcmm import TCMM
 from ctmem.weights import load_module
@@ -27,7 +28,7 @@ class Model:
     """The trained networks of a preset, in evaluation mode, and the card that says how they came about."""
 
     preset: Preset
-    kernel: KernelNet
+    kernel: PsfKernel | KernelNet
     cnn: ResidualCNN
     denoiser: TCMM
     card: dict
@@ -56,10 +57,17 @@ def build_networks(preset: Preset, bands: int | None = None) -> dict[str, torch.
         fail("bands", "the scene's band count for a denoiser without subspace", None)
     groups = channels if preset.denoiser.subspace else len(preset.msi_bands)
     return {
-        "kernel": KernelNet(len(preset.msi_bands), preset.kernel_width),
+        "kernel": _new_kernel(preset),
         "cnn": ResidualCNN(channels, preset.cnn_width),
         "denoiser": TCMM(channels, 4 * groups, preset.denoiser),
     }
+
+
+def _new_kernel(preset: Preset) -> PsfKernel | KernelNet:
+    """An untrained K of the kind that the preset asks for."""
+    if preset.kernel_network:
+        return KernelNet(len(preset.msi_bands), preset.kernel_width, scale=preset.scale)
+    return PsfKernel(preset.scale)
 
 
 def load_model(name: str = "tiny", *, folder: str | Path | None = None) -> Model:

@@ -61,7 +61,7 @@ def train_kernel_on(sources: Sequence[Source], kernel: nn.Module, *, steps: int,
 
         return train_kernel(
             kernel, *pairs["train"], val_sharp=pairs["validation"][0], val_blurry=pairs["validation"][1],
-            steps=steps, crop=24, generator=generator, on_step=on_step,
+            steps=steps, generator=generator, on_step=on_step,
         )  # fmt: skip
 
 

@@ -17,8 +17,8 @@ training inference evaluation
 model pool
 model
 pairs tcmm baselines
-scenes condition kernel dmb mamba
-sensors subspace patches metrics diffusion scan weights plots
+scenes condition kernel kernel_net dmb mamba
+sensors subspace patches metrics diffusion scan search weights plots
 config checks teaching scan_torch scan_numba scan_mamba_ssm
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}

@@ -21,7 +21,7 @@ from ctmem.config import TINY, DenoiserConfig, MatchConfig, TrainConfig
 from ctmem.diffusion import SAMPLERS, Schedule, add_noise, sample, training_loss
 from ctmem.dmb import dmb
 from ctmem.inference import super_resolve
-from ctmem.kernel import KernelNet
+from ctmem.kernel_net import KernelNet
 from ctmem.model import PARTS, Model, build_networks, load_model
 from ctmem.pairs import crops, degrade_scene, split_areas
 from ctmem.scenes import synthetic

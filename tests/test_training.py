@@ -8,6 +8,8 @@ import torch
 
 from ctmem import training
 from ctmem.inference import super_resolve
+from ctmem.kernel import PsfKernel
+from ctmem.kernel_net import KernelNet
 from ctmem.model import Model, build_networks, load_model
 from ctmem.pool import Pool, build_pool
 from ctmem.training import cnn_loss, denoiser_loss, fit, train
@@ -111,6 +113,17 @@ def test_trained_parts_are_not_trained_again(trained, source, monkeypatch):
     monkeypatch.setattr(training, "fit", lambda *a, **k: pytest.fail("trained again"))
     monkeypatch.setattr(training, "train_kernel", lambda *a, **k: pytest.fail("trained again"))
     assert train(SMALL, [source], folder) == card
+
+
+@pytest.mark.parametrize(("network", "kind"), [(False, PsfKernel), (True, KernelNet)])
+def test_the_kernel_is_of_the_kind_that_the_preset_says(network, kind, source, tmp_path):
+    preset = replace(SMALL, kernel_network=network)
+    card = train(preset, [source], tmp_path, parts=["kernel"])
+    kernel = build_networks(preset)["kernel"]
+    load_module(kernel, tmp_path / "kernel.safetensors", part="kernel", preset="tiny")
+    assert type(kernel) is kind
+    assert len(card["metrics"]["kernel"]["validation_l1"]) == 2
+    assert card["preset"]["kernel_network"] is network
 
 
 def test_weights_of_another_preset_are_refused(trained):
