@@ -33,6 +33,7 @@ def check_image(
     bands: int | None = None,
     multiple_of: int | None = None,
     at_least: int | None = None,
+    finite: bool = True,
 ) -> None:
     """Raises unless `x` is a finite float image batch (B, C, H, W) of the wanted bands and size.
 
@@ -42,6 +43,7 @@ def check_image(
         bands: the number of bands C wanted, if one is.
         multiple_of: H and W must be multiples of this (the scale, say).
         at_least: H and W must not be smaller than this (the patch, say), in pixels.
+        finite: no value may be NaN or infinite.
 
     Raises:
         TypeError: `x` is no floating-point tensor.
@@ -59,7 +61,8 @@ def check_image(
         fail(name, f"of a height and width that are multiples of {multiple_of}", f"{shape[2]}×{shape[3]}")
     if at_least is not None and min(shape[2:]) < at_least:
         fail(name, f"at least {at_least}×{at_least} px", f"{shape[2]}×{shape[3]}")
-    check_finite(x, name)
+    if finite:
+        check_finite(x, name)
 
 
 def check_same_shape(pred: torch.Tensor, target: torch.Tensor, names: tuple[str, str] = ("pred", "target")) -> None:

@@ -18,12 +18,15 @@ class MatchConfig:
 
     patch: int = 8  # P, pixels
     stride: int = 2  # between candidate windows in the reference, pixels; = patch: non-overlapping, as released
+    query_stride: int = 4  # between query patches, pixels; = patch: they tile the query, as released
     similarity: str = "zncc"  # dot, cosine, zncc, l2
     transforms: bool = True  # also try the 8 flips and rotations of every candidate
-    top_k: int = 64  # the hard maps average so many best windows
-    temperature: float = 0.05  # of the soft map's softmax
-    relevel: bool = True  # move transferred patches to the query patch's mean
-    radiometry: bool = True  # match the reference's band means and deviations to the query's first
+    top_k: int = 64  # best windows kept; the soft map averages them
+    hard_k: int = 64  # the hard maps average so many of them; 1: the best window only, as released
+    temperature: float = 0.05  # of the softmax that weights them
+    relevel: bool = True  # give transferred patches the query patch's mean and contrast
+    radiometry: bool = True  # give each band of query and reference mean 0 and deviation 1 first
+    sharpening: int = 3  # steps of back-projection on both blurry images before they are compared; 0: as released
 
 
 @dataclass(frozen=True)

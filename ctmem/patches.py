@@ -62,13 +62,9 @@ def cut(image: torch.Tensor, corners: torch.Tensor, patch: int) -> torch.Tensor:
         corners: (N, 2) rows and columns of the first pixels, inside the image.
         patch: P, pixels.
     """
-    bands, height, width = image.shape
-    inside = torch.arange(patch, device=image.device)
-    offsets = inside[:, None] * width + inside
-    first = corners[:, 0] * width + corners[:, 1]
-    pixels = first.to(image.device)[:, None] + offsets.flatten()
-    cut_out = image.reshape(bands, height * width)[:, pixels]
-    return cut_out.transpose(0, 1).reshape(len(corners), bands, patch, patch)
+    views = image.unfold(1, patch, 1).unfold(2, patch, 1).permute(1, 2, 0, 3, 4)
+    rows, columns = corners.to(image.device).unbind(1)
+    return views[rows, columns]
 
 
 def unfold(image: torch.Tensor, patch: int, stride: int | None = None) -> torch.Tensor:

@@ -17,8 +17,10 @@ training inference evaluation
 model pool
 model
 pairs tcmm baselines
+library
 scenes condition kernel kernel_net dmb mamba
-sensors subspace patches metrics diffusion scan search weights plots
+sensors subspace search metrics diffusion scan weights plots
+patches
 config checks teaching scan_torch scan_numba scan_mamba_ssm
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}
