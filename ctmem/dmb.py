@@ -38,7 +38,7 @@ from ctmem.sensors import apply_srf
 
 __all__ = [
     "SIMILARITIES", "Match", "dmb", "fill_holes", "gain_and_offset", "gather", "gradient_magnitude", "match",
-    "match_radiometry", "prepare", "similarities", "similarity_map", "texture", "transfer",
+    "match_radiometry", "prepare", "similarities", "similarity_map", "texture", "transfer", "whole_windows",
 ]  # fmt: skip
 
 GAINS = (0.0, 3.0)  # contrast a transferred patch may be multiplied by
@@ -191,7 +191,7 @@ def match(
     images = _references(query, reference, "reference", at_least=patch)
     check_image(query, "query", at_least=patch)
 
-    numbers, corners = zip(*(_usable(image, patch, stride) for image in images))
+    numbers, corners = zip(*(whole_windows(image, patch, stride) for image in images))
     own, turns = _one_each(reference), 8 if transforms else 1
     candidates = [turns * len(some) for some in corners]
     check_count(top_k, "top_k", at_most=min(candidates) if own else sum(candidates))
@@ -319,7 +319,7 @@ def similarity_map(
     image, *others = _references(query_patch[None], reference, "reference", at_least=patch)
     if others:
         fail("reference", "one image (1, c, Hr, Wr)", f"{1 + len(others)}")
-    numbers, corners = _usable(image, patch, stride)
+    numbers, corners = whole_windows(image, patch, stride)
     filled, query = image.nan_to_num(0, 0, 0), query_patch[None]
     values = torch.cat([similarities(query, pt.cut(filled, c, patch), similarity)[0] for c in corners.split(PIECE)])
     grid = pt.grid_shape(*image.shape[1:], patch, stride)
@@ -390,7 +390,7 @@ def transfer(
     """
     gain, offset = _to_standard(query) if config.radiometry else (1, 0)
     seen, (images, turns) = gain * query + offset, (_images(blurred), 8 if config.transforms else 1)
-    candidates = [turns * len(_usable(image, config.patch, config.stride)[0]) for image in images]
+    candidates = [turns * len(whole_windows(image, config.patch, config.stride)[0]) for image in images]
     top_k = min(config.top_k, min(candidates) if _one_each(blurred) else sum(candidates))
     found = match(
         seen, blurred, patch=config.patch, stride=config.stride, query_stride=config.query_stride,
@@ -436,6 +436,20 @@ def dmb(
     return transfer(query, sharp, blurred, config)
 
 
+def whole_windows(image: torch.Tensor, patch: int, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns (numbers, corners) of the windows whose pixels are all finite: the candidates, (m,) and (m, 2).
+
+    Args:
+        image: (c, Hr, Wr), at least P×P pixels.
+        patch: P, pixels.
+        stride: step between windows, pixels. They are numbered row-major, with those left out.
+    """
+    corners = pt.windows(*image.shape[1:], patch, stride).to(image.device)
+    broken = (~torch.isfinite(image).all(0))[None, None].float()
+    whole = F.max_pool2d(broken, patch, stride=1)[0, 0][corners.unbind(1)] == 0
+    return whole.nonzero()[:, 0], corners[whole]
+
+
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and deviation of each band, (B, C, 1, 1) each; pixels that are not finite do not count."""
     x = torch.where(torch.isfinite(x), x, torch.nan)
@@ -475,14 +489,6 @@ def _references(query: torch.Tensor, reference: References, name: str, at_least:
             if len(one) != 1:
                 fail(name, "a list of images (1, c, Hr, Wr)", f"one of shape {tuple(one.shape)}")
     return [one.to(query) for one in _images(reference)]
-
-
-def _usable(image: torch.Tensor, patch: int, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Numbers, row-major, and corners (m, 2) of the windows of (c, Hr, Wr) whose pixels are all finite."""
-    corners = pt.windows(*image.shape[1:], patch, stride).to(image.device)
-    broken = (~torch.isfinite(image).all(0))[None, None].float()
-    whole = F.max_pool2d(broken, patch, stride=1)[0, 0][corners.unbind(1)] == 0
-    return whole.nonzero()[:, 0], corners[whole]
 
 
 def _take(sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: torch.Tensor, patch: int) -> torch.Tensor:
