@@ -159,7 +159,7 @@ def _spans(
     """Yields (number of its first window, vectors (≤ columns, d)) span by span, image after image."""
     first = 0
     for image, places in zip(images, corners):
-        for span in places.split(columns):
+        for span in places.split(columns) if len(places) else ():
             pieces = [embed(pt.cut(image, piece, patch), similarity) for piece in span.split(PIECE)]
             yield first, torch.cat(pieces)
             first += len(span)

@@ -19,7 +19,8 @@ model
 pairs tcmm baselines
 library
 scenes condition kernel kernel_net dmb mamba
-sensors subspace search metrics diffusion scan weights plots
+matching
+sensors subspace search looks metrics diffusion scan weights plots
 patches
 config checks teaching scan_torch scan_numba scan_mamba_ssm
 """
