@@ -100,13 +100,12 @@ class PsfKernel(nn.Module):
         """
         check_image(x, "x")
         height, width = x.shape[2:]
-        reach = (len(self.logits) - self.scale) // 2
+        kernel = self.weights().to(x).flip(0, 1)[None, None]  # flipped: a true convolution
+        reach = (kernel.shape[-1] - self.scale) // 2
         padded = F.pad(x, (0, -width % self.scale, 0, -height % self.scale), mode="replicate")
         padded = F.pad(padded, [reach] * 4, mode="replicate").flatten(0, 1).unsqueeze(1)
-        low = F.conv2d(
-            padded, self.weights().to(x).flip(0, 1)[None, None], stride=self.scale
-        )  # flipped: a true convolution
-        return upsample(low.unflatten(0, x.shape[:2]).squeeze(2), self.scale)[..., :height, :width]
+        low = F.conv2d(padded, kernel, stride=self.scale).squeeze(1).unflatten(0, x.shape[:2])
+        return upsample(low, self.scale)[..., :height, :width]
 
 
 def _check_start(psf: torch.Tensor, size: int | None) -> None:
