@@ -86,6 +86,7 @@ def texture(
     sharp = reference_list(query, sharp_reference, "sharp_reference")
     blurred = reference_list(query, blurred_reference, "blurred_reference")
     _check_fit(match, query, sharp, blurred)
+    check_count(chunk_mb, "chunk_mb")
     if not temperature > 0:
         fail("temperature", "> 0", temperature)
     kept = match.scores.shape[2]
@@ -180,8 +181,8 @@ def _check_fit(match: Match, query: torch.Tensor, sharp: list[torch.Tensor], blu
     for one, other in zip(sharp, blurred):
         check_same_shape(other, one, ("blurred_reference", "sharp_reference"))
     if match.size != tuple(query.shape[2:]) or len(match.indices) != len(query):
-        wanted = f"one of {len(query)} queries of {tuple(query.shape[2:])} px"
-        fail("match", wanted, f"{len(match.indices)} of {match.size}")
+        wanted = f"of {len(query)} query image(s) of {query.shape[2]}×{query.shape[3]} px"
+        fail("match", wanted, f"one of {len(match.indices)} of {match.size[0]}×{match.size[1]} px")
     check_sizes(match, blurred, "blurred_reference")
 
 

@@ -265,5 +265,5 @@ def _check_top_k(top_k: int, candidates: int, excluded: int, patch: int) -> None
         wanted = f"finite in all pixels of at least one {patch}×{patch} px window"
         fail("reference", wanted, f"NaN or infinite values in each of {excluded}")
     if top_k > candidates:
-        left_out = f" ({excluded} windows with NaN or infinite values are left out)" if excluded else ""
+        left_out = f" (without {excluded} window(s) that hold NaN or infinite values)" if excluded else ""
         fail("top_k", f"at most {candidates}, the number of candidates{left_out}", top_k)
