@@ -39,7 +39,7 @@ class PsfKernel(nn.Module):
     Args:
         scale: fine pixels per LR pixel, along one side.
         size: k, of the parity of `scale`; default: that of `psf`, or 5·scale, which holds a Gaussian of FWHM
-            1.5·scale (few sensors blur more) and a shift of half an LR pixel.
+            1.5·scale and a shift of half an LR pixel. What was learned should be near 0 on its rim.
         psf: (k, k), finite, no weight negative, to start from, such as the maker's figure; normalised, weights below
             1e-6 raised to that.
 
@@ -74,7 +74,7 @@ class PsfKernel(nn.Module):
             fail("size", f"{'odd' if scale % 2 else 'even'}, as `scale` {scale} is", size)
         start = gaussian_psf(2.0 * scale, size=size, scale=scale) if psf is None else psf.detach() / psf.detach().sum()
         self.scale = self.grid = scale
-        self.logits = nn.Parameter(start.clamp_min(FLOOR).log())
+        self.logits = nn.Parameter(start.float().clamp_min(FLOOR).log())
 
     def weights(self) -> torch.Tensor:
         """The PSF, (k, k), with its gradient."""

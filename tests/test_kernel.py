@@ -70,6 +70,7 @@ def test_starts_as_a_wide_gaussian_on_five_lr_pixels(scale):
     assert torch.allclose(k.psf, gaussian_psf(2.0 * scale, size=5 * scale, scale=scale), atol=1e-6)
     assert (k.psf > 0).all() and k.grid == scale and not k.psf.requires_grad
     assert PsfKernel(scale, 3 * scale).psf.shape == (3 * scale, 3 * scale)
+    assert PsfKernel(4, psf=torch.ones(6, 6, dtype=torch.float64)).psf.dtype == torch.float32
 
 
 def test_centroid_by_hand():
