@@ -5,7 +5,7 @@ Two modules can be K. Both take any height, width and number of bands, and treat
 - `PsfKernel`, the default, knows that the chain is blur, decimation, upsampling, and learns only the point spread
   function: k×k weights, non-negative, of sum 1. It is linear, so it holds on every image, and it needs few examples.
 - `kernel_net.KernelNet`, the paper's network, knows nothing of the chain. It needs more examples and holds on images
-  like those; it can learn what no PSF can, such as a blur that changes with what it sees.
+  like those. It is not tied to one PSF, so it might do for a sensor that no PSF describes; the one tried did not gain.
 
 `benchmarks/results/kernel.md` compares the two. `train_kernel` trains either, on the training area only, and keeps
 the weights that were best on a validation area.
