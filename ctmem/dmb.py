@@ -28,13 +28,14 @@ from collections.abc import Callable
 import torch
 
 from ctmem import patches as pt
-from ctmem.checks import check_count, check_same_shape, fail
+from ctmem.checks import check_count, check_image, check_same_shape, fail
 from ctmem.config import MatchConfig
 from ctmem.looks import (
     fill_holes, gain_and_offset, gradient_magnitude, match_radiometry, prepare, sharpen, to_standard,
 )  # fmt: skip
 from ctmem.matching import (
-    Match, References, check_sizes, count_candidates, gather, match, reference_list, similarity_map, take, whole_windows,
+    Match, References, check_sizes, count_candidates, gather, match, reference_list, similarity_map, take,
+    whole_windows,
 )  # fmt: skip
 from ctmem.search import FLAT, SIMILARITIES, similarities
 from ctmem.sensors import apply_srf
@@ -161,8 +162,9 @@ def dmb(
 
     Raises:
         TypeError: an image that is no floating-point tensor.
-        ValueError: shapes or values that don't fit, see `match`.
+        ValueError: shapes or values that don't fit, see `match`; images smaller than a patch.
     """
+    check_image(lr_hsi_up, "lr_hsi_up", at_least=config.patch)
     query = apply_srf(lr_hsi_up, srf)
     reference_list(query, ref_msi, "ref_msi", at_least=config.patch)
     images = [ref_msi] if isinstance(ref_msi, torch.Tensor) else ref_msi

@@ -95,8 +95,9 @@ class Oracle:
         sharp, grad, low = (turned(window(x, row, column), turn).copy() for x in images)
         patch = window(self.query, *corner)
         for band in range(len(patch)) if relevel else ():
-            slope, _ = np.polyfit(low[band].ravel(), patch[band].ravel(), 1)  # query ≈ slope · blurred + constant
-            slope, mean = np.clip(slope, *GAIN_LIMITS), low[band].mean()
+            together = np.cov(low[band].ravel(), patch[band].ravel())
+            slope = np.clip(together[0, 1] / together[0, 0], *GAIN_LIMITS)  # query ≈ slope · blurred + constant
+            mean = low[band].mean()
             for part in (sharp, low):
                 part[band] = slope * (part[band] - mean) + patch[band].mean()
             grad[band] *= slope

@@ -370,7 +370,7 @@ SPOT[0, 0, 0, 0] = torch.nan
         ),
         (
             lambda: matching.match(OK, STRIPED),
-            "`reference` must be finite in all pixels of at least one 8×8 px window, got NaN or infinite values in each of 4",
+            "must be finite in all pixels of at least one 8×8 px window, got NaN or infinite values in each of 4",
         ),
         (lambda: matching.match(OK, [STRIPED, STRIPED], stride=1), "window, got NaN or infinite values in each of 162"),
         (
@@ -401,7 +401,7 @@ SPOT[0, 0, 0, 0] = torch.nan
         (lambda: matching.match(OK, [OK, OK], top_k=9), "`top_k` must be at most 8, the number of candidates, got 9"),
         (
             lambda: matching.match(OK, SPOT, top_k=4),
-            "`top_k` must be at most 3, the number of candidates (without 1 window(s) that hold NaN or infinite values), got 4",
+            "at most 3, the number of candidates (without 1 window(s) that hold NaN or infinite values), got 4",
         ),
         (
             lambda: matching.match(OK.repeat(2, 1, 1, 1), torch.cat([OK, SPOT]), top_k=4),

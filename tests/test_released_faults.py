@@ -303,7 +303,7 @@ def test_fault_7_matching_takes_any_patch_size_and_number_of_bands(scene, patch,
         reference,
         srf[:msi_bands],
         lambda x: x,
-        MatchConfig(patch=patch, stride=3),
+        MatchConfig(patch=patch, stride=3, query_stride=patch),
     )
     assert texture.shape == (1, 4 * msi_bands, 14, 22)
     assert match.grid == (-(-14 // patch), -(-22 // patch))
