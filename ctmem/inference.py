@@ -20,6 +20,7 @@ from ctmem.checks import check_count, check_image, check_srf, fail
 from ctmem.condition import Encoded, encode_image
 from ctmem.diffusion import Callback, Schedule, sample
 from ctmem.dmb import dmb
+from ctmem.library import TextureLibrary
 from ctmem.model import Model, load_model
 from ctmem.sensors import default_psf, upsample
 from ctmem.tcmm import TCMM
@@ -31,7 +32,7 @@ __all__ = ["Model", "encode", "load_model", "super_resolve", "tiled_denoise"]
 def super_resolve(
     model: Model,
     lr_hsi: torch.Tensor,
-    ref_msi: torch.Tensor | None = None,
+    ref_msi: torch.Tensor | TextureLibrary | None = None,
     *,
     srf: torch.Tensor | None = None,
     psf: torch.Tensor | None = None,
@@ -48,7 +49,8 @@ def super_resolve(
     Args:
         model: trained networks.
         lr_hsi: observed image (B, C, h, w), [0, 1]; any scene, any band count.
-        ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place; None: without a reference.
+        ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place; or a library of several, built
+            with `model.kernel`, whose own settings then rule the matching; None: without a reference.
         srf: response of the reference's sensor over the scene's bands (c, C), rows sum to 1; needed with `ref_msi`.
         psf: point spread function of the observation, for `consistency`; default: `default_psf(scale)`.
         steps: diffusion steps. One step is the network's best guess of the mean; more steps draw a *sample*, which
@@ -62,7 +64,7 @@ def super_resolve(
 
     Raises:
         TypeError: an image that is no floating-point tensor.
-        ValueError: wrong rank, batch or band count, values that are not finite, a reference smaller than a patch,
+        ValueError: wrong rank, batch or band count, values that are not finite, an image smaller than a patch,
             a reference without `srf`, an `srf` whose rows do not sum to 1, a count below 1.
     """
     check_image(lr_hsi, "lr_hsi")
@@ -88,7 +90,11 @@ def super_resolve(
 
 
 def encode(
-    model: Model, lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *, srf: torch.Tensor | None = None
+    model: Model,
+    lr_hsi: torch.Tensor,
+    ref_msi: torch.Tensor | TextureLibrary | None = None,
+    *,
+    srf: torch.Tensor | None = None,
 ) -> list[Encoded]:
     """What the denoiser is told of each image: upsampled, matched with its reference, in the denoiser's channels.
 
@@ -104,13 +110,21 @@ def encode(
             fail("srf", "the spectral response (c, C) of the reference's sensor", None)
         check_srf(srf, bands=lr_hsi.shape[1])
         srf = srf.to(model.device)
-        check_image(ref_msi, "ref_msi", bands=len(srf), at_least=model.preset.match.patch)
-        if len(ref_msi) not in (1, len(lr_hsi)):
-            fail("ref_msi", f"1 reference or {len(lr_hsi)}, one per image", f"{len(ref_msi)}")
-        texture, _ = dmb(lr_hsi_up, ref_msi.to(model.device), srf, model.kernel, model.preset.match)
-        textures = texture.split(1)
+        textures = _texture(model, lr_hsi_up, ref_msi, srf).split(1)
     images = zip(lr_hsi.split(1), lr_hsi_up.split(1), textures)
     return [encode_image(one, up, texture, srf, model.preset) for one, up, texture in images]
+
+
+def _texture(
+    model: Model, lr_hsi_up: torch.Tensor, ref_msi: torch.Tensor | TextureLibrary, srf: torch.Tensor
+) -> torch.Tensor:
+    """What the reference, or the library, hands over, (B, 4c, H, W)."""
+    if isinstance(ref_msi, TextureLibrary):
+        return ref_msi.texture(lr_hsi_up, srf, model.kernel)[0]
+    check_image(ref_msi, "ref_msi", bands=len(srf), at_least=model.preset.match.patch)
+    if len(ref_msi) not in (1, len(lr_hsi_up)):
+        fail("ref_msi", f"1 reference or {len(lr_hsi_up)}, one per image", f"{len(ref_msi)}")
+    return dmb(lr_hsi_up, ref_msi.to(model.device), srf, model.kernel, model.preset.match)[0]
 
 
 def tiled_denoise(denoiser: TCMM, encoded: Encoded, tile: int, overlap: int = 16) -> Callable[..., torch.Tensor]:

@@ -28,8 +28,11 @@ def save_tensors(tensors: dict[str, torch.Tensor], path: str | Path, metadata: d
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, part, metadata=metadata)
-    os.replace(part, path)
+    try:
+        save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, part, metadata=metadata)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -19,14 +19,14 @@ model
 pairs tcmm baselines
 library
 scenes condition kernel kernel_net dmb mamba
-matching
+matching approximate
 sensors subspace search looks metrics diffusion scan weights plots
 patches
 config checks teaching scan_torch scan_numba scan_mamba_ssm
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}
 MODULES = sorted(path for path in (ROOT / "ctmem").glob("*.py") if path.name != "__init__.py")
-OPTIONAL = {"mamba_ssm", "causal_conv1d"}  # the extra `gpu`
+OPTIONAL = {"mamba_ssm", "causal_conv1d", "faiss"}  # the extras `gpu` and `faiss`
 every_module = pytest.mark.parametrize("path", MODULES, ids=[path.stem for path in MODULES])
 
 
