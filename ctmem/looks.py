@@ -47,8 +47,10 @@ def fill_holes(image: torch.Tensor, name: str = "image") -> tuple[torch.Tensor, 
         The filled image and the holes (B, 1, H, W), bool.
 
     Raises:
-        ValueError: an image without any whole pixel.
+        TypeError: an image that is no floating-point tensor.
+        ValueError: wrong rank, or an image without any whole pixel.
     """
+    check_image(image, name, finite=False)
     holes = ~torch.isfinite(image).all(1, keepdim=True)
     filled = image.clone() if holes.any() else image
     for one, hole in zip(filled, holes[:, 0]):
@@ -107,10 +109,10 @@ def to_standard(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def sharpen(blurry: torch.Tensor, degrade: Callable[[torch.Tensor], torch.Tensor], steps: int) -> torch.Tensor:
-    """Returns a sharper image whose blur is still `blurry`, same shape: y ← y + (blurry − K(y)), `steps` times.
+    """Returns a sharper image, same shape, whose blur comes closer to `blurry`: y ← y + blurry − K(y), `steps` times.
 
     Brings back what the blur has damped but not deleted. Done to both sides, it tells patches apart better. Where
-    K is a blur to LR pixels and back, this is back-projection.
+    K is a blur to LR pixels and back up, and `blurry` an upsampled LR image, this is back-projection.
 
     Args:
         blurry: (B, c, H, W).
@@ -145,7 +147,8 @@ def prepare(
         sharpening: steps of `sharpen`, as many as the query gets.
 
     Raises:
-        ValueError: a reference without any whole pixel.
+        TypeError: a reference that is no floating-point tensor.
+        ValueError: wrong rank, or a reference without any whole pixel.
     """
     with torch.no_grad():
         sharp, holes = fill_holes(ref_msi, "ref_msi")

@@ -27,6 +27,7 @@ def test_what_is_right_passes():
     checks.check_image(IMAGE, "x")
     checks.check_image(IMAGE, "x", bands=7, multiple_of=4, at_least=12)
     checks.check_image(IMAGE.double(), "x")
+    checks.check_image(spoiled(IMAGE, torch.nan), "x", bands=7, finite=False)
     checks.check_finite(IMAGE, "x")
     checks.check_same_shape(IMAGE, IMAGE + 1)
     checks.check_srf(SRF)
@@ -48,6 +49,7 @@ def test_what_is_right_passes():
             "`lr_hsi` must be a floating-point tensor (B, C, H, W), got a torch.int64 tensor",
         ),
         (IMAGE[0], {}, ValueError, "`lr_hsi` must be of shape (B, C, H, W), none of them 0, got shape (7, 12, 20)"),
+        (IMAGE[0], {"finite": False}, ValueError, "`lr_hsi` must be of shape (B, C, H, W), none of them 0"),
         (IMAGE[:0], {}, ValueError, "`lr_hsi` must be of shape (B, C, H, W), none of them 0, got shape (0, 7, 12, 20)"),
         (
             IMAGE,

@@ -185,6 +185,8 @@ NAN = torch.full_like(OK, torch.nan)
             lambda: looks.fill_holes(NAN),
             "`image` must be finite in at least one pixel, got NaN or infinite values in all of them",
         ),
+        (lambda: looks.fill_holes(OK[0]), "`image` must be of shape (B, C, H, W)"),
+        (lambda: looks.prepare(OK[0], soften), "`ref_msi` must be of shape (B, C, H, W)"),
         (lambda: looks.prepare(NAN, soften), "`ref_msi` must be finite in at least one pixel"),
         (lambda: looks.match_radiometry(OK[:, :3], OK), "`reference` must be of 4 band(s)"),
         (lambda: looks.match_radiometry(OK, OK[0]), "`query` must be of shape (B, C, H, W)"),
@@ -202,7 +204,13 @@ def test_bad_input(call, message):
 
 
 @pytest.mark.parametrize(
-    "call", [lambda: looks.gradient_magnitude(OK.int()), lambda: looks.match_radiometry(OK.numpy(), OK)]
+    "call",
+    [
+        lambda: looks.gradient_magnitude(OK.int()),
+        lambda: looks.fill_holes(OK.numpy()),
+        lambda: looks.prepare(OK.int(), soften),
+        lambda: looks.match_radiometry(OK.numpy(), OK),
+    ],
 )
 def test_no_floating_point_tensor(call):
     with pytest.raises(TypeError, match="must be a floating-point tensor"):
