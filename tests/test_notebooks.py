@@ -180,3 +180,17 @@ def test_exercises_are_left_open(path):
 def test_solutions_belong_to_a_notebook():
     numbers = {path.name[:2] for path in NOTEBOOKS}
     assert {path.name[:2] for path in (FOLDER / "solutions").glob("*.py")} <= numbers
+
+
+def test_figures_quoted_from_the_benchmark_are_its_own():
+    """Notebook 04 quotes likeness and added share, of validation and test, from benchmarks/results/matching.md."""
+    results = (ROOT / "benchmarks" / "results" / "matching.md").read_text(encoding="utf-8")
+    parts = [results.split(f"## Los Angeles, {name}\n")[1].split("\n## ")[0] for name in ("validation", "test")]
+    rows = [dict(line.strip("| ").split(" | ", 1) for line in part.splitlines() if line.count(" | ") == 4) for part in parts]
+    cells = nbformat.read(ROOT / "notebooks" / "04_patch_matching.ipynb", 4).cells
+    (text,) = [cell.source for cell in cells if "| option | likeness" in cell.source]
+    quoted = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(quoted) > 10
+    for name, *figures in quoted:
+        values = [row[name].split(" | ") for row in rows]
+        assert figures == [value[i].strip() for value in values for i in (0, 2)], name
