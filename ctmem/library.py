@@ -26,7 +26,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from ctmem import patches as pt
 from ctmem.approximate import ApproximateSearch
@@ -186,10 +185,7 @@ class TextureLibrary:
             tensors["index"] = self.index.to_bytes()
         text = json.dumps(header, sort_keys=True, ensure_ascii=False)
         metadata = {"kind": KIND, "version": str(VERSION), "header": text, "sha256": _digest(tensors, text)}
-        try:
-            save_tensors(tensors, path, metadata)
-        except (OSError, SafetensorError) as error:
-            raise OSError(f"`path` must be a file that can be written, got {Path(path).name}: {error}") from error
+        save_tensors(tensors, path, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> TextureLibrary:

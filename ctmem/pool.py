@@ -52,6 +52,10 @@ class Pool:
     def __len__(self) -> int:
         return len(self.base)
 
+    def to(self, device: torch.device | str) -> Pool:
+        """The same on another device; what is there already is not copied."""
+        return Pool(*(x.to(device) for x in (self.base, self.target, self.texture, self.weight)))
+
 
 def embedded_sources(preset: Preset) -> list[Source]:
     """The shipped scenes as sources: each takes references from its own reference area and from the other scene.

@@ -113,7 +113,9 @@ def results_folder() -> Path:
     return folder
 
 
-def progress(iterable: Iterable, description: str = "", *, total: int | None = None, initial: int = 0) -> tqdm:
+def progress(
+    iterable: Iterable, description: str = "", *, total: int | None = None, initial: int = 0, disable: bool = False
+) -> tqdm:
     """Returns a tqdm bar over `iterable`, silent where the environment variable `CTMEM_QUIET` is set.
 
     Args:
@@ -121,6 +123,7 @@ def progress(iterable: Iterable, description: str = "", *, total: int | None = N
         description: the text before the bar.
         total: number of items, where `len(iterable)` is not known.
         initial: items already done before this call (a resumed run).
+        disable: no bar, as in all but one of several processes.
     """
-    quiet = bool(os.environ.get("CTMEM_QUIET"))
+    quiet = disable or bool(os.environ.get("CTMEM_QUIET"))
     return tqdm(iterable, desc=description, total=total, initial=initial, disable=quiet, mininterval=0.5)

@@ -8,31 +8,28 @@ Source: this project; format: safetensors.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from ctmem.checks import fail
 
 
 def save_tensors(tensors: dict[str, torch.Tensor], path: str | Path, metadata: dict[str, str]) -> None:
-    """Writes a safetensors file under a temporary name, then renames it: the file is whole or not there.
+    """Writes a safetensors file, whole or not at all.
 
     Nothing is moved or changed: tensors on another device are copied.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, part, metadata=metadata)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    _write(save({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, metadata), path)
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -78,9 +75,50 @@ def load_module(module: nn.Module, path: str | Path, *, part: str, preset: str) 
 
 
 def write_json(data: dict, path: str | Path) -> None:
-    """Writes a card as JSON, atomically."""
+    """Writes a card as JSON, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
+    """
+    write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", path)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Writes a text file, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
+    """
+    _write(text.encode(), path)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Makes the folder if need be, and raises unless a file can be written there.
+
+    Raises:
+        OSError: it cannot; says why.
+    """
+    probe = Path(folder) / ".writable"
+    _write(b"", probe)
+    probe.unlink(missing_ok=True)
+
+
+def _write(data: bytes, path: str | Path) -> None:
+    """Writes under a temporary name, waits until the disk has it, then renames: the file is whole or not there.
+
+    A process that is killed in between leaves the temporary file, which the next write to `path` takes up.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-    os.replace(part, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        message = f"`path` must be a file that can be written, got {path.name}: {error.strerror} ({path.parent})"
+        raise type(error)(error.errno, message) from error

@@ -1,6 +1,7 @@
 """A library gives what matching a list of references gives, also from a file; damaged files and bad input are errors."""
 
 import dataclasses
+import errno
 import importlib.util
 import json
 import re
@@ -10,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors import SafetensorError
 
 from ctmem.config import TINY, MatchConfig
 from ctmem.dmb import dmb
@@ -232,11 +232,10 @@ def test_a_failed_write_leaves_the_old_file(library, path, references, monkeypat
     library.save(path)
     before = path.read_bytes()
 
-    def disk_full(tensors, target, metadata):
-        target.write_bytes(b"half")
-        raise SafetensorError("I/O error: No space left on device")
+    def disk_full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ctmem.weights.save_file", disk_full)
+    monkeypatch.setattr("ctmem.weights.os.fsync", disk_full)
     with pytest.raises(OSError, match="`path` must be a file that can be written, got library.safetensors: .*No space"):
         TextureLibrary.build({"other": references["farmland"]}, degrade, CONFIG).save(path)
     assert path.read_bytes() == before and [file.name for file in path.parent.iterdir()] == [path.name]

@@ -1,10 +1,12 @@
 """Weights on disk: whole or not there, and only into the network they belong to."""
 
+import errno
+
 import pytest
 import torch
 from torch import nn
 
-from ctmem.weights import load_module, load_tensors, save_module, save_tensors, write_json
+from ctmem.weights import check_writable, load_module, load_tensors, save_module, save_tensors, write_json
 
 
 def linear(inputs=3, outputs=2):
@@ -25,14 +27,29 @@ def test_failed_write_keeps_the_last_file(tmp_path, monkeypatch):
     path = tmp_path / "a.safetensors"
     save_tensors({"x": torch.ones(2)}, path, {})
 
-    def disk_full(tensors, target, metadata):
-        target.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+    def disk_full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ctmem.weights.save_file", disk_full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr("ctmem.weights.os.fsync", disk_full)
+    with pytest.raises(OSError, match=r"`path` must be a file that can be written, got a.safetensors: No space") as caught:
         save_tensors({"x": torch.zeros(2)}, path, {})
+    assert caught.value.errno == errno.ENOSPC
     assert load_tensors(path)[0]["x"].tolist() == [1.0, 1.0]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_half_written_file_of_a_killed_process_does_no_harm(tmp_path):
+    (tmp_path / ".a.safetensors.part").write_bytes(b"half")
+    save_tensors({"x": torch.ones(2)}, tmp_path / "a.safetensors", {})
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    check_writable(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="`path` must be a file that can be written, got .*: (Not a directory|File exists)"):
+        check_writable(tmp_path / "file")
 
 
 def test_another_part_or_preset(tmp_path):
