@@ -43,8 +43,8 @@ What to read from it:
 
 1. With the default of 32 lists the index finds 98.9 to 99.6 % of the 64 best windows and never misses the best one; with 8
    lists it finds 89 to 92 %.
-2. What is missed is replaced by windows almost as good: the mean score of the 64 falls by 0.00015 at most, and the texture's
-   likeness to the truth (last table) does not change in the third digit; even 8 lists cost it 0.001, its detail 0.004.
+2. What is missed is replaced by windows almost as good: the mean score of the 64 falls by 0.00015 at most, and likeness to the
+   truth (last table) changes by 0.0005 at most, in either direction; with 8 lists by 0.004.
 3. The gain grows with the library, from 20 to 49 to 150, as the exact search grows with the windows and a list only with
    their root; building takes as long as searching exactly for 50 to 70 query patches, so it pays from the first image on.
 4. Compression loses nothing here: the same codes read to the last (`PCA32,SQ8`) find all, whole vectors or 64 components no
