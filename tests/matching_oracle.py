@@ -66,7 +66,7 @@ class Oracle:
         """Takes a query and references (c, ·, ·); `sharp` without holes, beside which `blurred` may have some."""
         self.query, self.blurred, self.sharp = query, blurred, sharp
         self.gradients = [gradient(x) for x in sharp] if sharp else []
-        self.score, self.levelled = cache(self._score), cache(self._levelled)
+        self.seen, self.score, self.levelled = cache(self._seen), cache(self._score), cache(self._levelled)
 
     def candidates(self, stride: int, transforms: bool) -> tuple[list[tuple], list[int]]:
         """All (scene, row, column, turn, number of the window), and how many windows have holes, per scene."""
@@ -84,24 +84,23 @@ class Oracle:
         scored = [(self.score(corner, candidate[:4], similarity), candidate) for candidate in candidates]
         return sorted(scored, reverse=True)[:top_k]
 
+    def _seen(self, scene: int, row: int, column: int, turn: int) -> np.ndarray:
+        """The blurred patch at one place, as the query patch sees it."""
+        return turned(window(self.blurred[scene], row, column), turn).copy()
+
     def _score(self, corner: tuple[int, int], place: tuple[int, int, int, int], similarity: str) -> float:
-        scene, row, column, turn = place
-        return alike(window(self.query, *corner), turned(window(self.blurred[scene], row, column), turn), similarity)
+        return alike(window(self.query, *corner), self.seen(*place), similarity)
 
     def _levelled(self, corner: tuple[int, int], place: tuple[int, int, int, int], relevel: bool) -> np.ndarray:
         """Sharp patch, its gradient and the blurred patch at one place, with the query's level, (3, c, P, P)."""
-        scene, row, column, turn = place
-        images = (self.sharp[scene], self.gradients[scene], self.blurred[scene])
-        sharp, grad, low = (turned(window(x, row, column), turn).copy() for x in images)
-        patch = window(self.query, *corner)
-        for band in range(len(patch)) if relevel else ():
-            together = np.cov(low[band].ravel(), patch[band].ravel())
-            slope = np.clip(together[0, 1] / together[0, 0], *GAIN_LIMITS)  # query ≈ slope · blurred + constant
-            mean = low[band].mean()
-            for part in (sharp, low):
-                part[band] = slope * (part[band] - mean) + patch[band].mean()
-            grad[band] *= slope
-        return np.stack([sharp, grad, low])
+        (scene, row, column, turn), low, query = place, self.seen(*place), window(self.query, *corner)
+        sharp, grad = (turned(window(x[scene], row, column), turn) for x in (self.sharp, self.gradients))
+        if not relevel:
+            return np.stack([sharp, grad, low])
+        mean, level = (x.mean((1, 2), keepdims=True) for x in (low, query))
+        variance, together = (((low - mean) * x).sum((1, 2), keepdims=True) for x in (low, query))
+        slope = np.clip(together / variance, *GAIN_LIMITS)  # of the line that fits query over blurred, in each band
+        return np.stack([slope * (sharp - mean) + level, slope * grad, slope * (low - mean) + level])
 
     def texture(self, best: list[list[tuple]], stride: int, relevel: bool, temperature: float, hard_k: int):
         """(4c, H, W) from what `best` found at each of the query's corners."""

