@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = """
 explorers train
 training inference evaluation
+fitting own_data
 model pool
 model
 pairs tcmm baselines
@@ -21,7 +22,7 @@ library
 scenes condition kernel kernel_net dmb mamba
 matching approximate
 sensors subspace search looks metrics diffusion scan weights plots
-patches
+patches schedule
 config checks teaching scan_torch scan_numba scan_mamba_ssm
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}

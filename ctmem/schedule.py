@@ -1,0 +1,139 @@
+"""Chains of noise levels: what share of the data, and how much noise, each step of a diffusion holds.
+
+A chain is two numbers per step: x_t = signal_t · x_0 + sigma_t · ε, t = 0 … T−1.
+
+| paper | code | meaning |
+|---|---|---|
+| T | `Schedule.steps` | length of the chain |
+| β_t | `betas` | variance added at step t |
+| √ᾱ_t, √(1 − ᾱ_t) | `signal[t]`, `sigma[t]` | ᾱ_t = Π (1 − β_s), s ≤ t: the share of x_0's variance that is left |
+| √ᾱ_t | `noise_level` | what the network is told: signal / √(signal² + sigma²), **1 is clean, 0 is pure noise** |
+
+Source: Ho et al., "Denoising diffusion probabilistic models", 2020 (linear); Nichol and Dhariwal, "Improved denoising
+diffusion probabilistic models", 2021 (cosine); Yue et al., "ResShift", 2023 (shifted).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ctmem.checks import check_choice, check_count, fail
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A chain x_t = signal_t · x_0 + sigma_t · ε: `signal` and `sigma` (T,), whose ratio falls with t.
+
+    Raises:
+        ValueError: vectors of two lengths, a sigma ≤ 0, or a ratio that does not fall.
+    """
+
+    signal: torch.Tensor
+    sigma: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if self.signal.ndim != 1 or self.signal.shape != self.sigma.shape:
+            got = f"shapes {tuple(self.signal.shape)} and {tuple(self.sigma.shape)}"
+            fail("signal", "a vector (T,), as `sigma`", got)
+        if not (self.sigma > 0).all():
+            fail("sigma", "> 0 at every step", float(self.sigma.min()))
+        ratio = self.signal / self.sigma
+        if not (ratio.diff() < 0).all():
+            fail("signal", "such that signal/sigma falls at every step", "one that does not")
+
+    @classmethod
+    def from_betas(cls, betas: torch.Tensor) -> Schedule:
+        """The variance-preserving chain of the variances β (T,): signal = √ᾱ, sigma = √(1 − ᾱ), in float64."""
+        alpha_bar = torch.cumprod(1 - betas.double(), 0)
+        return cls(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
+
+    @classmethod
+    def linear(cls, steps: int = 2000, first: float = 1e-4, last: float = 2e-2) -> Schedule:
+        """β grows linearly from `first` to `last` over `steps` steps; the paper's."""
+        check_count(steps, "steps")
+        return cls.from_betas(torch.linspace(first, last, steps, dtype=torch.float64))
+
+    @classmethod
+    def cosine(cls, steps: int = 2000, offset: float = 0.008) -> Schedule:
+        """ᾱ falls as a squared cosine, with β at most 0.999: fewer steps at pure noise than `linear`."""
+        check_count(steps, "steps")
+        place = (torch.arange(steps + 1, dtype=torch.float64) / steps + offset) / (1 + offset)
+        alpha_bar = (place * math.pi / 2).cos().square()
+        return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp_max(0.999))
+
+    @classmethod
+    def shifted(cls, steps: int = 15, kappa: float = 1.0, power: float = 0.3) -> Schedule:
+        """A short chain that shifts the truth into the start: signal = 1 − η, sigma = κ·√η.
+
+        For data that are a difference from lr_hsi_up: at its end nothing of the difference is left, and the noise is
+        `kappa` of its standard deviations, so that sampling begins near lr_hsi_up.
+
+        Args:
+            steps: T, at least 2; 4 to 15 are usual.
+            kappa: noise at the end, in standard deviations of the data.
+            power: √η grows geometrically in (t / (T − 1))^power, from at most 0.04/κ to √0.999; 1: plainly
+                geometric, less: more steps at much noise.
+        """
+        check_count(steps, "steps", at_least=2)
+        first, last = min(0.04 / kappa, 0.001**0.5), 0.999**0.5
+        growth = torch.linspace(0, 1, steps, dtype=torch.float64) ** power
+        root = first * (last / first) ** growth  # √η
+        return cls(1 - root.square(), kappa * root)
+
+    @property
+    def steps(self) -> int:
+        """T, the length of the chain."""
+        return len(self.signal)
+
+    @property
+    def alpha_bar(self) -> torch.Tensor:
+        """ᾱ (T,): the share of the variance of x_t that is the data's, where the data have unit variance."""
+        return (self.signal / self.size).square()
+
+    @property
+    def size(self) -> torch.Tensor:
+        """√(signal² + sigma²) (T,): the standard deviation of x_t for data of unit variance; 1 if it is preserved."""
+        return (self.signal.square() + self.sigma.square()).sqrt()
+
+    def noise_level(self, t: torch.Tensor) -> torch.Tensor:
+        """√ᾱ_t (B,) float32 for whole t (B,): 1 is clean, 0 is pure noise."""
+        return (self.signal / self.size)[t].float()
+
+    def at(self, t: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """signal_t and sigma_t per sample, (B, 1, 1, 1), of the type and device of `like`."""
+        return self.signal[t].reshape(-1, 1, 1, 1).to(like), self.sigma[t].reshape(-1, 1, 1, 1).to(like)
+
+    def trailing(self, steps: int, start: float = 1.0) -> list[int]:
+        """`steps` values of t, evenly spaced, that begin at the noisiest: T−1, or start·T − 1.
+
+        Raises:
+            ValueError: `start` outside (0, 1], or more steps than that part of the chain has.
+
+        Example:
+            >>> Schedule.linear(1000).trailing(4), Schedule.linear(1000).trailing(4, start=0.2)
+            ([999, 749, 499, 249], [199, 149, 99, 49])
+        """
+        if not 0 < start <= 1:
+            fail("start", "a share of the chain, above 0 and at most 1", start)
+        length = max(1, round(start * self.steps))
+        check_count(steps, "steps", at_most=length)
+        return [round(length * (1 - i / steps)) - 1 for i in range(steps)]
+
+
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {
+    "linear": Schedule.linear, "cosine": Schedule.cosine, "shifted": Schedule.shifted,
+}  # fmt: skip
+
+
+def make_schedule(name: str, steps: int) -> Schedule:
+    """The chain of a name, `linear`, `cosine` or `shifted`, of T = `steps` steps.
+
+    Raises:
+        ValueError: another name, or too few steps.
+    """
+    check_choice(name, "name", SCHEDULES)
+    return SCHEDULES[name](steps)
