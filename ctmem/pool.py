@@ -29,8 +29,8 @@ class Source:
 
     name: str
     scene: Degraded
-    train: Box
-    validation: Box
+    train: Box | None  # None: not learned from
+    validation: Box | None  # None: not judged by
     srf: torch.Tensor  # (c, C)
     references: tuple[torch.Tensor, ...]  # fine MSI (1, c, Hr, Wr) of other ground, for training and validation
 
@@ -95,6 +95,8 @@ def build_pool(sources: Sequence[Source], preset: Preset, degrade: Callable, *, 
     """
     entries = []
     for source in sources:
+        if source.train is None:
+            continue
         area = source.scene.cut(source.train)
         lr_hsi_up = upsample(area.lr_hsi, area.scale)
         boxes = crops(Box(0, 0, *area.gt.shape[2:]), preset.crop, stride)

@@ -99,7 +99,7 @@ def trained(source, tmp_path_factory):
 def test_train_writes_weights_and_card(trained):
     folder, card = trained
     assert sorted(path.name for path in folder.glob("*.*")) == [
-        "card.json", "cnn.safetensors", "denoiser.safetensors", "kernel.safetensors",
+        "card.json", "cnn.safetensors", "denoiser.safetensors", "kernel.safetensors", "log_cnn.csv", "log_denoiser.csv",
     ]  # fmt: skip
     assert [card["steps"][part] for part in ("kernel", "cnn", "denoiser")] == [3, 4, 6]
     assert list(card["metrics"]["cnn"]) == ["parameters", "best_validation_psnr_db", "validation_psnr_db"]
