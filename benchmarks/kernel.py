@@ -1,6 +1,6 @@
 """How well a degradation kernel K learns a blur: a PSF, the paper's network and fixed guesses on unseen ground.
 
-    python benchmarks/kernel.py                  # about five minutes; writes benchmarks/results/kernel.md
+    python benchmarks/kernel.py                  # about six minutes; writes benchmarks/results/kernel.md
     python benchmarks/kernel.py --scenes FOLDER  # where the Los Angeles scenes and the Paris pair lie
     python benchmarks/kernel.py --quick          # one case, a few steps, writes nothing
 
@@ -43,7 +43,7 @@ What to read from it:
 1. With noise, the PSF learned in a second comes within a few hundredths of the true one's error on every scene and for
    every PSF, Gaussian or not, and lies far below a wrong one. The network's error is 1.2 to 4 times the oracle's after
    eight times as long; it is worst where the sensor blurs least.
-2. Without noise the PSF is exact to 79 dB and more, the network to 46 dB at most.
+2. Without noise the PSF is exact to 79 dB and more, the network to 44 dB at most.
 3. Over-fitting begins below some 500 LR pixels. How large k is hardly matters for that, as long as it holds the PSF.
    Three numbers do with less, if the PSF is a Gaussian; if not, they stay 3 % off however much data there is.
 4. A misregistered pair moves the PSF: its centroid gives the shift to 0.05 px. Between ALI and Hyperion it finds about
