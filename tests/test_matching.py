@@ -259,9 +259,7 @@ def test_memory_is_bounded_by_the_chunk():
     """
     ran = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
-    assert (
-        float(ran.stdout) < 40
-    )  # MB: 20, and places of 146 000 windows; their vectors are 149 MB
+    assert float(ran.stdout) < 40  # MB: 20, and places of 146 000 windows; their vectors are 149 MB
 
 
 def test_fast_enough_for_a_training_crop():
