@@ -9,7 +9,7 @@ Source: this project.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from ctmem.config import Preset, TrainConfig
 from ctmem.dmb import dmb
 from ctmem.pairs import Box, Degraded, crops, degrade_scene, split_areas
 from ctmem.patches import dihedral
-from ctmem.scenes import load_scene
+from ctmem.scenes import Scene, load_scene
 from ctmem.sensors import default_psf, srf_matrix, upsample
 
 
@@ -58,26 +58,38 @@ class Pool:
 
 
 def embedded_sources(preset: Preset) -> list[Source]:
-    """The shipped scenes as sources: each takes references from its own reference area and from the other scene.
-
-    The test areas of `split_areas` are not part of anything returned here but the whole scenes they are cut from.
-    """
+    """The shipped scenes as sources, see `scene_sources`."""
     scenes = {name: load_scene(name) for name in ("indian_pines", "sentinel2_farmland")}
     srfs = {
         "indian_pines": srf_matrix(scenes["indian_pines"].wavelengths_nm, bands=preset.msi_bands),
         "sentinel2_farmland": torch.eye(len(preset.msi_bands)),
     }
+    return scene_sources({name: (scene, srfs[name]) for name, scene in scenes.items()}, preset)
+
+
+def scene_sources(scenes: Mapping[str, tuple[Scene, torch.Tensor]], preset: Preset) -> list[Source]:
+    """Whole scenes as sources: each takes references from its own reference area and from those of the others.
+
+    The test areas of `split_areas` are not part of anything returned here but the whole scenes they are cut from.
+
+    Args:
+        scenes: by name, with the response (c, C) of the multispectral sensor to be simulated.
+        preset: its scale.
+
+    Raises:
+        ValueError: a scene too small to be divided, or a response that does not fit its bands.
+    """
     psf, scale = default_psf(preset.scale), preset.scale
     halo = (len(psf) - scale) // 2  # reach of the blur beyond an LR pixel, fine pixels
-    degraded = {name: degrade_scene(scene.tensor(), srfs[name], psf, scale) for name, scene in scenes.items()}
+    degraded = {name: degrade_scene(scene.tensor(), srf, psf, scale) for name, (scene, srf) in scenes.items()}
     areas = {name: split_areas(*d.gt.shape[2:], scale=scale, halo=halo) for name, d in degraded.items()}
     references = {name: d.cut(areas[name]["reference"]).hr_msi for name, d in degraded.items()}
     return [
         Source(
-            name, degraded[name], areas[name]["train"], areas[name]["validation"], srfs[name],
+            name, degraded[name], areas[name]["train"], areas[name]["validation"], srf,
             (references[name], *(image for other, image in references.items() if other != name)),
         )
-        for name in scenes
+        for name, (_, srf) in scenes.items()
     ]  # fmt: skip
 
 

@@ -41,6 +41,7 @@ from ctmem.weights import check_writable, load_module, save_module, write_json
 
 __all__ = ["Run", "cnn_loss", "denoiser_loss", "fit", "new_accelerator", "one_step_estimate", "train"]
 
+KERNEL_CROP = 32  # side of the crops that the kernel learns from, fine pixels; smaller areas are smaller crops
 VALIDATION_SIDE = 96  # at most so much of a validation area is scored, fine pixels, to keep it quick
 
 
@@ -62,6 +63,7 @@ def train_kernel_on(sources: Sequence[Source], kernel: nn.Module, *, steps: int,
 
         return train_kernel(
             kernel, *pairs["train"], val_sharp=pairs["validation"][0], val_blurry=pairs["validation"][1],
+            crop=min(KERNEL_CROP, *(side for image in pairs["train"][0] for side in image.shape[2:])),
             steps=steps, generator=generator, on_step=on_step,
         )  # fmt: skip
 

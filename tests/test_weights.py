@@ -31,7 +31,9 @@ def test_failed_write_keeps_the_last_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("ctmem.weights.os.fsync", disk_full)
-    with pytest.raises(OSError, match=r"`path` must be a file that can be written, got a.safetensors: No space") as caught:
+    with pytest.raises(
+        OSError, match=r"`path` must be a file that can be written, got a.safetensors: No space"
+    ) as caught:
         save_tensors({"x": torch.zeros(2)}, path, {})
     assert caught.value.errno == errno.ENOSPC
     assert load_tensors(path)[0]["x"].tolist() == [1.0, 1.0]
@@ -48,7 +50,9 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     check_writable(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="`path` must be a file that can be written, got .*: (Not a directory|File exists)"):
+    with pytest.raises(
+        OSError, match="`path` must be a file that can be written, got .*: (Not a directory|File exists)"
+    ):
         check_writable(tmp_path / "file")
 
 

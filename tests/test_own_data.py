@@ -1,0 +1,117 @@
+"""Own scenes and trees as sources: what is learned from, what judges, and every complaint."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ctmem.kernel import PsfKernel
+from ctmem.own_data import own_sources, read_srf
+from ctmem.pairs import UnpairedPatches, crops, degrade_scene, split_areas, write_mat_tree
+from ctmem.pool import build_pool
+from ctmem.scenes import synthetic
+from ctmem.sensors import default_psf, srf_matrix
+from ctmem.training import train_kernel_on, validation_score
+from tests.small_training import SMALL
+
+SCENE = synthetic(0, height=96, width=128, bands=31)
+SRF = srf_matrix(SCENE.wavelengths_nm, bands=SMALL.msi_bands)
+
+
+@pytest.fixture
+def scene_file(tmp_path):
+    np.save(tmp_path / "field.npy", SCENE.cube)
+    np.savetxt(tmp_path / "field.txt", SCENE.wavelengths_nm)
+    return tmp_path / "field.npy"
+
+
+def write_tree(root, split, count):
+    """A tree of `count` samples of 16×16 px with references of 24×16 px."""
+    degraded = degrade_scene(SCENE.tensor(), SRF, default_psf(4), 4)
+    boxes = crops(split_areas(96, 128, scale=4, halo=4)["train"], 16, 16)[:count]
+    write_mat_tree(root, split, UnpairedPatches(degraded, boxes, [degraded.hr_msi[..., 56:80, 100:116]]))
+    np.savetxt(root / "bands.txt", SCENE.wavelengths_nm)
+    return root
+
+
+def test_a_scene_is_divided_and_its_test_area_left_alone(scene_file):
+    (source,) = own_sources([scene_file], SMALL)
+    areas = split_areas(96, 128, scale=4, halo=4)
+    assert (source.name, source.train, source.validation) == (str(scene_file), areas["train"], areas["validation"])
+    assert torch.equal(source.srf, SRF) and source.scene.gt.shape == (1, 31, 96, 128)
+    side = areas["reference"]
+    assert [tuple(reference.shape) for reference in source.references] == [(1, 4, side.height, side.width)]
+
+
+def test_two_scenes_lend_each_other_references(scene_file):
+    other = scene_file.with_name("other.npy")
+    np.save(other, SCENE.cube[::-1, :, :20])
+    np.savetxt(other.with_suffix(".txt"), SCENE.wavelengths_nm[:20])
+    with pytest.raises(ValueError, match="B12"):
+        own_sources([scene_file, other], replace(SMALL, msi_bands=("B02", "B03", "B04", "B12")))
+    np.savetxt(other.with_suffix(".txt"), SRF[:, :20].numpy())
+    one, two = own_sources([scene_file, other], SMALL)
+    assert torch.equal(one.references[0], two.references[1]) and torch.equal(two.references[0], one.references[1])
+    assert two.srf.sum(1).allclose(torch.ones(4)) and two.scene.gt.shape[1] == 20
+
+
+def test_a_tree_holds_every_tenth_sample_out(tmp_path):
+    sources = own_sources([write_tree(tmp_path / "data", "train", 12)], SMALL)
+    assert [source.train is None for source in sources] == [False] * 10 + [True] * 2
+    assert all((source.train is None) != (source.validation is None) for source in sources)
+    degraded = degrade_scene(SCENE.tensor(), SRF, default_psf(4), 4)
+    boxes = crops(split_areas(96, 128, scale=4, halo=4)["train"], 16, 16)
+    assert torch.equal(sources[-1].scene.gt, degraded.cut(boxes[10]).gt)
+    assert sources[0].scene.hr_msi.allclose(degraded.cut(boxes[1]).hr_msi)
+
+
+def test_a_tree_is_learned_from(tmp_path):
+    """With a validation folder every training sample is in the pool, and nothing of validation."""
+    root = write_tree(tmp_path / "data", "train", 3)
+    write_tree(root, "validation", 2)
+    sources = own_sources([root], SMALL)
+    assert [source.train is None for source in sources] == [False] * 3 + [True] * 2
+    assert len(build_pool(sources, SMALL, lambda x: x)) == 3
+    score = validation_score(sources, SMALL, lambda x: x, lambda network, encoded: encoded.base)
+    assert 10 < score(torch.nn.Linear(1, 1)) < 60
+    history = train_kernel_on(sources, PsfKernel(4), steps=25, generator=torch.Generator().manual_seed(0))
+    assert history["validation"][1][1] < history["validation"][0][1] / 2
+
+
+def test_bands_file(tmp_path, scene_file):
+    path = scene_file.with_suffix(".txt")
+    assert torch.equal(read_srf(path, 31, SMALL), SRF)
+    np.savetxt(path, 3 * SRF.numpy(), delimiter=",")
+    assert read_srf(path, 31, SMALL).allclose(SRF, atol=1e-6)
+    np.savetxt(path, np.ones(7))
+    with pytest.raises(
+        ValueError, match=r"`path` must be 31 centres in nm, or 4 rows of 31 numbers, got \(7,\) in fie"
+    ):
+        own_sources([scene_file], SMALL)
+    path.write_text("blue green red")
+    with pytest.raises(ValueError, match="`path` must be a text file of numbers, got field.txt"):
+        own_sources([scene_file], SMALL)
+    path.unlink()
+    with pytest.raises(
+        FileNotFoundError, match="`path` must be a text file with the bands' centres in nm, got field.t"
+    ):
+        own_sources([scene_file], SMALL)
+    with pytest.raises(FileNotFoundError, match="`path` must be an existing file, got none.mat"):
+        own_sources([tmp_path / "none.mat"], SMALL)
+
+
+def test_trees_that_do_not_fit(tmp_path):
+    root = write_tree(tmp_path / "data", "train", 2)
+    with pytest.raises(ValueError, match="`root` must be a tree of scale 2, as the preset, got scale 4 in data/0"):
+        own_sources([root], replace(SMALL, scale=2))
+    with pytest.raises(ValueError, match="`root` must be a tree of 31 and 3 bands, .*, got 31 and 4 in data/0"):
+        own_sources([root], replace(SMALL, msi_bands=("B02", "B03", "B04")))
+    alone = write_tree(tmp_path / "alone", "train", 1)
+    with pytest.raises(ValueError, match="`root` must be a tree of at least two samples, or with a validation folder"):
+        own_sources([alone], SMALL)
+    sample = {"gt": torch.full((31, 16, 16), 1.5), "lr_hsi": torch.ones(31, 4, 4), "ref_msi": torch.ones(4, 16, 16)}
+    write_mat_tree(tmp_path / "bright", "train", [sample, sample])
+    np.savetxt(tmp_path / "bright" / "bands.txt", SCENE.wavelengths_nm)
+    with pytest.raises(ValueError, match=r"`root` must be a tree of values in \[0, 1\], got 1 to 1.5 in bright/0"):
+        own_sources([tmp_path / "bright"], SMALL)
