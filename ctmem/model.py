@@ -18,7 +18,7 @@ from ctmem.kernel import PsfKernel
 from ctmem.kernel_net import KernelNet
 from ctmem.sensors import data_path
 from ctmem.tcmm import TCMM
-from ctmem.weights import load_module
+from ctmem.weights import load_module, load_tensors
 
 PARTS = ("kernel", "cnn", "denoiser")
 
@@ -75,17 +75,30 @@ def load_model(name: str = "tiny", *, folder: str | Path | None = None) -> Model
 
     Args:
         name: a preset's name; weights of `tiny` are shipped.
-        folder: where kernel, cnn and denoiser .safetensors and card.json are; default: the shipped ones.
+        folder: where kernel, cnn and denoiser .safetensors and card.json are, as training leaves them; default: the
+            shipped ones. The settings are those of the card, so that variants of a preset load, too.
 
     Raises:
         ValueError: an unknown preset, or weights that do not fit it.
         FileNotFoundError: no weights there.
     """
-    check_choice(name, "name", PRESETS)
-    preset = PRESETS[name]
-    folder = data_path(f"weights/{name}/card.json").parent if folder is None else Path(folder)
-    networks = build_networks(preset)
+    if folder is None:
+        check_choice(name, "name", PRESETS)
+        folder = data_path(f"weights/{name}/card.json").parent
+    card_file = Path(folder) / "card.json"
+    if not card_file.is_file():
+        fail(
+            "folder", "one with card.json and weights", f"{card_file.parent.name}, without card.json", FileNotFoundError
+        )
+    card = json.loads(card_file.read_text(encoding="utf-8"))
+    preset = Preset.from_dict(card["preset"])
+    networks = build_networks(preset, None if preset.denoiser.subspace else _bands(card_file.parent))
     for part, network in networks.items():
-        load_module(network, folder / f"{part}.safetensors", part=part, preset=name).eval().requires_grad_(False)
-    card = json.loads((folder / "card.json").read_text())
+        load_module(network, card_file.with_name(f"{part}.safetensors"), part=part, preset=name)
+        network.eval().requires_grad_(False)
     return Model(preset, **networks, card=card)
+
+
+def _bands(folder: Path) -> int:
+    """C of weights that work on bands: the channels that the CNN there puts out."""
+    return len(load_tensors(folder / "cnn.safetensors")[0]["out.bias"])

@@ -6,6 +6,9 @@
 
     Branch = 3×3 conv → half-instance-norm residual blocks → channel interaction Mamba (CIM) × n
 
+What comes out is x̂0, or what `DenoiserConfig.target` names instead; only for x0 is lr_hsi_up added. `enter` and `leave`
+change between the denoiser's channels and what the diffusion runs on.
+
 The HSI and the reference branch see neither x_t nor the noise level: `condition` computes them once per image, and
 `denoise` runs only the noise branch and the fusion at every diffusion step. All maps are (B, D, H, W) between blocks;
 `K` stands for the channels the denoiser works in (subspace coefficients, or bands).
@@ -23,9 +26,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import check_image, check_same_shape, fail
+from ctmem.checks import check_choice, check_image, check_same_shape, fail
 from ctmem.config import DenoiserConfig
 from ctmem.mamba import CrossMambaBlock, MambaBlock
+
+TARGETS = ("x0", "residual", "eps", "v")
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,19 @@ class TCMM(nn.Module):
     Args:
         channels: K, channels of x_t and of lr_hsi_up as the denoiser sees them.
         texture_channels: channels of the texture (4K in the subspace, 4c on bands).
-        config: width and depth.
+        config: width, depth and target.
+
+    Raises:
+        ValueError: an unknown target, or heads that do not divide the width.
     """
 
     def __init__(self, channels: int, texture_channels: int, config: DenoiserConfig):
         super().__init__()
-        self.channels, self.texture_channels = channels, texture_channels
+        check_choice(config.target, "target", TARGETS)
+        self.channels, self.texture_channels, self.target = channels, texture_channels, config.target
+        if self.target == "residual":
+            self.register_buffer("residual_std", torch.ones(channels))
+        self.projection = RandomProjection(channels) if config.random_projection else nn.Identity()
         width, depth = config.width, range(config.te_blocks)
         self.noise_embedding = NoiseEmbedding(width)
         self.noise_branch = Branch(2 * channels, config)
@@ -61,7 +73,7 @@ class TCMM(nn.Module):
             ChannelAttentionBlock(width),
             nn.Conv2d(width, channels, 3, padding=1),
         )
-        nn.init.zeros_(self.fusion[-1].weight)  # starts as the identity: x̂0 = lr_hsi_up
+        nn.init.zeros_(self.fusion[-1].weight)  # starts as the identity: x̂0 = lr_hsi_up (or as 0)
         nn.init.zeros_(self.fusion[-1].bias)
 
     def condition(self, base: torch.Tensor, texture: torch.Tensor) -> Condition:
@@ -85,12 +97,12 @@ class TCMM(nn.Module):
     def denoise(
         self, x_t: torch.Tensor, noise_level: torch.Tensor, x0_previous: torch.Tensor, condition: Condition
     ) -> torch.Tensor:
-        """x̂0 (B, K, H, W), the network's estimate of the clean image.
+        """x̂0 (B, K, H, W), the network's estimate of the clean image, or what the target names.
 
         Args:
-            x_t: noisy image (B, K, H, W).
+            x_t: noisy image (B, K, H, W), of unit size; for the target `residual` a noisy residual.
             noise_level: √ᾱ_t of that x_t, (B,); 1 is clean, 0 is pure noise.
-            x0_previous: estimate of the step before (B, K, H, W); lr_hsi_up at the first.
+            x0_previous: estimate of the step before (B, K, H, W); at the first `enter(base, base)`.
             condition: of the same images.
 
         Raises:
@@ -100,14 +112,64 @@ class TCMM(nn.Module):
         check_same_shape(x0_previous, x_t, ("x0_previous", "x_t"))
         if noise_level.shape != (len(x_t),):
             fail("noise_level", f"one level per sample, shape ({len(x_t)},)", f"shape {tuple(noise_level.shape)}")
-        noise = self.noise_branch(torch.cat([x_t, x0_previous], 1), self.noise_embedding(noise_level))
+        noise = self.noise_branch(torch.cat([self.projection(x_t), x0_previous], 1), self.noise_embedding(noise_level))
         for block in self.noise_texture:
             noise = block(noise, condition.guide)
-        return condition.base + self.fusion(torch.cat([condition.hsi, noise], 1))
+        output = self.fusion(torch.cat([condition.hsi, noise], 1))
+        return condition.base + output if self.target == "x0" else output
 
     def forward(self, x_t, noise_level, x0_previous, base, texture) -> torch.Tensor:
         """x̂0 (B, K, H, W) with the condition computed anew; equals the cached path."""
         return self.denoise(x_t, noise_level, x0_previous, self.condition(base, texture))
+
+    def enter(self, z: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        """What the diffusion runs on, of an image z (B, K, H, W): its residual (z − base) / residual_std, or itself."""
+        return (z - base) / self.residual_std[:, None, None] if self.target == "residual" else z
+
+    def leave(self, x: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        """Undoes `enter`: base + residual_std · x, or x itself."""
+        return base + self.residual_std[:, None, None] * x if self.target == "residual" else x
+
+    def weigh(self, weight: torch.Tensor) -> torch.Tensor:
+        """The worth (B, K, 1, 1) of each channel's error, for an error of what the diffusion runs on."""
+        if self.target != "residual":
+            return weight
+        return weight * (self.residual_std / self.residual_std.mean())[:, None, None]
+
+    @torch.no_grad()
+    def measure_residual(self, target: torch.Tensor, base: torch.Tensor) -> None:
+        """Sets `residual_std` to the root mean square of target − base over a pool, so that residuals have unit size.
+
+        Channels without any difference keep 1; other targets than `residual` have nothing to set.
+
+        Args:
+            target: clean images (N, K, H, W).
+            base: lr_hsi_up of the same.
+
+        Raises:
+            ValueError: wrong channels, or shapes that differ.
+        """
+        check_image(target, "target", bands=self.channels)
+        check_same_shape(base, target, ("base", "target"))
+        if self.target == "residual":
+            size = (target - base).square().mean((0, 2, 3)).sqrt()
+            self.residual_std.copy_(torch.where(size > 1e-6, size, 1.0))
+
+
+class RandomProjection(nn.Module):
+    """A fixed random map of K channels, (B, K, H, W) → the same; it is never trained.
+
+    An imitation: the released code draws such a 1×1 convolution anew in every call. The matrix is drawn here once, from
+    a seed of its own, as PyTorch draws the weights of a convolution (uniform within ±1/√K), and is kept with the weights.
+    """
+
+    def __init__(self, channels: int, seed: int = 0):
+        super().__init__()
+        weight = torch.rand(channels, channels, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        self.register_buffer("weight", weight / channels**0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("ok,bkhw->bohw", self.weight, x)
 
 
 class NoiseEmbedding(nn.Module):

@@ -28,13 +28,14 @@ from torch import nn
 from ctmem.checks import check_choice, fail
 from ctmem.condition import Encoded, encode_image
 from ctmem.config import Preset
-from ctmem.diffusion import Schedule, sample, training_loss
+from ctmem.diffusion import sample, training_loss
 from ctmem.dmb import dmb
 from ctmem.fitting import Loss, Run, Score, fit, new_accelerator
 from ctmem.kernel import train_kernel
 from ctmem.metrics import psnr_db
 from ctmem.model import PARTS, build_networks
 from ctmem.pool import Pool, Source, build_pool
+from ctmem.schedule import make_schedule
 from ctmem.sensors import apply_srf, upsample
 from ctmem.teaching import progress
 from ctmem.weights import check_writable, load_module, save_module, write_json
@@ -69,14 +70,15 @@ def train_kernel_on(sources: Sequence[Source], kernel: nn.Module, *, steps: int,
 
 
 def denoiser_loss(preset: Preset) -> Loss:
-    """The diffusion's L1 on x̂0, as a loss for `fit`."""
-    schedule = Schedule.linear(preset.timesteps)
+    """The diffusion's L1 on what the denoiser puts out, as a loss for `fit`."""
+    schedule = make_schedule(preset.schedule, preset.timesteps)
 
     def loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> torch.Tensor:
         condition = network.condition(batch.base, batch.texture)
         return training_loss(
             lambda x_t, level, previous: network.denoise(x_t, level, previous, condition),
-            batch.target, batch.base, schedule, weight=batch.weight,
+            network.enter(batch.target, batch.base), network.enter(batch.base, batch.base), schedule,
+            prediction=preset.denoiser.prediction, weight=network.weigh(batch.weight),
             self_condition=preset.train.self_condition, generator=generator,
         )  # fmt: skip
 
@@ -119,13 +121,21 @@ def validation_score(
 
 
 def one_step_estimate(preset: Preset) -> Callable[[nn.Module, Encoded], torch.Tensor]:
-    """estimate(denoiser, encoded): x̂0 from pure noise, always the same noise."""
-    schedule = Schedule.linear(preset.timesteps)
+    """estimate(denoiser, encoded): x̂0 from pure noise, always the same noise.
+
+    A predicted noise says nothing of the image there; a denoiser that predicts it takes ten steps instead of one.
+    """
+    schedule, prediction = make_schedule(preset.schedule, preset.timesteps), preset.denoiser.prediction
+    steps = min(10, schedule.steps) if prediction == "eps" else 1
 
     def estimate(network: nn.Module, encoded: Encoded) -> torch.Tensor:
-        condition = network.condition(encoded.base, encoded.texture)
-        denoise = lambda x_t, level, previous: network.denoise(x_t, level, previous, condition)  # noqa: E731
-        return sample(denoise, encoded.base, schedule, steps=1, generator=torch.Generator().manual_seed(0))
+        base, condition = encoded.base, network.condition(encoded.base, encoded.texture)
+        x0 = sample(
+            lambda x_t, level, previous: network.denoise(x_t, level, previous, condition),
+            network.enter(base, base), schedule, steps=steps, prediction=prediction,
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        return network.leave(x0, base)
 
     return estimate
 
@@ -190,6 +200,8 @@ def train(
 
     wanted = [part for part in ("cnn", "denoiser") if part in wanted]
     pool = build_pool(sources, preset, kernel) if wanted else None
+    if pool is not None:
+        networks["denoiser"].measure_residual(pool.target, pool.base)
     for part in wanted:
         loss = denoiser_loss(preset) if part == "denoiser" else cnn_loss
         estimate = one_step_estimate(preset) if part == "denoiser" else lambda network, encoded: network(encoded.base)

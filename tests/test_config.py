@@ -8,11 +8,50 @@ import json
 import pytest
 
 from ctmem import config
-from ctmem.config import PAPER, PRESETS, SMALL, TINY, DenoiserConfig, MatchConfig, Preset, TrainConfig
+from ctmem.config import (
+    PAPER, PRESETS, SMALL, TINY, VARIANTS, DenoiserConfig, MatchConfig, Preset, TrainConfig, as_drawn, as_released,
+    corrected,
+)  # fmt: skip
+
+SIZES = (TINY, SMALL, PAPER)
 
 
 def test_presets_go_by_their_names():
-    assert {name: preset.name for name, preset in PRESETS.items()} == {n: n for n in ("tiny", "small", "paper")}
+    sizes = ("tiny", "small", "paper")
+    names = [*sizes, *(f"{size}-as-{how}" for how in ("drawn", "released") for size in sizes)]
+    assert {name: preset.name for name, preset in PRESETS.items()} == {name: name for name in names}
+    assert [PRESETS[size] for size in sizes] == list(SIZES)
+
+
+@pytest.mark.parametrize("preset", SIZES, ids=lambda preset: preset.name)
+def test_corrected_undoes_the_other_wirings(preset):
+    for variant in VARIANTS.values():
+        assert corrected(variant(preset)) == preset
+        assert variant(variant(preset)) == variant(preset)
+    assert as_drawn(as_released(preset)) == as_drawn(preset)
+
+
+@pytest.mark.parametrize("preset", SIZES, ids=lambda preset: preset.name)
+def test_wirings_share_their_size_and_differ_where_the_table_says(preset):
+    drawn, released = as_drawn(preset), as_released(preset)
+    for variant in (drawn, released):
+        for name in ("width", "residual_blocks", "cim_blocks", "te_blocks", "state", "heads"):
+            assert getattr(variant.denoiser, name) == getattr(preset.denoiser, name)
+        assert (variant.crop, variant.scale, variant.train) == (preset.crop, preset.scale, preset.train)
+        assert variant.denoiser.subspace is None and not variant.denoiser.cross_scan and variant.kernel_network
+        match = variant.match
+        assert match.patch == match.stride == match.query_stride == preset.match.patch
+        assert (match.similarity, match.hard_k, match.temperature, match.sharpening) == ("dot", 1, 1.0, 0)
+        assert not (match.transforms or match.relevel or match.radiometry)
+        assert (variant.sampler, variant.sampling_steps) == ("ddpm", preset.timesteps)
+    assert drawn.denoiser.channel_attention and not drawn.denoiser.random_projection
+    assert not released.denoiser.channel_attention and released.denoiser.random_projection
+    assert dataclasses.replace(released, name=drawn.name, denoiser=drawn.denoiser) == drawn
+
+
+@pytest.mark.parametrize(("target", "prediction"), [("x0", "x0"), ("residual", "x0"), ("eps", "eps"), ("v", "v")])
+def test_a_residual_is_the_x0_of_its_own_chain(target, prediction):
+    assert DenoiserConfig(target=target).prediction == prediction
 
 
 def test_the_size_of_the_paper():
@@ -72,16 +111,22 @@ def test_to_dict_survives_json():
     assert again["denoiser"]["width"] == 32
     assert again["match"]["similarity"] == "zncc"
     assert again["msi_bands"] == ["B02", "B03", "B04", "B08"]
-    rebuilt = Preset(
-        **again
-        | {
-            "msi_bands": tuple(again["msi_bands"]),
-            "match": MatchConfig(**again["match"]),
-            "denoiser": DenoiserConfig(**again["denoiser"]),
-            "train": TrainConfig(**again["train"]),
-        }
-    )
-    assert rebuilt == TINY
+    assert Preset.from_dict(again) == TINY
+
+
+def test_an_older_card_has_the_defaults_of_what_it_does_not_name():
+    plain = TINY.to_dict()
+    for name in ("schedule", "sampler", "sampling_steps", "kernel_network"):
+        del plain[name]
+    for name in ("target", "random_projection"):
+        del plain["denoiser"][name]
+    del plain["train"]["drop_reference"]
+    assert Preset.from_dict(plain) == TINY
+    assert Preset.from_dict({"name": "bare"}) == Preset("bare")
+    with pytest.raises(TypeError, match="colour"):
+        Preset.from_dict(plain | {"colour": 3})
+    with pytest.raises(TypeError, match="widht"):
+        Preset.from_dict(plain | {"denoiser": {"widht": 3}})
 
 
 def test_config_needs_no_torch():

@@ -10,6 +10,7 @@ from ctmem.inference import encode, super_resolve, tiled_denoise
 from ctmem.model import Model, build_networks, load_model
 from ctmem.scenes import synthetic
 from ctmem.sensors import blur_down, box_srf, default_psf, srf_matrix
+from ctmem.weights import write_json
 
 PRESET = replace(
     TINY, timesteps=50, kernel_width=16, cnn_width=8, denoiser=replace(TINY.denoiser, width=8, state=2, cim_blocks=1)
@@ -189,7 +190,10 @@ def test_errors(model, change, message):
 
 
 def test_unknown_preset_and_missing_weights(tmp_path):
-    with pytest.raises(ValueError, match="`name` must be one of 'tiny', 'small', 'paper', got 'huge'"):
+    with pytest.raises(ValueError, match="`name` must be one of 'tiny', 'small', 'paper', .*, got 'huge'"):
         load_model("huge")
+    with pytest.raises(FileNotFoundError, match="`folder` must be one with card.json and weights, got .*, without"):
+        load_model("tiny", folder=tmp_path)
+    write_json({"preset": TINY.to_dict()}, tmp_path / "card.json")
     with pytest.raises(FileNotFoundError, match="kernel.safetensors, which is not there"):
         load_model("tiny", folder=tmp_path)

@@ -1,0 +1,204 @@
+"""What a denoiser may put out (x0, residual, eps, v): training, sampling and weights agree about it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from small_training import SMALL, small_source
+
+from ctmem.condition import Encoded
+from ctmem.diffusion import to_output
+from ctmem.model import build_networks, load_model
+from ctmem.pool import Pool
+from ctmem.schedule import SCHEDULES, make_schedule
+from ctmem.subspace import Subspace
+from ctmem.tcmm import TARGETS, TCMM
+from ctmem.training import denoiser_loss, one_step_estimate, train
+from ctmem.weights import load_module, save_module
+
+K = SMALL.denoiser.subspace
+STD = torch.tensor([0.5, 2.0, 0.1, 1.0])
+every_target = pytest.mark.parametrize("target", TARGETS)
+
+
+def preset(target, **changes):
+    return dataclasses.replace(SMALL, denoiser=dataclasses.replace(SMALL.denoiser, target=target), **changes)
+
+
+def network(target):
+    """New, of the target; the residual of known size."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_networks(preset(target))["denoiser"].eval()
+    if target == "residual":
+        network.residual_std.copy_(STD)
+    return network
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pool(batch=3, height=12, width=20):
+    base = normal(batch, K, height, width)
+    difference = STD[:, None, None] * normal(batch, K, height, width, seed=1)
+    texture, weight = normal(batch, 4 * K, height, width, seed=2), torch.rand(batch, K, 1, 1) + 0.5
+    return Pool(base, base + difference, texture, weight)
+
+
+class KnowsAll(TCMM):
+    """Puts out exactly what its target names, from the truth, the level and x_t alone."""
+
+    truth: torch.Tensor
+
+    def denoise(self, x_t, noise_level, x0_previous, condition):
+        x0 = self.enter(self.truth, condition.base)
+        signal = noise_level.double().reshape(-1, 1, 1, 1)
+        sigma = (1 - signal.square()).sqrt()
+        noise = (x_t - signal * x0) / sigma
+        return {"eps": noise, "v": signal * noise - sigma * x0}.get(self.target, x0).float()
+
+
+def knows_all(target, truth):
+    oracle = network(target)
+    oracle.__class__ = KnowsAll
+    oracle.truth = truth
+    return oracle
+
+
+@every_target
+def test_enter_and_leave_undo_each_other(target):
+    net, data = network(target), pool()
+    inside = net.enter(data.target, data.base)
+    torch.testing.assert_close(net.leave(inside, data.base), data.target)
+    start = net.enter(data.base, data.base)
+    assert torch.equal(start, torch.zeros_like(start) if target == "residual" else data.base)
+
+
+def test_residual_by_hand():
+    net = network("residual")
+    base, z = torch.full((1, K, 1, 1), 3.0), torch.full((1, K, 1, 1), 4.0)
+    assert net.enter(z, base).flatten().tolist() == pytest.approx([2.0, 0.5, 10.0, 1.0])
+    assert net.leave(torch.ones_like(base), base).flatten().tolist() == pytest.approx([3.5, 5.0, 3.1, 4.0])
+    assert net.weigh(torch.ones(1, K, 1, 1)).flatten().tolist() == pytest.approx((STD / 0.9).tolist())
+
+
+def test_measured_residuals_have_unit_size_and_an_empty_channel_keeps_one():
+    net, data = network("residual"), pool()
+    data.target[:, 2] = data.base[:, 2]
+    net.measure_residual(data.target, data.base)
+    size = net.enter(data.target, data.base).square().mean((0, 2, 3)).sqrt()
+    torch.testing.assert_close(size, torch.tensor([1.0, 1.0, 0.0, 1.0]))
+    assert float(net.residual_std[2]) == 1.0
+    assert net.residual_std[:2].tolist() == pytest.approx(STD[:2].tolist(), rel=0.1)
+
+
+@every_target
+def test_only_for_x0_the_network_starts_at_lr_hsi_up(target):
+    """The last layer starts at zero: x̂0 = base, or an output of 0."""
+    data, net = pool(), network(target)
+    level = torch.tensor([0.1, 0.5, 0.9])
+    out = net(normal(3, K, 12, 20, seed=5), level, data.base, data.base, data.texture)
+    assert torch.equal(out, data.base if target == "x0" else torch.zeros_like(out))
+
+
+@every_target
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_loss_of_the_truth_is_zero(target, schedule):
+    data = pool()
+    loss = denoiser_loss(preset(target, schedule=schedule, timesteps=15))
+    values = [float(loss(knows_all(target, data.target), data, torch.Generator().manual_seed(i))) for i in range(4)]
+    assert max(values) < 1e-3
+    wrong = [loss(network(target), data, torch.Generator().manual_seed(i)).item() for i in range(4)]
+    assert min(wrong) > 0.1
+
+
+@pytest.mark.parametrize("target", ["x0", "residual"])
+def test_both_losses_count_the_error_of_the_image(target):
+    """A network that is off by a known difference in the image: the mean of difference · weight, or its multiple."""
+    data = pool()
+    off = torch.tensor([0.2, 0.0, 0.1, 0.3])[:, None, None]
+    value = denoiser_loss(preset(target))(knows_all(target, data.target + off), data, torch.Generator())
+    wanted = float((off * data.weight).mean()) / (1.0 if target == "x0" else float(STD.mean()))
+    assert float(value) == pytest.approx(wanted, rel=1e-3)
+
+
+@every_target
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_estimate_of_the_truth_is_the_truth(target, schedule):
+    data = pool(1)
+    encoded = Encoded(data.base, Subspace.identity(K), data.base, data.texture)
+    estimate = one_step_estimate(preset(target, schedule=schedule, timesteps=15))
+    found = estimate(knows_all(target, data.target), encoded)
+    torch.testing.assert_close(found, data.target, atol=2e-3, rtol=1e-3)
+
+
+@every_target
+def test_every_target_learns(target):
+    """Forty steps on one crop that differs from its base by constants: the loss falls well below that of the start."""
+    net, data, generator = network(target).train(), pool(1), torch.Generator().manual_seed(1)
+    data = dataclasses.replace(data, target=data.base + STD[:, None, None])
+    loss = denoiser_loss(preset(target, schedule="cosine", train=dataclasses.replace(SMALL.train, self_condition=0.0)))
+    optimizer, values = torch.optim.Adam(net.parameters(), lr=5e-3), []
+    for _ in range(40):
+        value = loss(net, data, generator)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(float(value.detach()))
+    assert sum(values[-8:]) < 0.8 * sum(values[:8])
+
+
+@every_target
+def test_weights_of_one_target_do_not_pass_for_another(target, tmp_path):
+    """The size of the residual is in its file; files without it load for the other targets, as they always did."""
+    save_module(network(target), tmp_path / "w.safetensors", part="denoiser", preset="tiny")
+    other = build_networks(preset(target))["denoiser"]
+    load_module(other, tmp_path / "w.safetensors", part="denoiser", preset="tiny")
+    if target == "residual":
+        assert torch.equal(other.residual_std, STD)
+        with pytest.raises(ValueError, match="weights with `residual_std` of shape none"):
+            load_module(network("x0"), tmp_path / "w.safetensors", part="denoiser", preset="tiny")
+    else:
+        with pytest.raises(ValueError, match=r"weights with `residual_std` of shape \(4,\)"):
+            load_module(network("residual"), tmp_path / "w.safetensors", part="denoiser", preset="tiny")
+
+
+@pytest.mark.parametrize(("target", "schedule"), [("residual", "shifted"), ("v", "cosine"), ("eps", "linear")])
+def test_trained_and_loaded_again(target, schedule, tmp_path):
+    """What training writes is what `load_model` reads: settings from the card, the residual's size from the pool."""
+    chosen = preset(target, schedule=schedule, timesteps=15, train=dataclasses.replace(SMALL.train, steps=2))
+    train(chosen, [small_source()], tmp_path)
+    model = load_model(chosen.name, folder=tmp_path)
+    assert model.preset == chosen
+    if target == "residual":
+        assert not torch.equal(model.denoiser.residual_std, torch.ones(K))
+
+
+def test_shipped_weights_are_of_the_clean_image():
+    model = load_model("tiny")
+    assert model.denoiser.target == model.preset.denoiser.target == "x0"
+    assert (model.preset.schedule, model.preset.timesteps) == ("linear", 2000)
+
+
+def test_outputs_of_the_schedule_and_of_the_network_mean_the_same():
+    """The oracle above, which knows only levels, puts out what `to_output` names."""
+    data, schedule, t = pool(1), make_schedule("shifted", 15), torch.tensor([9])
+    noise = normal(1, K, 12, 20, seed=3)
+    signal, sigma = schedule.at(t, noise)
+    x_t = (signal * data.target + sigma * noise) / schedule.size[t].float().reshape(1, 1, 1, 1)
+    for target in ("eps", "v"):
+        oracle = knows_all(target, data.target)
+        out = oracle.denoise(x_t, schedule.noise_level(t), data.base, oracle.condition(data.base, data.texture))
+        torch.testing.assert_close(out, to_output(data.target, noise, t, schedule, target), atol=1e-4, rtol=1e-4)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="`target` must be one of 'x0', 'residual', 'eps', 'v', got 'score'"):
+        TCMM(K, 4 * K, dataclasses.replace(SMALL.denoiser, target="score"))
+    with pytest.raises(ValueError, match=r"`target` must be of 4 band\(s\)"):
+        network("residual").measure_residual(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2))
+    with pytest.raises(ValueError, match="`base` must be of the shape of `target`"):
+        network("residual").measure_residual(torch.zeros(1, K, 2, 2), torch.zeros(1, K, 2, 3))
