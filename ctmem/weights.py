@@ -121,4 +121,6 @@ def _write(data: bytes, path: str | Path) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         message = f"`path` must be a file that can be written, got {path.name}: {error.strerror} ({path.parent})"
-        raise type(error)(error.errno, message) from error
+        clear = type(error)(message)
+        clear.errno = error.errno
+        raise clear from error

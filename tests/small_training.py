@@ -1,12 +1,18 @@
 """A preset and a generated scene small enough to train on in seconds, for the tests of pool and training."""
 
+import os
+import resource
 from dataclasses import replace
+from pathlib import Path
+
+import torch
 
 from ctmem.config import TINY
 from ctmem.pairs import degrade_scene, split_areas
 from ctmem.pool import Source
 from ctmem.scenes import synthetic
 from ctmem.sensors import default_psf, srf_matrix
+from ctmem.training import train
 
 SMALL = replace(
     TINY,
@@ -29,3 +35,20 @@ def small_source() -> Source:
     areas = split_areas(96, 128, scale=4, halo=4)
     reference = degraded.cut(areas["reference"]).hr_msi
     return Source("synthetic", degraded, areas["train"], areas["validation"], srf, (reference, reference.flip(2)))
+
+
+def train_in_a_process(folder: Path) -> None:
+    """A training run of some seconds, as all that a process does."""
+    os.environ["CTMEM_QUIET"] = "1"
+    torch.set_num_threads(1)
+    longer = replace(SMALL.train, steps=16, save_every=3, validate_every=5)
+    train(replace(SMALL, train=longer, cnn_steps=20, kernel_steps=5), [small_source()], folder)
+
+
+def train_on_a_full_disk(folder: Path, limit_bytes: int) -> None:
+    """The same where no file may grow beyond a limit; the message of the error goes to `error.txt`."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+    try:
+        train_in_a_process(folder)
+    except OSError as error:
+        (folder / "error.txt").write_text(str(error))

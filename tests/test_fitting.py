@@ -1,0 +1,215 @@
+"""The training loop: pieces of a batch, its log, its complaints, and that nothing stops it for good."""
+
+import csv
+import errno
+import multiprocessing
+import os
+import random
+import subprocess
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from ctmem.config import TrainConfig
+from ctmem.fitting import Run, fit, learning_rate_factor, new_accelerator
+from ctmem.model import build_networks
+from ctmem.pool import Pool, build_pool, draw_batch
+from ctmem.training import cnn_loss, denoiser_loss
+from ctmem.weights import load_tensors
+from tests.small_training import SMALL, small_source, train_in_a_process, train_on_a_full_disk
+
+LOSS = {"cnn": cnn_loss, "denoiser": denoiser_loss(SMALL)}
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return build_pool([small_source()], SMALL, lambda x: x)
+
+
+def network(part="cnn"):
+    torch.manual_seed(0)
+    return build_networks(SMALL)[part]
+
+
+def gradients(module):
+    return torch.cat([p.grad.flatten() for p in module.parameters()])
+
+
+# --- pieces of a batch ----------------------------------------------------------------------------------------------
+
+
+def test_pieces_give_the_gradient_of_the_whole_batch(pool):
+    """Two pieces of three samples, and the same six samples at once."""
+    config = replace(SMALL.train, batch=6, clip=1e9)
+    run = Run(network(), cnn_loss, config, seed=5, micro_batch=3)
+    value = run.advance(pool)
+    seeds = torch.randint(2**62, (2,), generator=torch.Generator().manual_seed(5)).tolist()
+    drawn = [draw_batch(pool, replace(config, batch=3), torch.Generator().manual_seed(seed)) for seed in seeds]
+    whole = Pool(*(torch.cat([getattr(one, field) for one in drawn]) for field in vars(drawn[0])))
+    fresh = network()
+    loss = cnn_loss(fresh, whole, None)
+    loss.backward()
+    assert value == pytest.approx(loss.item(), rel=1e-6)
+    assert gradients(run.network).allclose(gradients(fresh), rtol=1e-4, atol=1e-7)
+
+
+class Pretended:
+    """An accelerator that says it is one of several processes, and adds up nothing."""
+
+    def __init__(self, index, processes):
+        self.process_index, self.num_processes, self.real = index, processes, new_accelerator(place=False)
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+
+@pytest.mark.parametrize("part", LOSS)
+def test_processes_share_a_batch_without_overlap(pool, part):
+    """The mean of what two processes find is what one process finds in two pieces."""
+    config = replace(SMALL.train, batch=4, clip=1e9)
+    alone = Run(network(part), LOSS[part], config, micro_batch=2)
+    two = [Run(network(part), LOSS[part], config, accelerator=Pretended(i, 2)) for i in range(2)]
+    values = [run.advance(pool) for run in two]
+    assert alone.advance(pool) == pytest.approx(sum(values) / 2) and values[0] != values[1]
+    both = sum(gradients(run.network) for run in two) / 2
+    assert gradients(alone.network).allclose(both, rtol=1e-4, atol=1e-7)
+    assert all(torch.equal(run.generator.get_state(), alone.generator.get_state()) for run in two)
+
+
+def test_batches_that_cannot_be_shared_out(pool):
+    message = r"`batch` must be a multiple of 3 samples at once × 1 process\(es\), got 4"
+    with pytest.raises(ValueError, match=message):
+        Run(network(), cnn_loss, TrainConfig(batch=4), micro_batch=3)
+    with pytest.raises(ValueError, match=r"`batch` must be a multiple of 1 samples at once × 3 process\(es\), got 4"):
+        Run(network(), cnn_loss, TrainConfig(batch=4), accelerator=Pretended(0, 3))
+    with pytest.raises(ValueError, match="`micro_batch` must be a whole number ≥ 1, got 0"):
+        fit(network(), pool, cnn_loss, lambda network: 0.0, TrainConfig(batch=4), micro_batch=0)
+
+
+def test_processes_that_do_not_see_the_checkpoint(pool, monkeypatch):
+    monkeypatch.setattr(Accelerator, "gather", lambda self, x: torch.tensor([3, 0]))
+    with pytest.raises(ValueError, match=r"`checkpoint` must be in a folder that every process sees, got .* \[3, 0\]"):
+        fit(network(), pool, cnn_loss, lambda network: 0.0, SMALL.train)
+
+
+def test_a_network_stays_where_it_is_unless_an_accelerator_is_given():
+    assert new_accelerator(place=False).device_placement is False and new_accelerator().device_placement is True
+    assert new_accelerator().mixed_precision == ("bf16" if torch.cuda.is_available() else "no")
+
+
+# --- log ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_log_is_the_history(pool, tmp_path):
+    seen = []
+    config = replace(SMALL.train, steps=5)
+    run = fit(
+        network(), pool, cnn_loss, lambda network: 30.0, config, log=tmp_path / "log.csv",
+        on_validate=lambda run: seen.append(run.step),
+    )  # fmt: skip
+    with (tmp_path / "log.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [0, 2, 4, 5] == seen
+    assert [row["loss"] for row in rows] == [""] + [f"{row[1]:.6g}" for row in run.history[1:]]
+    assert float(rows[1]["learning_rate"]) == pytest.approx(config.learning_rate)  # the second of two warm-up steps
+    assert rows[0]["learning_rate"] == "" and {row["validation_psnr_db"] for row in rows} == {"30.0000"}
+    seconds = [float(row["seconds"]) for row in rows]
+    assert seconds == sorted(seconds) and seconds[-1] > 0
+
+
+def test_learning_rate():
+    config = TrainConfig(steps=110, warmup=10)
+    factors = [learning_rate_factor(step, config) for step in (0, 9, 10, 60, 110)]
+    assert factors == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.0])
+
+
+# --- stopped at any moment ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Makes processes that begin with everything imported: they can be killed for real, and start at once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.small_training", "torch._dynamo", "ctmem.scan_numba"])
+    context.Process(target=os.getpid).start()  # the server takes its time to import
+    return context.Process
+
+
+@pytest.fixture(scope="module")
+def whole(processes, tmp_path_factory):
+    """Folder of a run that nothing stopped, and the seconds that it took."""
+    folder = tmp_path_factory.mktemp("whole")
+    start = time.perf_counter()
+    process = processes(target=train_in_a_process, args=(folder,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    return folder, time.perf_counter() - start
+
+
+def assert_same_files(folder, other):
+    """All weights and checkpoints bit for bit; the card but for the minutes."""
+    names = sorted(path.relative_to(other).as_posix() for path in other.glob("*.safetensors"))
+    assert names == ["cnn.safetensors", "denoiser.safetensors", "kernel.safetensors"]
+    for name in [*names, "state/cnn.safetensors", "state/denoiser.safetensors"]:
+        one, two = (load_tensors(path / name)[0] for path in (folder, other))
+        assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one), name
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("CTMEM_KILL_RUNS", "1"))))
+def test_killed_at_random_moments_and_started_again(whole, processes, tmp_path, seed):
+    """SIGKILL cannot be caught: whatever was being computed or written is cut off there and then."""
+    folder, seconds = whole
+    delays = [random.Random(seed).uniform(0, seconds) for _ in range(4)]
+    for delay in delays:
+        process = processes(target=train_in_a_process, args=(tmp_path,))
+        process.start()
+        process.join(delay)
+        process.kill()
+        process.join()
+    process = processes(target=train_in_a_process, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert_same_files(tmp_path, folder)
+
+
+def test_no_room_for_the_next_checkpoint(whole, processes, tmp_path):
+    """One clear error, nothing half-written; with room again the run ends as if nothing had been."""
+    folder, _ = whole
+    limit = (folder / "state" / "denoiser.safetensors").stat().st_size - 1  # enough for the CNN
+    process = processes(target=train_on_a_full_disk, args=(tmp_path, limit))
+    process.start()
+    process.join()
+    message = (tmp_path / "error.txt").read_text()
+    assert "`path` must be a file that can be written, got denoiser.safetensors: File too large" in message
+    assert not list(tmp_path.rglob("*.part")) and not (tmp_path / "denoiser.safetensors").exists()
+    process = processes(target=train_in_a_process, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert_same_files(tmp_path, folder)
+
+
+def test_a_disk_that_fills_up_keeps_the_last_checkpoint(pool, tmp_path, monkeypatch):
+    config, checkpoint = replace(SMALL.train, steps=6, save_every=1), tmp_path / "state.safetensors"
+    arguments = (pool, cnn_loss, lambda network: 0.0, config)
+    written, flush = [], os.fsync
+
+    def disk_of_two_checkpoints(descriptor):
+        written.append(descriptor)
+        if len(written) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(descriptor)
+
+    with monkeypatch.context() as full:
+        full.setattr("ctmem.weights.os.fsync", disk_of_two_checkpoints)
+        with pytest.raises(OSError, match="`path` must be a file that can be written, got state.safetensors: No space"):
+            fit(network(), *arguments, checkpoint=checkpoint)
+    run = Run(network(), cnn_loss, config)
+    run.restore(checkpoint)
+    assert run.step == 2 and [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
+    resumed, straight = fit(network(), *arguments, checkpoint=checkpoint), fit(network(), *arguments)
+    assert all(torch.equal(x, resumed.tensors()[name]) for name, x in straight.tensors().items())

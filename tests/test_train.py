@@ -1,0 +1,103 @@
+"""The command line: what it says, what it refuses, and that two processes learn what one does."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ctmem.config import PRESETS, TINY
+from ctmem.model import load_model
+from ctmem.scenes import synthetic
+from ctmem.train import main, new_parser, preset_of
+from ctmem.weights import load_tensors
+
+SHORT = ["--kernel-steps", "2", "--cnn-steps", "2", "--steps", "3", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    scene, folder = synthetic(0, height=96, width=128, bands=31), tmp_path_factory.mktemp("data")
+    np.save(folder / "field.npy", scene.cube)
+    np.savetxt(folder / "field.txt", scene.wavelengths_nm)
+    return folder / "field.npy"
+
+
+@pytest.fixture(scope="module")
+def trained(data):
+    """A run in one process, each batch in two pieces."""
+    folder = data.parent / "one"
+    assert main(["--data", str(data), "--out", str(folder), "--micro-batch", "2", *SHORT]) == 0
+    return folder
+
+
+def test_the_help_names_every_option():
+    text = new_parser().format_help()
+    for action in new_parser()._actions:
+        assert action.option_strings[-1] in text and action.help, action
+    assert all(name in text for name in [*PRESETS, "torchrun", "card.json", "log_cnn.csv", "bands.txt"])
+
+
+def test_options_change_the_preset():
+    assert preset_of(new_parser().parse_args([])) == TINY
+    given = ["--steps", "7", "--batch", "8", "--learning-rate", "0.5", "--cnn-steps", "5", "--kernel-steps", "6"]
+    preset = preset_of(new_parser().parse_args(given))
+    assert (preset.train.steps, preset.train.batch, preset.train.learning_rate) == (7, 8, 0.5)
+    assert (preset.cnn_steps, preset.kernel_steps, preset.crop) == (5, 6, TINY.crop)
+
+
+def test_what_it_writes_can_be_loaded(trained, capsys):
+    model = load_model("tiny", folder=trained)
+    assert model.card["data"][0]["scene"].endswith("field.npy") and model.card["steps"]["denoiser"] == 3
+    assert {path.name for path in trained.iterdir()} == {
+        "card.json", "state", "log_cnn.csv", "log_denoiser.csv",
+        "kernel.safetensors", "cnn.safetensors", "denoiser.safetensors",
+    }  # fmt: skip
+
+
+def test_two_processes_learn_what_one_does_in_two_pieces(data, trained):
+    """torchrun, gloo on a CPU: the same data, and gradients that are the mean of both processes."""
+    folder = data.parent / "two"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "ctmem.train", "--data", str(data), "--out", str(folder), "--threads", "1", *SHORT]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout == f"weights and card.json are in {folder}\n"  # said once
+    for name in ("kernel", "cnn", "denoiser", "state/cnn", "state/denoiser"):
+        one, two = (load_tensors(path / f"{name}.safetensors")[0] for path in (trained, folder))
+        assert one.keys() == two.keys()
+        for key in one:
+            assert one[key].double().allclose(two[key].double(), rtol=1e-4, atol=1e-6), f"{name}: {key}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "none.mat"], "error: `path` must be an existing file, got none.mat\n"),
+        (["--steps", "4"], "error: `folder` must be a new one, or one of a denoiser of 4 steps, got one of 3 steps\n"),
+        (["--seed", "1"], "error: `folder` must be a new one, or one of a run with the same seed, got "),
+        (["--out", "field.npy/x"], "error: `path` must be a file that can be written, got .writable: Not a directory (field.npy/x)\n"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(options, message, data, trained, capsys, monkeypatch):
+    monkeypatch.chdir(data.parent)
+    assert main(["--data", str(data), "--out", str(trained), *SHORT, *options]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(message) and said.count("\n") == 1
+
+
+def test_other_data_in_the_same_folder(data, trained, capsys):
+    other = data.with_name("other.npy")
+    np.save(other, np.load(data)[:, ::-1])
+    other.with_suffix(".txt").write_text(data.with_suffix(".txt").read_text())
+    assert main(["--data", str(other), "--out", str(trained), *SHORT]) == 1
+    assert "error: `folder` must be a new one, or one of a run with the same data" in capsys.readouterr().err
+
+
+def test_stopped_from_the_keyboard(data, trained, capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ctmem.train.train", interrupted)
+    assert main(["--data", str(data), "--out", str(trained)]) == 130
+    assert "goes on from the last checkpoint" in capsys.readouterr().err
