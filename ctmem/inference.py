@@ -19,7 +19,7 @@ from ctmem.baselines import back_project
 from ctmem.checks import check_count, check_image, check_srf, fail
 from ctmem.condition import Encoded, encode_image
 from ctmem.diffusion import Callback, Schedule, sample
-from ctmem.dmb import dmb
+from ctmem.dmb import References, dmb
 from ctmem.library import TextureLibrary
 from ctmem.model import Model, load_model
 from ctmem.sensors import default_psf, upsample
@@ -32,7 +32,7 @@ __all__ = ["Model", "encode", "load_model", "super_resolve", "tiled_denoise"]
 def super_resolve(
     model: Model,
     lr_hsi: torch.Tensor,
-    ref_msi: torch.Tensor | TextureLibrary | None = None,
+    ref_msi: References | TextureLibrary | None = None,
     *,
     srf: torch.Tensor | None = None,
     psf: torch.Tensor | None = None,
@@ -49,8 +49,9 @@ def super_resolve(
     Args:
         model: trained networks.
         lr_hsi: observed image (B, C, h, w), [0, 1]; any scene, any band count.
-        ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place; or a library of several, built
-            with `model.kernel`, whose own settings then rule the matching; None: without a reference.
+        ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place, NaN where it has holes; a list of
+            several, (1, c, Hr, Wr) each; or a library of them, built with `model.kernel`, whose own settings then
+            rule the matching; None: without a reference.
         srf: response of the reference's sensor over the scene's bands (c, C), rows sum to 1; needed with `ref_msi`.
         psf: point spread function of the observation, for `consistency`; default: `default_psf(scale)`.
         steps: diffusion steps. One step is the network's best guess of the mean; more steps draw a *sample*, which
@@ -92,7 +93,7 @@ def super_resolve(
 def encode(
     model: Model,
     lr_hsi: torch.Tensor,
-    ref_msi: torch.Tensor | TextureLibrary | None = None,
+    ref_msi: References | TextureLibrary | None = None,
     *,
     srf: torch.Tensor | None = None,
 ) -> list[Encoded]:
@@ -116,15 +117,12 @@ def encode(
 
 
 def _texture(
-    model: Model, lr_hsi_up: torch.Tensor, ref_msi: torch.Tensor | TextureLibrary, srf: torch.Tensor
+    model: Model, lr_hsi_up: torch.Tensor, ref_msi: References | TextureLibrary, srf: torch.Tensor
 ) -> torch.Tensor:
     """What the reference, or the library, hands over, (B, 4c, H, W)."""
     if isinstance(ref_msi, TextureLibrary):
         return ref_msi.texture(lr_hsi_up, srf, model.kernel)[0]
-    check_image(ref_msi, "ref_msi", bands=len(srf), at_least=model.preset.match.patch)
-    if len(ref_msi) not in (1, len(lr_hsi_up)):
-        fail("ref_msi", f"1 reference or {len(lr_hsi_up)}, one per image", f"{len(ref_msi)}")
-    return dmb(lr_hsi_up, ref_msi.to(model.device), srf, model.kernel, model.preset.match)[0]
+    return dmb(lr_hsi_up, ref_msi, srf, model.kernel, model.preset.match)[0]
 
 
 def tiled_denoise(denoiser: TCMM, encoded: Encoded, tile: int, overlap: int = 16) -> Callable[..., torch.Tensor]:

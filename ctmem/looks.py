@@ -90,7 +90,7 @@ def match_radiometry(reference: torch.Tensor, query: torch.Tensor) -> torch.Tens
     check_image(query, "query")
     check_image(reference, "reference", bands=query.shape[1], finite=False)
     if len(reference) not in (1, len(query)):
-        fail("reference", f"a batch of 1 or {len(query)}, as `query` has", len(reference))
+        fail("reference", f"one image, or one for each of {len(query)} queries", len(reference))
     gain, offset = gain_and_offset(reference, query)
     return gain * reference + offset
 

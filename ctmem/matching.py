@@ -219,7 +219,7 @@ def reference_list(query: torch.Tensor, reference: References, name: str, at_lea
     if isinstance(reference, torch.Tensor) or not isinstance(reference, Sequence):
         _check_reference(reference, name, query.shape[1], at_least)
         if len(reference) not in (1, len(query)):
-            fail(name, f"a batch of 1 or {len(query)}, as `query` has", len(reference))
+            fail(name, f"one image, or one for each of {len(query)} queries", len(reference))
     elif not reference:
         fail(name, "at least one image (1, c, Hr, Wr)", "an empty list")
     else:

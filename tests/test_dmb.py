@@ -434,7 +434,7 @@ def whole(image, reference=OK, srf=torch.eye(4)):
         (lambda: whole(OK, []), "`ref_msi` must be at least one image (1, c, Hr, Wr), got an empty list"),
         (lambda: whole(OK, [OK.repeat(2, 1, 1, 1)]), "`ref_msi[0]` must be one image (1, c, Hr, Wr), got shape (2, 4"),
         (lambda: whole(OK, OK[..., :6]), "`ref_msi` must be at least 8×8 px, got 16×6"),
-        (lambda: whole(OK, OK.repeat(2, 1, 1, 1)), "`ref_msi` must be a batch of 1 or 1, as `query` has, got 2"),
+        (lambda: whole(OK, OK.repeat(2, 1, 1, 1)), "`ref_msi` must be one image, or one for each of 1 queries, got 2"),
         (lambda: whole(OK[..., :6]), "`lr_hsi_up` must be at least 8×8 px, got 16×6"),
         (lambda: whole(NAN), "`lr_hsi_up` must be finite everywhere"),
         (lambda: whole(OK, srf=2 * torch.eye(4)), "`srf` must be a matrix whose rows sum to 1"),

@@ -163,6 +163,15 @@ def test_callback_and_generator(model):
     assert torch.equal(first, super_resolve(model, lr_hsi, steps=3, generator=seeded()))
 
 
+def test_references_may_have_holes_or_be_several(model):
+    _, lr_hsi, srf = observed()
+    holed = reference().clone()
+    holed[..., :, 5] = torch.nan  # a detector that failed
+    options = {"srf": srf, "generator": torch.Generator().manual_seed(0)}
+    assert torch.isfinite(super_resolve(model, lr_hsi, holed, **options)).all()
+    assert torch.isfinite(super_resolve(model, lr_hsi, [holed, reference()[..., :20]], **options)).all()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -174,7 +183,7 @@ def test_callback_and_generator(model):
         ({"ref_msi": torch.rand(1, 3, 21, 33)}, r"`ref_msi` must be of 4 band\(s\)"),
         ({"ref_msi": torch.rand(1, 4, 7, 33)}, "`ref_msi` must be at least 8×8 px, got 7×33"),
         ({"lr_hsi": torch.rand(1, 31, 2, 1)}, "`lr_hsi_up` must be at least 8×8 px, got 8×4"),
-        ({"ref_msi": torch.rand(3, 4, 21, 33)}, "`ref_msi` must be 1 reference or 1, one per image, got 3"),
+        ({"ref_msi": torch.rand(3, 4, 21, 33)}, "`ref_msi` must be one image, or one for each of 1 queries, got 3"),
         ({"ref_msi": torch.full((1, 4, 21, 33), torch.inf)}, "`ref_msi` must be finite"),
         ({"steps": 51}, "`steps` must be a whole number from 1 to 50, got 51"),
         ({"samples": 0}, "`samples` must be a whole number ≥ 1"),

@@ -193,7 +193,7 @@ NAN = torch.full_like(OK, torch.nan)
         (lambda: looks.match_radiometry(OK, NAN), "`query` must be finite everywhere"),
         (
             lambda: looks.match_radiometry(OK.repeat(2, 1, 1, 1), OK),
-            "`reference` must be a batch of 1 or 1, as `query` has, got 2",
+            "`reference` must be one image, or one for each of 1 queries, got 2",
         ),
     ],
 )

@@ -350,11 +350,11 @@ SPOT[0, 0, 0, 0] = torch.nan
         ),
         (
             lambda: matching.match(OK, OK.repeat(2, 1, 1, 1)),
-            "`reference` must be a batch of 1 or 1, as `query` has, got 2",
+            "`reference` must be one image, or one for each of 1 queries, got 2",
         ),
         (
             lambda: matching.match(OK.repeat(3, 1, 1, 1), OK.repeat(2, 1, 1, 1)),
-            "a batch of 1 or 3, as `query` has, got 2",
+            "one image, or one for each of 3 queries, got 2",
         ),
         (
             lambda: matching.match(OK, NAN),
