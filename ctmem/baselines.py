@@ -22,7 +22,13 @@ def bicubic(lr_hsi: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 def back_project(
-    pred: torch.Tensor, lr_hsi: torch.Tensor, psf: torch.Tensor, *, scale: int, steps: int = 10
+    pred: torch.Tensor,
+    lr_hsi: torch.Tensor,
+    psf: torch.Tensor,
+    *,
+    scale: int,
+    steps: int = 10,
+    tolerance: float = 0.0,
 ) -> torch.Tensor:
     """An image near `pred` that, degraded, gives back the observation: x ← x + up(lr_hsi − down(x)), repeated.
 
@@ -31,7 +37,8 @@ def back_project(
         lr_hsi: observation (B, C, h, w), H = scale·h.
         psf: point spread function of the observation (k, k), sums to 1.
         scale: fine pixels per coarse pixel.
-        steps: repetitions; the mismatch shrinks at each.
+        steps: repetitions, at most; the mismatch shrinks at each.
+        tolerance: mismatch, the norm of lr_hsi − down(x) over that of lr_hsi, at which it stops.
 
     Raises:
         ValueError: `pred` is not `scale` times as large as `lr_hsi`, or has other bands.
@@ -43,7 +50,10 @@ def back_project(
     if tuple(pred.shape[2:]) != wanted:
         fail("pred", f"{scale} times the size of `lr_hsi`, {wanted[0]}×{wanted[1]}", f"{pred.shape[2]}×{pred.shape[3]}")
     for _ in range(steps):
-        pred = pred + upsample(lr_hsi - blur_down(pred, psf, scale), scale)
+        missing = lr_hsi - blur_down(pred, psf, scale)
+        if missing.norm() <= tolerance * lr_hsi.norm():
+            break
+        pred = pred + upsample(missing, scale)
     return pred
 
 

@@ -3,8 +3,8 @@
     model = load_model("tiny")
     pred = super_resolve(model, lr_hsi, ref_msi, srf=srf)
 
-Matching and the network's condition are computed once per image; only the noise branch and the fusion run per
-diffusion step. Large images go through the network in overlapping tiles.
+Matching and the network's condition are computed once per image (`encode`, `draw`); only the noise branch and the
+fusion run per diffusion step. Large images go through the network in overlapping tiles.
 
 Source: Qu et al., IEEE TGRS 2025; data consistency, tiles and averaging are this project's.
 """
@@ -12,82 +12,150 @@ Source: Qu et al., IEEE TGRS 2025; data consistency, tiles and averaging are thi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from ctmem.baselines import back_project
-from ctmem.checks import check_count, check_image, check_srf, fail
+from ctmem.checks import check_choice, check_count, check_image, check_srf, fail
 from ctmem.condition import Encoded, encode_image
-from ctmem.diffusion import Callback, Schedule, sample
+from ctmem.config import Preset
+from ctmem.diffusion import SAMPLERS, Callback, sample
 from ctmem.dmb import References, dmb
 from ctmem.library import TextureLibrary
 from ctmem.model import Model, load_model
+from ctmem.schedule import make_schedule
 from ctmem.sensors import default_psf, upsample
 from ctmem.tcmm import TCMM
 
-__all__ = ["Model", "encode", "load_model", "super_resolve", "tiled_denoise"]
+__all__ = ["Model", "draw", "encode", "load_model", "super_resolve", "tiled_denoise"]
+
+
+MISMATCH = 1e-3  # of an answer that counts as consistent: its degraded form from lr_hsi, relative
+BACK_PROJECTIONS = 50  # at most
 
 
 @torch.no_grad()
 def super_resolve(
     model: Model,
     lr_hsi: torch.Tensor,
-    ref_msi: References | TextureLibrary | None = None,
+    ref_msi: torch.Tensor | TextureLibrary | None = None,
     *,
     srf: torch.Tensor | None = None,
     psf: torch.Tensor | None = None,
-    steps: int = 1,
+    steps: int | None = None,
     samples: int = 1,
-    sampler: str = "ddim",
+    sampler: str | None = None,
+    start: float = 1.0,
     consistency: bool = True,
     tile: int = 192,
+    uncertainty: bool = False,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
-) -> torch.Tensor:
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Returns `pred`, the hyperspectral image at the fine resolution, (B, C, H, W) with H = scale·h.
+
+    With `uncertainty` it returns (pred, std): the standard deviation of the draws at each pixel and band, (B, C, H, W).
+    It says how far the draws differ, which is the error only as far as the network is right.
 
     Args:
         model: trained networks.
         lr_hsi: observed image (B, C, h, w), [0, 1]; any scene, any band count.
-        ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place, NaN where it has holes; a list of
-            several, (1, c, Hr, Wr) each; or a library of them, built with `model.kernel`, whose own settings then
-            rule the matching; None: without a reference.
+        ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place; or a library of several, built
+            with `model.kernel`, whose own settings then rule the matching; None: without a reference.
         srf: response of the reference's sensor over the scene's bands (c, C), rows sum to 1; needed with `ref_msi`.
         psf: point spread function of the observation, for `consistency`; default: `default_psf(scale)`.
-        steps: diffusion steps. One step is the network's best guess of the mean; more steps draw a *sample*, which
-            looks sharper and has a larger squared error.
+        steps: diffusion steps; default: the preset's, 1. One step is the network's best guess of the mean; more steps
+            draw a *sample*, which looks sharper and has a larger squared error.
         samples: draws to average.
-        sampler: `ddim`, `dpmpp` or `ddpm`.
-        consistency: finish with back-projection, so that degrading `pred` gives back `lr_hsi`.
+        sampler: `ddim`, `dpmpp` or `ddpm`; default: the preset's, `ddim`.
+        start: where the chain is entered: 1 from noise alone; less, from lr_hsi_up with the noise of start·T.
+        consistency: finish with back-projection, so that degrading `pred` gives back `lr_hsi` to a thousandth. Where
+            `lr_hsi` is noisy, its noise is given back, too.
         tile: largest side that goes through the network at once, fine pixels.
+        uncertainty: also return `std`; needs at least 2 samples.
         generator: of the noise.
-        callback: called after every network call with (step, t, x_t, x̂0), in the denoiser's channels.
+        callback: called after every network call, B · samples · steps times in all, with (step, t, x_t, x̂0), both
+            images (1, K, H, W) in the denoiser's channels: `decode` of what `encode` returns makes spectra of them.
 
     Raises:
         TypeError: an image that is no floating-point tensor.
         ValueError: wrong rank, batch or band count, values that are not finite, an image smaller than a patch,
-            a reference without `srf`, an `srf` whose rows do not sum to 1, a count below 1.
+            a reference without `srf`, an `srf` whose rows do not sum to 1, a count below 1, an unknown sampler, more
+            steps than the chain has, `start` outside (0, 1], an uncertainty of one sample.
     """
     check_image(lr_hsi, "lr_hsi")
-    check_count(samples, "samples")
+    check_count(samples, "samples", at_least=2 if uncertainty else 1)
     check_count(tile, "tile", at_least=8)
-    scale, device = model.preset.scale, model.device
-    psf = default_psf(scale) if psf is None else psf
-    schedule = Schedule.linear(model.preset.timesteps)
-    predictions = []
-    for one, encoded in zip(lr_hsi.split(1), encode(model, lr_hsi, ref_msi, srf=srf)):
-        denoise = tiled_denoise(model.denoiser, encoded, tile)
-        draws = [
-            sample(
-                denoise, encoded.base, schedule, steps=steps, sampler=sampler, generator=generator, callback=callback
-            )
-            for _ in range(samples)
-        ]
-        pred = encoded.decode(torch.stack(draws).mean(0))
-        if consistency:
-            pred = back_project(pred, one.to(device), psf.to(device), scale=scale)
-        predictions.append(pred)
-    return torch.cat(predictions)
+    preset, device = model.preset, model.device
+    steps, sampler = preset.sampling_steps if steps is None else steps, sampler or preset.sampler
+    _check_sampling(preset, steps, sampler, start)
+    psf = (default_psf(preset.scale) if psf is None else psf).to(device)
+    preds, stds = [], []
+    for one, encoded in zip(lr_hsi.to(device).split(1), encode(model, lr_hsi, ref_msi, srf=srf)):
+        finish = partial(_finish, encoded, one, psf if consistency else None, preset.scale)
+        draws = draw(
+            model, encoded, steps=steps, samples=samples, sampler=sampler, start=start, tile=tile,
+            generator=generator, callback=callback,
+        )  # fmt: skip
+        preds.append(finish(draws.mean(0, keepdim=True)))
+        if uncertainty:
+            squares = sum((finish(one_draw) - preds[-1]).square() for one_draw in draws.split(1))
+            stds.append((squares / (samples - 1)).sqrt())
+    return (torch.cat(preds), torch.cat(stds)) if uncertainty else torch.cat(preds)
+
+
+@torch.no_grad()
+def draw(
+    model: Model,
+    encoded: Encoded,
+    *,
+    steps: int,
+    samples: int = 1,
+    sampler: str = "ddim",
+    start: float = 1.0,
+    tile: int = 192,
+    generator: torch.Generator | None = None,
+    callback: Callback | None = None,
+) -> torch.Tensor:
+    """Draws of the diffusion for one encoded image, (samples, K, H, W) in the denoiser's channels.
+
+    The condition is computed once. The arguments are those of `super_resolve`.
+
+    Raises:
+        ValueError: an unknown sampler, more steps than the chain has, `start` outside (0, 1].
+    """
+    preset, network, base = model.preset, model.denoiser, encoded.base
+    denoise = tiled_denoise(network, encoded, tile)
+
+    def report(step: int, t: int, x_t: torch.Tensor, x0: torch.Tensor) -> None:
+        callback(step, t, network.leave(x_t, base), network.leave(x0, base))
+
+    draws = [
+        sample(
+            denoise, network.enter(base, base), make_schedule(preset.schedule, preset.timesteps), steps=steps,
+            sampler=sampler, start=start, prediction=preset.denoiser.prediction, generator=generator,
+            callback=report if callback else None,
+        )
+        for _ in range(samples)
+    ]  # fmt: skip
+    return network.leave(torch.cat(draws), base)
+
+
+def _check_sampling(preset: Preset, steps: int, sampler: str, start: float) -> None:
+    """Raises what `sample` would, before anything is computed."""
+    check_choice(sampler, "sampler", SAMPLERS)
+    make_schedule(preset.schedule, preset.timesteps).trailing(steps, start)
+
+
+def _finish(
+    encoded: Encoded, lr_hsi: torch.Tensor, psf: torch.Tensor | None, scale: int, z: torch.Tensor
+) -> torch.Tensor:
+    """The spectra of an estimate; with a `psf`, made consistent with the observation."""
+    pred = encoded.decode(z)
+    if psf is None:
+        return pred
+    return back_project(pred, lr_hsi, psf, scale=scale, steps=BACK_PROJECTIONS, tolerance=MISMATCH)
 
 
 def encode(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ctmem.checks import fail
 from ctmem.condition import encode_image
 from ctmem.config import Preset, TrainConfig
 from ctmem.dmb import dmb
@@ -104,7 +105,13 @@ def build_pool(sources: Sequence[Source], preset: Preset, degrade: Callable, *, 
         preset: crop size, matching options, channels.
         degrade: K.
         stride: between crops, fine pixels; a multiple of the scale.
+
+    Raises:
+        ValueError: scenes of several band counts for a denoiser that works on bands.
     """
+    counts = sorted({source.scene.gt.shape[1] for source in sources})
+    if preset.denoiser.subspace is None and len(counts) > 1:
+        fail("sources", "scenes of one band count for a denoiser on bands", " and ".join(map(str, counts)))
     entries = []
     for source in sources:
         if source.train is None:
@@ -128,7 +135,8 @@ def draw_batch(pool: Pool, config: TrainConfig, generator: torch.Generator) -> P
     """Random crops, each turned or mirrored, with random signs and gain of its coefficients.
 
     Signs of principal directions are arbitrary and their scale depends on the scene, so the networks must not learn
-    either. A share `drop_reference` of the samples sees no texture.
+    either. A share `drop_reference` of the samples sees no texture. Bands have signs and scales that mean something:
+    crops of bands are turned and mirrored only.
     """
     pick = torch.randint(len(pool), (config.batch,), generator=generator)
     turns = torch.randint(8, (config.batch,), generator=generator).tolist()
@@ -139,8 +147,10 @@ def draw_batch(pool: Pool, config: TrainConfig, generator: torch.Generator) -> P
     signs = torch.randint(2, (config.batch, k, 1, 1), generator=generator).mul(2).sub(1)
     gain = torch.empty(config.batch, 1, 1, 1).uniform_(math.log(0.6), math.log(1.2), generator=generator).exp()
     kept = torch.rand(config.batch, 1, 1, 1, generator=generator) >= config.drop_reference
+    base, target, texture = images
+    if texture.shape[1] != 4 * k:  # bands, with a texture of fewer bands
+        return Pool(base, target, texture * kept, pool.weight[pick])
     factor = signs * gain
     # the gradient, third of the four texture groups, is a magnitude: it has no sign
     texture_factor = torch.cat([factor, factor, gain.expand(-1, k, -1, -1), factor], 1)
-    base, target, texture = images
     return Pool(base * factor, target * factor, texture * texture_factor * kept, pool.weight[pick])

@@ -31,6 +31,20 @@ def test_back_projection_explains_the_observation(scene):
     assert mismatch[2] < 0.1 * mismatch[0] and mismatch[3] < 1e-3
 
 
+def test_back_projection_stops_at_the_tolerance(scene):
+    """As many steps as needed and no more: the first result whose mismatch is within it."""
+    psf = default_psf(4)
+    lr_hsi = blur_down(scene, psf, 4)
+    start = bicubic(lr_hsi, 4)
+    counted = [back_project(start, lr_hsi, psf, scale=4, steps=n) for n in range(30)]
+    mismatch = [float((blur_down(x, psf, 4) - lr_hsi).norm() / lr_hsi.norm()) for x in counted]
+    for tolerance in (2.0, 0.03, 0.01):
+        needed = next(n for n, value in enumerate(mismatch) if value <= tolerance)
+        found = back_project(start, lr_hsi, psf, scale=4, steps=29, tolerance=tolerance)
+        assert torch.equal(found, counted[needed])
+    assert torch.equal(back_project(start, lr_hsi, psf, scale=4, steps=2, tolerance=1e-9), counted[2])
+
+
 def test_back_projection_leaves_the_truth_alone(scene):
     psf = default_psf(4)
     found = back_project(scene, blur_down(scene, psf, 4), psf, scale=4)

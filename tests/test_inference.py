@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from ctmem.config import TINY
-from ctmem.inference import encode, super_resolve, tiled_denoise
+from ctmem.diffusion import SAMPLERS, sample
+from ctmem.inference import draw, encode, super_resolve, tiled_denoise
 from ctmem.model import Model, build_networks, load_model
 from ctmem.scenes import synthetic
-from ctmem.sensors import blur_down, box_srf, default_psf, srf_matrix
+from ctmem.schedule import Schedule
+from ctmem.sensors import add_noise, blur_down, box_srf, default_psf, srf_matrix
 from ctmem.weights import write_json
 
 PRESET = replace(
@@ -83,13 +85,24 @@ def test_every_sample_gets_its_own_reference(model):
     assert not torch.allclose(both[0].texture, both[1].texture, atol=0.01)
 
 
-def test_consistency_explains_the_observation(model):
+@pytest.mark.parametrize("snr_db", [None, 25])
+def test_consistency_gives_the_observation_back_to_a_thousandth(model, snr_db):
+    """From weights that know nothing, too, and for observations with noise, which no smooth image explains."""
     _, lr_hsi, srf = observed()
+    lr_hsi = lr_hsi if snr_db is None else add_noise(lr_hsi, snr_db, generator=seeded(3))
     mismatch = []
     for consistency in (False, True):
         pred = super_resolve(model, lr_hsi, reference(), srf=srf, consistency=consistency, generator=seeded())
         mismatch.append(float((blur_down(pred, default_psf(4), 4) - lr_hsi).norm() / lr_hsi.norm()))
-    assert mismatch[1] < 0.2 * mismatch[0]
+    assert mismatch[0] > 5e-3 and mismatch[1] <= 1e-3
+
+
+def test_each_image_of_a_batch_is_consistent_with_its_own_observation(model):
+    _, lr_hsi, _ = observed()
+    both = torch.cat([lr_hsi, lr_hsi.flip(2) * 0.5 + 0.1])
+    pred = super_resolve(model, both, steps=2, start=0.5, sampler="dpmpp", generator=seeded())
+    for one, observation in zip(pred.split(1), both.split(1)):
+        assert float((blur_down(one, default_psf(4), 4) - observation).norm() / observation.norm()) <= 1e-3
 
 
 def test_decode_returns_lr_hsi_up_for_the_base_and_gt_inside_the_subspace(model):
@@ -107,6 +120,64 @@ def test_samples_are_averaged(model):
     draws = [super_resolve(model, lr_hsi, steps=2, consistency=False, generator=generator) for _ in range(3)]
     torch.testing.assert_close(mean, torch.stack(draws).mean(0), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(draws[0], draws[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("consistency", [False, True])
+def test_uncertainty_is_the_deviation_of_the_draws(model, consistency):
+    _, lr_hsi, _ = observed()
+    options = {"steps": 2, "consistency": consistency}
+    pred, std = super_resolve(model, lr_hsi, samples=4, uncertainty=True, generator=seeded(), **options)
+    assert torch.equal(pred, super_resolve(model, lr_hsi, samples=4, generator=seeded(), **options))
+    generator = seeded()
+    draws = [super_resolve(model, lr_hsi, generator=generator, **options) for _ in range(4)]
+    assert std.shape == pred.shape and float(std.min()) >= 0
+    torch.testing.assert_close(std, torch.stack(draws).std(0), atol=2e-4, rtol=0.02)
+
+
+def test_draws_that_agree_have_no_uncertainty(model, monkeypatch):
+    _, lr_hsi, _ = observed()
+    monkeypatch.setattr(model.denoiser, "denoise", lambda x_t, level, previous, condition: condition.base * 1.1)
+    _, std = super_resolve(model, lr_hsi, samples=2, uncertainty=True, generator=seeded())
+    assert float(std.max()) < 1e-6
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_cached_equals_uncached(model, sampler):
+    """Matching, condition and noise branch computed anew at every step give the same image."""
+    _, lr_hsi, srf = observed()
+
+    def anew(x_t, level, previous):
+        (encoded,) = encode(model, lr_hsi, reference(), srf=srf)
+        return model.denoiser(x_t, level, previous, encoded.base, encoded.texture)
+
+    (encoded,) = encode(model, lr_hsi, reference(), srf=srf)
+    options = {"steps": 5, "sampler": sampler, "start": 0.8}
+    cached = draw(model, encoded, generator=seeded(), **options)
+    uncached = sample(anew, encoded.base, Schedule.linear(50), generator=seeded(), **options)
+    torch.testing.assert_close(cached, uncached, atol=1e-5, rtol=1e-5)
+
+
+def test_a_start_of_none_of_the_noise_stays_near_the_base(model, monkeypatch):
+    """A denoiser that believes what it is handed: entered late, the answer is lr_hsi_up and little noise."""
+    _, lr_hsi, _ = observed()
+    monkeypatch.setattr(model.denoiser, "denoise", lambda x_t, level, previous, condition: x_t)
+    (encoded,) = encode(model, lr_hsi)
+    away = [
+        float((draw(model, encoded, steps=1, start=start, generator=seeded()) - encoded.base).std())
+        for start in (0.02, 0.5, 1.0)
+    ]
+    assert away[0] == pytest.approx(float(Schedule.linear(50).sigma[0]), rel=0.05) and away[0] < away[1] < away[2]
+
+
+def test_what_is_left_open_is_the_presets(model):
+    _, lr_hsi, _ = observed()
+    steps = []
+    chosen = replace(model, preset=replace(PRESET, sampling_steps=3, sampler="ddpm", schedule="cosine"))
+    pred = super_resolve(chosen, lr_hsi, generator=seeded(), callback=lambda *args: steps.append(args[:2]))
+    assert steps == [(0, 49), (1, 32), (2, 16)]
+    assert not torch.equal(pred, super_resolve(chosen, lr_hsi, sampler="ddim", generator=seeded()))
+    assert not torch.equal(pred, super_resolve(model, lr_hsi, steps=3, sampler="ddpm", generator=seeded()))
 
 
 def test_condition_is_computed_once_per_image(model, monkeypatch):
@@ -155,6 +226,22 @@ def test_tiles_cover_and_resemble_the_whole(model):
     assert float((whole - tiled).abs().mean()) < 0.5 * float((whole - lr_hsi_up).abs().mean())
 
 
+def test_callback_is_handed_images_that_encoded_decodes(model):
+    """The last x̂0 of one draw is the answer; x_t of the first step is noise about the size of the image."""
+    _, lr_hsi, srf = observed()
+    (encoded,) = encode(model, lr_hsi, reference(), srf=srf)
+    seen = []
+    pred = super_resolve(
+        model, lr_hsi, reference(), srf=srf, steps=3, consistency=False, generator=seeded(),
+        callback=lambda step, t, x_t, x0: seen.append((encoded.decode(x_t), encoded.decode(x0))),
+    )  # fmt: skip
+    torch.testing.assert_close(seen[-1][1], pred)
+    assert {x.shape for pair in seen for x in pair} == {pred.shape}
+    calls = []
+    super_resolve(model, torch.cat([lr_hsi, lr_hsi]), samples=3, steps=2, callback=lambda *args: calls.append(args[0]))
+    assert calls == [0, 1] * 6  # B · samples · steps, for a progress bar
+
+
 def test_callback_and_generator(model):
     _, lr_hsi, _ = observed()
     seen = []
@@ -186,15 +273,20 @@ def test_references_may_have_holes_or_be_several(model):
         ({"ref_msi": torch.rand(3, 4, 21, 33)}, "`ref_msi` must be one image, or one for each of 1 queries, got 3"),
         ({"ref_msi": torch.full((1, 4, 21, 33), torch.inf)}, "`ref_msi` must be finite"),
         ({"steps": 51}, "`steps` must be a whole number from 1 to 50, got 51"),
+        ({"steps": 26, "start": 0.5}, "`steps` must be a whole number from 1 to 25, got 26"),
+        ({"steps": 0}, "`steps` must be a whole number from 1 to 50, got 0"),
+        ({"start": 0.0}, "`start` must be a share of the chain, above 0 and at most 1, got 0.0"),
         ({"samples": 0}, "`samples` must be a whole number ≥ 1"),
+        ({"uncertainty": True}, "`samples` must be a whole number ≥ 2, got 1"),
         ({"sampler": "euler"}, "`sampler` must be one of"),
         ({"tile": 4}, "`tile` must be a whole number ≥ 8"),
     ],
 )
-def test_errors(model, change, message):
+def test_errors(model, change, message, monkeypatch):
     _, lr_hsi, srf = observed()
     given = {"lr_hsi": lr_hsi, "ref_msi": reference(), "srf": srf} | change
-    with pytest.raises(ValueError, match=message):
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match=message):
+        patch.setattr(model.denoiser, "denoise", lambda *_: pytest.fail("something was computed"))
         super_resolve(model, given.pop("lr_hsi"), given.pop("ref_msi"), **given)
 
 

@@ -9,10 +9,13 @@ import torch
 from small_training import SMALL, small_source
 
 from ctmem.condition import Encoded
-from ctmem.diffusion import to_output
-from ctmem.model import build_networks, load_model
+from ctmem.diffusion import SAMPLERS, to_output
+from ctmem.inference import encode, super_resolve
+from ctmem.model import Model, build_networks, load_model
 from ctmem.pool import Pool
+from ctmem.scenes import synthetic
 from ctmem.schedule import SCHEDULES, make_schedule
+from ctmem.sensors import blur_down, default_psf
 from ctmem.subspace import Subspace
 from ctmem.tcmm import TARGETS, TCMM
 from ctmem.training import denoiser_loss, one_step_estimate, train
@@ -175,6 +178,26 @@ def test_trained_and_loaded_again(target, schedule, tmp_path):
     assert model.preset == chosen
     if target == "residual":
         assert not torch.equal(model.denoiser.residual_std, torch.ones(K))
+
+
+@every_target
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("schedule", "start"), [("linear", 1.0), ("linear", 0.4), ("cosine", 1.0), ("shifted", 1.0)])
+def test_super_resolution_finds_what_the_network_knows(target, sampler, schedule, start):
+    """With a network that knows the truth every target, sampler and chain ends at it; the callback sees it."""
+    gt = synthetic(0, height=24, width=40, bands=31).tensor()
+    lr_hsi, chosen = blur_down(gt, default_psf(4), 4), preset(target, schedule=schedule, timesteps=40)
+    networks = build_networks(chosen)
+    model = Model(chosen, networks["kernel"], networks["cnn"], network(target), card={})
+    (encoded,) = encode(model, lr_hsi)
+    z, seen = encoded.encode(gt), []
+    model = dataclasses.replace(model, denoiser=knows_all(target, z))
+    pred = super_resolve(
+        model, lr_hsi, steps=6, sampler=sampler, start=start, consistency=False, generator=torch.Generator(),
+        callback=lambda step, t, x_t, x0: seen.append(x0),
+    )  # fmt: skip
+    torch.testing.assert_close(pred, encoded.decode(z), atol=1e-3, rtol=0)
+    torch.testing.assert_close(seen[-1], z, atol=1e-3, rtol=1e-3)
 
 
 def test_shipped_weights_are_of_the_clean_image():
