@@ -124,7 +124,7 @@ TINY = Preset(
     denoiser=DenoiserConfig(width=32, residual_blocks=1, cim_blocks=2, te_blocks=1, state=8),
     kernel_width=32,
     cnn_width=64,
-    train=TrainConfig(steps=1600),
+    train=TrainConfig(steps=3200),
     cnn_steps=16_000,
 )
 SMALL = Preset(

@@ -39,7 +39,7 @@ BACK_PROJECTIONS = 50  # at most
 def super_resolve(
     model: Model,
     lr_hsi: torch.Tensor,
-    ref_msi: torch.Tensor | TextureLibrary | None = None,
+    ref_msi: References | TextureLibrary | None = None,
     *,
     srf: torch.Tensor | None = None,
     psf: torch.Tensor | None = None,
@@ -61,8 +61,9 @@ def super_resolve(
     Args:
         model: trained networks.
         lr_hsi: observed image (B, C, h, w), [0, 1]; any scene, any band count.
-        ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place; or a library of several, built
-            with `model.kernel`, whose own settings then rule the matching; None: without a reference.
+        ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place, NaN where it has holes; a list of
+            several, (1, c, Hr, Wr) each; or a library of them, built with `model.kernel`, whose own settings then
+            rule the matching; None: without a reference.
         srf: response of the reference's sensor over the scene's bands (c, C), rows sum to 1; needed with `ref_msi`.
         psf: point spread function of the observation, for `consistency`; default: `default_psf(scale)`.
         steps: diffusion steps; default: the preset's, 1. One step is the network's best guess of the mean; more steps
