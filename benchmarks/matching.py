@@ -14,7 +14,6 @@ import json
 import math
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -234,51 +233,41 @@ QUERY, REFERENCE, PATCH = 256, 1000, 8  # sides, pixels
 PROGRAM = """
 import json, resource, sys, time, torch
 from ctmem import dmb
-rows, seed = int(sys.argv[1]), torch.Generator().manual_seed(0)
-query, reference = torch.rand(1, 4, QUERY, QUERY, generator=seed), torch.rand(1, 4, rows, REFERENCE, generator=seed)
-options = {"patch": PATCH, "stride": 1, "transforms": True, "top_k": int(sys.argv[2])}
-dmb.match(query[..., :64], reference[:, :, :40, :400], **options)  # libraries warmed up
+side, width, patch, rows, top_k = map(int, sys.argv[1:])
+seed = torch.Generator().manual_seed(0)
+query, reference = torch.rand(1, 4, side, side, generator=seed), torch.rand(1, 4, rows, width, generator=seed)
+options = {"patch": patch, "stride": 1, "transforms": True, "top_k": top_k}
+windows, columns, block = (rows - patch + 1) * (width - patch + 1), 8192, 1024
+turned, candidates = torch.rand(8 * (side // patch) ** 2, 4 * patch**2), torch.rand(columns, 4 * patch**2)
+out = torch.empty(block, columns)
+
+def product():  # CPU seconds of the products alone, for an eighth of the candidates
+    start = time.process_time()
+    for _ in range(max(1, windows // (8 * columns))):
+        for part in turned.split(block):
+            torch.mm(part, candidates.T, out=out)
+    return (time.process_time() - start) * windows / (columns * max(1, windows // (8 * columns)))
+
+product(), dmb.match(query[..., :64], reference[:, :, :40, :400], **options)  # warmed up
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before, start = peak(), time.perf_counter()
+before, plain, start = peak(), [product(), product()], time.process_time()
 dmb.match(query, reference, **options)
-print(json.dumps([time.perf_counter() - start, peak() - before]))
+seconds = time.process_time() - start
+print(json.dumps([8 * windows, seconds, sum(plain + [product(), product()]) / 4, peak() - before]))
 """
 
 
-def matched(reference_rows: int, top_k: int) -> tuple[float, float]:
-    """Seconds and peak memory (MB above the inputs) of one search in a process of its own."""
-    names = {"QUERY": QUERY, "REFERENCE": REFERENCE, "PATCH": PATCH}
-    program = "\n".join(f"{name} = {value}" for name, value in names.items()) + PROGRAM
-    command = [sys.executable, "-c", program, str(reference_rows), str(top_k)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[1])
-    seconds, megabytes = json.loads(ran.stdout)
-    return seconds, megabytes
-
-
-def plain_product(windows: int, columns: int = 8192) -> float:
-    """Seconds of the matrix products alone: all turned query patches times so many candidates, of c·P·P numbers."""
-    rows = torch.rand(8 * (QUERY // PATCH) ** 2, 4 * PATCH * PATCH)
-    candidates, block = torch.rand(columns, rows.shape[1]), 1024
-    out = torch.empty(block, columns)
-    torch.mm(rows[:block], candidates.T, out=out)
-    start = time.perf_counter()
-    for _ in range(round(windows / columns)):
-        for part in rows.split(block):
-            torch.mm(part, candidates.T, out=out)
-    return (time.perf_counter() - start) * windows / (round(windows / columns) * columns)
-
-
 def speed() -> str:
-    """The table of speed and memory, as Markdown. The product is timed before and after each search."""
+    """The table of speed and memory, as Markdown; every line measured in a process of its own."""
     lines = []
     for rows_, top_k in ((132, 64), (257, 64), (507, 64), (1000, 64), (1000, 1)):
-        windows = (rows_ - PATCH + 1) * (REFERENCE - PATCH + 1)
-        first = plain_product(windows // 4)
-        seconds, megabytes = matched(rows_, top_k)
-        plain = 2 * (first + plain_product(windows // 4))
+        command = [sys.executable, "-c", PROGRAM, *map(str, (QUERY, REFERENCE, PATCH, rows_, top_k))]
+        folder = Path(__file__).resolve().parents[1]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+        candidates, seconds, plain, megabytes = json.loads(ran.stdout)
         lines.append([
-            f"{rows_}×{REFERENCE}", f"{8 * windows / 1e6:.2f}", f"{top_k}", f"{seconds:.1f}", f"{plain:.1f}",
-            f"{100 * plain / seconds:.0f} %", f"{1e6 * seconds / (8 * windows):.2f}", f"{megabytes:.0f}",
+            f"{rows_}×{REFERENCE}", f"{candidates / 1e6:.2f}", f"{top_k}", f"{seconds:.1f}", f"{plain:.1f}",
+            f"{100 * plain / seconds:.0f} %", f"{1e6 * seconds / candidates:.2f}", f"{megabytes:.0f}",
         ])  # fmt: skip
         print(lines[-1], flush=True)
     header = [
@@ -290,9 +279,10 @@ def speed() -> str:
 
 READING = """\
 Query: 256×256 px in 4 bands, tiled by 1024 patches of 8×8 px, each in 8 turns; candidates at every pixel of the
-reference. `plain product`: the same machine's `torch.mm` on the same shapes, blocks of 1024×256 by 256×8192, a quarter
-of it timed before and a quarter after each search and the sum doubled. `throughput`: its time over the search's, which
-also cuts and normalises the candidates and keeps the best. Each search in a process of its own."""
+reference. `plain product`: the same machine's `torch.mm` on the same shapes, blocks of 1024×256 by 256×8192; an eighth
+of it is timed twice before and twice after each search. `throughput`: its time over the search's, which also cuts and
+normalises the candidates and keeps the best. Times are of the processor, in seconds, so that other work on the machine
+counts little."""
 
 
 LEGEND = """\
