@@ -32,7 +32,7 @@ __all__ = ["Model", "draw", "encode", "load_model", "super_resolve", "tiled_deno
 
 
 MISMATCH = 1e-3  # of an answer that counts as consistent: its degraded form from lr_hsi, relative
-BACK_PROJECTIONS = 50  # at most
+BACK_PROJECTIONS = (10, 50)  # at least, as the baseline; at most
 
 
 @torch.no_grad()
@@ -156,7 +156,9 @@ def _finish(
     pred = encoded.decode(z)
     if psf is None:
         return pred
-    return back_project(pred, lr_hsi, psf, scale=scale, steps=BACK_PROJECTIONS, tolerance=MISMATCH)
+    fewest, most = BACK_PROJECTIONS
+    pred = back_project(pred, lr_hsi, psf, scale=scale, steps=fewest)
+    return back_project(pred, lr_hsi, psf, scale=scale, steps=most - fewest, tolerance=MISMATCH)
 
 
 def encode(
