@@ -66,7 +66,7 @@ def encode_image(
     check_image(lr_hsi, "lr_hsi")
     check_image(lr_hsi_up, "lr_hsi_up", bands=lr_hsi.shape[1])
     k = preset.denoiser.subspace
-    space = Subspace.identity(lr_hsi.shape[1]) if k is None else fit(lr_hsi, k)
+    space = Subspace.identity(lr_hsi.shape[1], lr_hsi.device) if k is None else fit(lr_hsi, k)
     z_up = space.encode(lr_hsi_up)
     channels = k or z_up.shape[1]
     base = _pad_channels(z_up, channels)

@@ -29,9 +29,10 @@ class Subspace:
     std: torch.Tensor
 
     @classmethod
-    def identity(cls, bands: int) -> Subspace:
+    def identity(cls, bands: int, device: torch.device | None = None) -> Subspace:
         """The space of the bands themselves: encode is 2x − 1."""
-        return cls(torch.full((bands,), 0.5), torch.eye(bands), torch.full((bands,), 0.5))
+        half = torch.full((bands,), 0.5, device=device)
+        return cls(half, torch.eye(bands, device=device), half.clone())
 
     @property
     def channels(self) -> int:
@@ -107,7 +108,7 @@ def fit_texture_map(z_up: torch.Tensor, q: torch.Tensor) -> tuple[torch.Tensor, 
     mean = bands.mean(1)
     centred = bands - mean[:, None]
     gram = centred @ centred.T
-    gram = gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram)) + 1e-12 * torch.eye(len(gram))
+    gram = gram + (RIDGE * gram.diagonal().mean() + 1e-12) * torch.eye(len(gram)).to(gram)
     return torch.linalg.solve(gram, centred @ z.T).T, mean
 
 
