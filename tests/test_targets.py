@@ -185,7 +185,7 @@ def test_trained_and_loaded_again(target, schedule, tmp_path):
 @pytest.mark.parametrize(("schedule", "start"), [("linear", 1.0), ("linear", 0.4), ("cosine", 1.0), ("shifted", 1.0)])
 def test_super_resolution_finds_what_the_network_knows(target, sampler, schedule, start):
     """With a network that knows the truth every target, sampler and chain ends at it; the callback sees it."""
-    gt = synthetic(0, height=24, width=40, bands=31).tensor()
+    gt = synthetic(0, height=16, width=24, bands=31).tensor()
     lr_hsi, chosen = blur_down(gt, default_psf(4), 4), preset(target, schedule=schedule, timesteps=40)
     networks = build_networks(chosen)
     model = Model(chosen, networks["kernel"], networks["cnn"], network(target), card={})
