@@ -137,6 +137,13 @@ def test_unknown_part(source, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("area", ["train", "validation"])
+def test_sources_without_an_area(area, source, tmp_path):
+    with pytest.raises(ValueError, match=f"`sources` must be at least one with a {area} area, got none"):
+        train(SMALL, [replace(source, **{area: None})], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_trained_model_runs(trained, source):
     """The networks of the small preset, put together by hand, super-resolve an image of the scene."""
     folder, card = trained
