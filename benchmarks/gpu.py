@@ -1,17 +1,28 @@
-"""The selective scan on a CUDA device: which backends agree, how fast they are, how much memory they take.
+"""A CUDA device: which scan backends agree, how fast and how large they are; a training step and sampling at PAPER size.
 
     python benchmarks/gpu.py     # writes benchmarks/results/gpu.md; without a CUDA device it says so and writes nothing
 
-Measured in turns, forward and backward together, as medians and ratios to backend `torch`.
+Measured in turns, as medians and ratios: the scan to backend `torch`, forward and backward together; training and sampling
+in tf32 and bf16 to fp32.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import machine
 import torch
 from scan import SIZES, inputs
 
+from ctmem.config import PAPER, Preset
+from ctmem.diffusion import sample
+from ctmem.model import build_networks
+from ctmem.pool import Pool
 from ctmem.scan import BACKENDS, backends, obstacle, selective_scan
+from ctmem.schedule import make_schedule
+from ctmem.training import denoiser_loss
+
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 def once(name: str, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -35,6 +46,69 @@ def worst(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> float:
     return max(float((a - b).detach().abs().max() / b.detach().abs().max()) for a, b in zip(found, wanted))
 
 
+def in_precision(name: str, device: torch.device, work: Callable[[], object]) -> Callable[[], object]:
+    """`work` in float32, with tf32 in matrix products and convolutions, or under autocast to bfloat16."""
+
+    def run() -> object:
+        before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+        torch.backends.cudnn.allow_tf32 = name == "tf32"
+        torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
+        with torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16"):
+            result = work()
+        torch.backends.cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    return run
+
+
+def model_work(preset: Preset, device: torch.device, steps: int) -> dict[str, Callable[[], object]]:
+    """What is timed: one step of the optimiser on a batch of crops, and sampling one crop in so many steps."""
+    torch.manual_seed(0)
+    network, side = build_networks(preset)["denoiser"].to(device), preset.crop
+    image = lambda batch, channels: torch.randn(batch, channels, side, side, device=device)  # noqa: E731
+    batch, channels, textures = preset.train.batch, network.channels, network.texture_channels
+    pool = Pool(
+        image(batch, channels),
+        image(batch, channels),
+        image(batch, textures),
+        torch.ones(batch, channels, 1, 1, device=device),
+    )
+    loss, optimiser = denoiser_loss(preset), torch.optim.Adam(network.parameters())
+    schedule, one = make_schedule(preset.schedule, preset.timesteps), image(1, channels)
+
+    def train() -> None:
+        optimiser.zero_grad()
+        loss(network, pool, torch.Generator().manual_seed(0)).backward()
+        optimiser.step()
+
+    @torch.no_grad()
+    def draw() -> torch.Tensor:
+        condition = network.condition(pool.base[:1], pool.texture[:1])
+        denoise = lambda x_t, level, previous: network.denoise(x_t, level, previous, condition)  # noqa: E731
+        return sample(denoise, one, schedule, steps=steps, generator=torch.Generator().manual_seed(0))
+
+    return {f"training step, {batch} crops of {side} px": train, f"sampling one crop, {steps} steps": draw}
+
+
+def model_table(preset: Preset, device: torch.device, *, steps: int = 10, rounds: int = 10) -> str:
+    """Times and peak memory of `model_work` in every precision, as Markdown."""
+    rows = []
+    for title, work in model_work(preset, device, steps).items():
+        runs = {name: in_precision(name, device, work) for name in PRECISIONS}
+        times = machine.interleaved(runs, rounds=rounds)
+        for name, run in runs.items():
+            peak = ""
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+                run()
+                peak = f"{torch.cuda.max_memory_allocated() / 2**20:.0f}"
+            rows.append([title, name, f"{1000 * times[name]:.1f}", f"{times['fp32'] / times[name]:.2f}", peak])
+    return machine.table(["", "precision", "ms", "times faster than fp32", "peak MB"], rows)
+
+
 def main() -> None:
     """Runs the benchmark."""
     if not torch.cuda.is_available():
@@ -54,7 +128,8 @@ def main() -> None:
             header = ["backend", "ms", "times faster than torch", "extra MB", "worst error against float64"]
             parts.append(f"## {title}, {str(dtype).removeprefix('torch.')}\n\n" + machine.table(header, rows))
     listed = "\n".join(f"- `{name}`: {line}" for name, line in backends(device).items())
-    head = f"# Selective scan on a GPU\n\n{torch.cuda.get_device_name()}. {machine.describe('mamba-ssm')}.\n\n{listed}"
+    parts.append(f"## Preset {PAPER.name}\n\n" + model_table(PAPER, device))
+    head = f"# On a GPU\n\n{torch.cuda.get_device_name()}. {machine.describe('mamba-ssm')}.\n\n{listed}"
     machine.write("gpu", "\n\n".join([head, *parts]))
 
 
