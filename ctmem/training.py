@@ -27,7 +27,7 @@ from torch import nn
 
 from ctmem.checks import check_choice, fail
 from ctmem.condition import Encoded, encode_image
-from ctmem.config import Preset
+from ctmem.config import Preset, TrainConfig
 from ctmem.diffusion import sample, training_loss
 from ctmem.dmb import dmb
 from ctmem.fitting import Loss, Run, Score, fit, new_accelerator
@@ -225,8 +225,11 @@ class _Results:
         if not (folder / "card.json").is_file():
             return
         before = json.loads((folder / "card.json").read_text())
-        for key in ("data", "seed"):
-            if before[key] != json.loads(json.dumps(card[key])):
+        now = json.loads(json.dumps(card))
+        same = {key: before[key] == now[key] for key in ("data", "seed")}
+        same["networks"] = _networks_of(before["preset"]) == _networks_of(now["preset"])
+        for key, holds in same.items():
+            if not holds:
                 fail("folder", f"a new one, or one of a run with the same {key}", str(folder))
         self.card |= {key: before[key] for key in ("steps", "minutes", "metrics")}
 
@@ -247,6 +250,11 @@ class _Results:
         if self.writes:
             save_module(network, self.folder / f"{part}.safetensors", part=part, preset=self.card["preset"]["name"])
             write_json(self.card, self.folder / "card.json")
+
+
+def _networks_of(preset: dict) -> Preset:
+    """A card's preset without what only says how long and in what steps the networks learn."""
+    return replace(Preset.from_dict(preset), train=TrainConfig(), kernel_steps=0, cnn_steps=0)
 
 
 def _new_card(preset: Preset, sources: Sequence[Source], seed: int) -> dict:

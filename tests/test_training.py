@@ -126,9 +126,19 @@ def test_the_kernel_is_of_the_kind_that_the_preset_says(network, kind, source, t
     assert card["preset"]["kernel_network"] is network
 
 
-def test_weights_of_another_preset_are_refused(trained):
-    with pytest.raises(ValueError, match=r"`path` must be weights with `.*` of shape"):
-        load_model("tiny", folder=trained[0])
+def test_a_variant_of_a_preset_loads_by_its_card(trained):
+    model = load_model("tiny", folder=trained[0])
+    assert model.preset == SMALL and model.card["steps"] == trained[1]["steps"]
+    with pytest.raises(ValueError, match="`path` must be weights of preset 'small', got preset 'tiny'"):
+        load_model("small", folder=trained[0])
+
+
+def test_a_folder_of_other_networks_is_refused(trained, source):
+    wider = replace(SMALL, cnn_width=16)
+    with pytest.raises(ValueError, match="`folder` must be a new one, or one of a run with the same networks, got"):
+        train(wider, [source], trained[0])
+    same_networks = replace(SMALL, train=replace(SMALL.train, batch=4))
+    assert train(same_networks, [source], trained[0])["metrics"] == trained[1]["metrics"]
 
 
 def test_unknown_part(source, tmp_path):
