@@ -239,7 +239,19 @@ Single draws (mean figures of three up to 8 steps, of one beyond), before back-p
 ground.
 `gradient error`: RMSE of the gradient magnitudes over the RMS of the true ones. `std ~ error`: correlation over pixels of
 the draws' standard deviation with the error of their mean; `std / error`: their ratio, 1 where the deviation is of
-the error's size."""
+the error's size.
+
+What to read from it:
+
+1. One step is the best answer, or within 0.04 dB of it, for x0, residual and v, on both scenes: it is the default.
+2. More steps lose with every target and sampler; the ancestral sampler (ddpm) loses least. At 200 steps x0 has lost 1.3 and
+   5 dB, residual 2 and 10: what is added is fed back, and believed.
+3. At one step x0, residual and v differ by 0.1 dB. A predicted noise (eps) says nothing of the image where there is only noise,
+   and 400 training steps don't teach it the rest.
+4. The shifted chain of 15 steps is no better at one step; the mean of 16 of its draws is, by 0.08 dB, on one of two scenes,
+   at 240 times the cost.
+5. The mean of 16 draws wins back 1 to 1.6 dB of x0's and residual's loss, not all of it. x0's draws differ by half to two
+   thirds of the error: the network is too sure of itself; v's differ by more than the error."""
 
 
 def main() -> None:
