@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from ctmem import dmb, pairs, patches, search, sensors
 from ctmem.approximate import ApproximateSearch, default_factory
 from ctmem.config import MatchConfig
-from ctmem.library import TextureLibrary
+from ctmem.texture_library import TextureLibrary
 from ctmem.scenes import load_scene
 
 SCALE, PSF = 4, sensors.default_psf(4)

@@ -14,8 +14,8 @@ has there.
 | `gradient` | g | gradient magnitude of the reference, per band |
 
 This module makes the texture. How images are brought to one look is in `looks`, which windows are candidates in
-`matching`, similarities and the search itself in `search`; references of several scenes, kept in a file, in `library`.
-All that a user needs of them can be imported from here.
+`matching`, similarities and the search itself in `search`; references of several scenes, kept in a file, in
+`texture_library`. All that a user needs of them can be imported from here.
 
 Source: Qu et al., IEEE TGRS 2025, degradation matching block; zncc, strides, transforms, radiometry,
 re-levelling, overlapping query patches and references with holes are this project's.

@@ -22,11 +22,11 @@ from ctmem.condition import Encoded, encode_image
 from ctmem.config import Preset
 from ctmem.diffusion import SAMPLERS, Callback, sample
 from ctmem.dmb import References, dmb
-from ctmem.library import TextureLibrary
 from ctmem.model import Model, load_model
 from ctmem.schedule import make_schedule
 from ctmem.sensors import default_psf, upsample
 from ctmem.tcmm import TCMM
+from ctmem.texture_library import TextureLibrary
 
 __all__ = ["Model", "draw", "encode", "load_model", "super_resolve", "tiled_denoise"]
 

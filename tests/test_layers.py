@@ -18,7 +18,7 @@ fitting own_data
 model pool
 model
 pairs tcmm baselines
-library
+texture_library
 scenes condition kernel kernel_net dmb mamba
 matching approximate
 sensors subspace search looks metrics diffusion scan weights plots

@@ -15,7 +15,7 @@ import torch
 from ctmem.config import TINY, MatchConfig
 from ctmem.dmb import dmb
 from ctmem.inference import encode, super_resolve
-from ctmem.library import TextureLibrary
+from ctmem.texture_library import TextureLibrary
 from ctmem.model import Model, build_networks
 from ctmem.sensors import blur, gaussian_psf
 from ctmem.weights import load_tensors, save_tensors
@@ -195,7 +195,7 @@ def test_the_message_of_damaged_and_truncated_files(library, path):
 
 def resave(library, path, change):
     """The file again with other metadata, its checksum made to fit."""
-    from ctmem.library import _digest
+    from ctmem.texture_library import _digest
 
     library.save(path)
     tensors, metadata = load_tensors(path)
