@@ -163,8 +163,8 @@ def plot_spectra(
         ValueError: a spectrum that is not as long as the wavelengths.
     """
     figure, axes = grid(1, 1, size=(7.0, 3.2))
-    for (label, values), style in zip(spectra.items(), _styles(len(spectra))):
-        nm, shown = _with_gaps(np.asarray(wavelengths_nm, float), np.asarray(values, float), label)
+    for (label, values), style in zip(spectra.items(), styles(len(spectra))):
+        nm, shown = with_gaps(np.asarray(wavelengths_nm, float), np.asarray(values, float), label)
         axes[0, 0].plot(nm, shown, label=label, linewidth=1.6, **style)
     return _finish(figure, axes[0, 0], "wavelength (nm)", ylabel, legend=len(spectra) > 1)
 
@@ -205,7 +205,7 @@ def loss_curve(
         log: logarithmic vertical axis.
     """
     figure, axes = grid(1, 1, size=(6.0, 3.0))
-    for (label, values), style in zip(curves.items(), _styles(len(curves))):
+    for (label, values), style in zip(curves.items(), styles(len(curves))):
         points = np.asarray(values, float)
         if points.ndim == 1:
             points = np.stack([np.arange(1, len(points) + 1), points], axis=1)
@@ -306,7 +306,7 @@ def _visible(bands: int, wavelengths_nm: Sequence[float] | None) -> Sequence[int
     return chosen
 
 
-def _with_gaps(nm: np.ndarray, values: np.ndarray, label: str) -> tuple[np.ndarray, np.ndarray]:
+def with_gaps(nm: np.ndarray, values: np.ndarray, label: str) -> tuple[np.ndarray, np.ndarray]:
     """Wavelengths and values in ascending order with NaN put into the gaps, where a line is to break."""
     if values.shape != nm.shape:
         fail(f"spectra[{label!r}]", f"of {len(nm)} values, one per wavelength", f"shape {values.shape}")
@@ -317,7 +317,7 @@ def _with_gaps(nm: np.ndarray, values: np.ndarray, label: str) -> tuple[np.ndarr
     return np.insert(nm, gaps, np.nan), np.insert(values, gaps, np.nan)
 
 
-def _styles(count: int) -> list[dict]:
+def styles(count: int) -> list[dict]:
     """Colour and dashes of each of `count` lines, no two alike (up to 32)."""
     pairs = ((COLOURS[i % len(COLOURS)], DASHES[(i + i // len(COLOURS)) % len(DASHES)]) for i in range(count))
     return [{"color": colour, "linestyle": dash} for colour, dash in pairs]

@@ -1,0 +1,11 @@
+"""Explorers: widgets to touch a cube with, in JupyterLab or on a Voilà page.
+
+    from ctmem.explorers import BandExplorer
+    BandExplorer(scene)
+
+They need the extra `notebooks` (ipywidgets, anywidget); nothing else in the package imports them.
+"""
+
+from ctmem.explorers.band import BandExplorer
+
+__all__ = ["BandExplorer"]

@@ -1,0 +1,345 @@
+"""Looking into a cube: bands, composites, spectra, and up to four cubes beside each other."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+import ipywidgets
+import numpy as np
+import torch
+
+from ctmem.checks import check_choice, check_count, fail
+from ctmem.explorers.render import COMPOSITES, INDICES, bands_of, colours, normalised_difference, quantise, stretch
+from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, line, link, mark, set_all
+from ctmem.plots import COLOURS, Picture, to_array, with_gaps
+from ctmem.scenes import Scene
+
+Cube = Scene | np.ndarray | torch.Tensor
+ONE_BAND, SIDE_BY_SIDE = "one band", "side by side"
+EACH, ALL = "each band", "all bands"
+MOST = 4  # cubes beside each other, the error map counted
+WIDTH = 860  # screen pixels of the whole
+DASHES = ("", "7 4", "2 3", "9 3 2 3")  # one per cube
+CURSOR, PINNED = "#000000", COLOURS[:6]  # colours of the lines
+
+
+class BandExplorer(Explorer):
+    """Bands, composites and spectra of a cube, or of several of the same ground.
+
+    A slider walks through the bands. Click a pixel, or walk with the arrow keys, to see its spectrum; Enter,
+    shift-click or the button pins it. A click into the spectrum shows that band. Pixels that are NaN are gaps.
+
+    Args:
+        cubes: a scene, an array (H, W, C) or a tensor (1, C, H, W); or several, {name: cube}, at most four.
+        wavelengths_nm: (C,) centres of the bands, nm; default: the scene's. Without any, bands are counted from 0.
+        target: name of the cube that is the truth: a map of the absolute error of the others is added.
+        unit: name and unit of the values.
+
+    Raises:
+        TypeError: a cube that is none of these.
+        ValueError: no cube, more than four images, cubes that differ in size or bands, wavelengths that do not fit,
+            an unknown target.
+
+    Example:
+        >>> explorer = BandExplorer(np.arange(24.0).reshape(2, 3, 4))
+        >>> explorer.pixel = (1, 2)
+        >>> print(explorer.label)
+        row 1, column 2 · band 0: 20
+    """
+
+    def __init__(
+        self,
+        cubes: Cube | Mapping[str, Cube],
+        *,
+        wavelengths_nm: Sequence[float] | None = None,
+        target: str | None = None,
+        unit: str = "radiance (scaled)",
+    ) -> None:
+        named = dict(cubes) if isinstance(cubes, Mapping) else {getattr(cubes, "name", "cube"): cubes}
+        self.cubes = _checked(named)
+        scenes = [cube for cube in named.values() if isinstance(cube, Scene)]
+        known = next((scene.wavelengths_nm for scene in scenes if scene.wavelengths_nm is not None), None)
+        self.rows, self.columns, self.bands = next(iter(self.cubes.values())).shape
+        self.wavelengths_nm = _checked_wavelengths(known if wavelengths_nm is None else wavelengths_nm, self.bands)
+        self.target, self.unit = target, unit
+        if target is not None:
+            check_choice(target, "target", self.cubes)
+        others = [name for name in self.cubes if name != target]
+        if len(self.cubes) + (target is not None) > MOST or not others:
+            fail("cubes", f"1 to {MOST} cubes, the error map counted", f"{len(self.cubes)}, target {target!r}")
+        self._limits: dict[int, tuple[float, float]] = {}
+        self._build(others)
+        super().__init__(self._layout())
+        self._connect()
+        self._redraw()
+        self.pixel = (self.rows // 2, self.columns // 2)
+
+    # --- what a reader may ask and set ---------------------------------------------------------------------------
+
+    @property
+    def pixel(self) -> tuple[int, int]:
+        """(row, column) of the cursor; setting it is a click."""
+        return tuple(self.views[0].cursor)
+
+    @pixel.setter
+    def pixel(self, place: tuple[int, int]) -> None:
+        set_all("cursor", list(self._inside(place, "pixel")), self.views)
+
+    @property
+    def pins(self) -> list[tuple[int, int]]:
+        """(row, column) of the pinned pixels, in the order they were pinned."""
+        return [tuple(pin) for pin in self.views[0].pins]
+
+    @pins.setter
+    def pins(self, places: Sequence[tuple[int, int]]) -> None:
+        set_all("pins", [list(self._inside(place, "pins")) for place in places], self.views)
+
+    @property
+    def band(self) -> int:
+        """Index of the band on show; setting it moves the slider."""
+        return self.slider.index
+
+    @band.setter
+    def band(self, index: int) -> None:
+        check_count(index, "band", at_least=0, at_most=self.bands - 1)
+        set_all("frame", index, self.views)
+        self.plot.marker = self.slider.index = index
+
+    @property
+    def spectra(self) -> dict[str, np.ndarray]:
+        """The spectrum (C,) of every cube at the cursor."""
+        return {name: np.array(cube[self.pixel]) for name, cube in self.cubes.items()}
+
+    @property
+    def label(self) -> str:
+        """The values at the cursor in the band of the slider."""
+        (row, column), values = self.pixel, {name: cube[(*self.pixel, self.band)] for name, cube in self.cubes.items()}
+        names = {name: f"{name} " if len(values) > 1 else "" for name in values}
+        text = ", ".join(f"{names[name]}{'no data' if np.isnan(v) else f'{v:.4g}'}" for name, v in values.items())
+        return f"row {row}, column {column} · {self._band_name(self.band)}: {text}"
+
+    def describe(self) -> str:
+        """One line on what is explored."""
+        names = ", ".join(self.cubes)
+        nm = self.wavelengths_nm
+        reach = "no wavelengths" if nm is None else f"{nm.min():.0f} … {nm.max():.0f} nm"
+        return f"{names}: {self.rows}×{self.columns} px, {self.bands} band(s), {reach}"
+
+    def picture(self) -> Picture:
+        """Images and spectra as they stand, as a static figure."""
+        count = len(self.images.children)
+        figure = Picture(figsize=(9.2, 3.4 if count == 1 else 5.4), layout="compressed")
+        shape = {"width_ratios": (1, 1.5)} if count == 1 else {"height_ratios": (1, 1)}
+        top, bottom = figure.subfigures(*((1, 2) if count == 1 else (2, 1)), **shape)
+        for ax, view in zip(top.subplots(1, count, squeeze=False)[0], self.images.children):
+            view.draw(ax)
+        self.plot.draw(bottom.subplots())
+        return figure
+
+    # --- building ------------------------------------------------------------------------------------------------
+
+    def _build(self, others: list[str]) -> None:
+        """Makes the widgets."""
+        count = len(self.cubes) + (self.target is not None)
+        side = 340 if count == 1 else min(340, WIDTH // count - 14)
+        self.views = [ImageView(size=side, pinning=True) for _ in range(count)]
+        nm = self.wavelengths_nm
+        self.plot = LinePlot(
+            name="spectra",
+            x_label="band number (no wavelengths known)" if nm is None else "wavelength (nm)",
+            y_label=self.unit,
+            positions=list(map(float, range(self.bands) if nm is None else nm)),
+            width=WIDTH - side - 24 if count == 1 else WIDTH - 24,
+            height=300 if count == 1 else 230,
+        )
+        kinds = [name for name in (*COMPOSITES, *INDICES) if bands_of(name, nm)]
+        self.show = ipywidgets.Dropdown(options=[ONE_BAND, *kinds], description="show", layout={"width": "360px"})
+        if "true colour" in kinds:
+            self.show.value = "true colour"
+        self.scale = ipywidgets.Dropdown(
+            options=[EACH, ALL], description="stretch", layout={"width": "200px"}, tooltip="where black and white lie"
+        )
+        self.slider = ipywidgets.SelectionSlider(
+            options=[(self._band_name(band), band) for band in range(self.bands)],
+            index=self._first_band(),
+            description="band",
+            layout={"width": f"{WIDTH - 40}px"},
+        )
+        self.plot.marker = self.slider.index
+        self.pin = ipywidgets.Button(description="pin pixel", tooltip="keep this spectrum (Enter)", icon="thumb-tack")
+        self.clear = ipywidgets.Button(description="clear pins", tooltip="forget all kept spectra", icon="trash")
+        pairs = [(f"swipe {a} | {b}", (a, b)) for i, a in enumerate(self.cubes) for b in list(self.cubes)[i + 1 :]]
+        self.arrangement = ipywidgets.Dropdown(
+            options=[(SIDE_BY_SIDE, ()), *pairs], description="images", layout={"width": "300px"}
+        )
+        self.error_of = ipywidgets.Dropdown(options=others, description="error of", layout={"width": "240px"})
+        self.status = ipywidgets.HTML()
+
+    def _layout(self) -> list[ipywidgets.Widget]:
+        """The widgets, row by row."""
+        self.images = ipywidgets.HBox(self.views)
+        upper = [self.show, self.scale, self.pin, self.clear]
+        lower = [self.arrangement] * (len(self.cubes) > 1) + [self.error_of] * (
+            self.target is not None and len(self.cubes) > 2
+        )
+        rows = [ipywidgets.HBox(upper), *([ipywidgets.HBox(lower)] if lower else []), self.slider, self.status]
+        if len(self.views) == 1:
+            return [*rows, ipywidgets.HBox([self.images, self.plot])]
+        return [*rows, self.images, self.plot]
+
+    def _connect(self) -> None:
+        """Who answers to what."""
+        first = self.views[0]
+        for trait in ("cursor", "pins", "zoom"):
+            link(trait, *self.views)
+        set_all("frame", self.slider.index, self.views)
+        link("frame", (self.slider, "index"), *self.views, (self.plot, "marker"))
+        first.observe(self._on_cursor, "cursor")
+        first.observe(self._on_pins, "pins")
+        self.slider.observe(self._on_band, "index")
+        for chooser in (self.show, self.scale, self.arrangement, self.error_of):
+            chooser.observe(self._redraw, "value")
+        self.pin.on_click(lambda _: setattr(self, "pins", dict.fromkeys([*self.pins, self.pixel])))
+        self.clear.on_click(lambda _: setattr(self, "pins", []))
+
+    # --- answering -----------------------------------------------------------------------------------------------
+
+    def _on_cursor(self, _: object = None) -> None:
+        self.plot.lines = self._lines()
+        self.status.value = html.escape(self.label)
+
+    def _on_pins(self, _: object = None) -> None:
+        marks = [mark(*pin, PINNED[n % len(PINNED)], text=str(n + 1)) for n, pin in enumerate(self.pins)]
+        set_all("marks", marks, self.views)
+        self._on_cursor()
+
+    def _on_band(self, _: object) -> None:
+        if self.show.value != ONE_BAND:  # whoever moves the slider wants to see the band
+            self.show.value = ONE_BAND
+        self.status.value = html.escape(self.label)
+
+    def _redraw(self, _: object = None) -> None:
+        """Shows what is chosen: new stacks for all views."""
+        names = list(self.cubes)
+        self._stacks = [self._stack(name) for name in names]
+        titles = names.copy()
+        pair = self.arrangement.value
+        if self.target is not None:
+            self._stacks.append(self._error_stack(self.error_of.value))
+            titles.append(f"|{self.error_of.value} − {self.target}|")
+        for view, stack, title in zip(self.views, self._stacks, titles):
+            view.name = title
+            if not pair or view is not self.views[0]:
+                view.show(stack)
+        if pair:
+            self.views[0].name = f"{pair[0]} | {pair[1]}"
+            self.views[0].show(*(self._stacks[names.index(name)] for name in pair))
+        shown = [self.views[0]] if pair else self.views
+        side = min(340, WIDTH // len(self.views) - 14) if len(shown) > 1 else 340
+        for view in self.views:
+            view.size = side
+        self.images.children = shown
+
+    def _stack(self, name: str) -> Stack:
+        """What is chosen of one cube; the stretch is that of the first cube, so that images can be compared."""
+        cube, first, kind = self.cubes[name], next(iter(self.cubes.values())), self.show.value
+        if kind == ONE_BAND:
+            return Stack(
+                lambda band: (quantise(cube[..., band], self._band_limits(band)), self._band_limits(band)),
+                frames=self.bands,
+                unit=self.unit,
+            )
+        bands = bands_of(kind, self.wavelengths_nm)
+        if kind in INDICES:
+            index = normalised_difference(*(cube[..., band].astype(np.float32) for band in bands))
+            return Stack.of(quantise(index, (-1, 1)), (-1, 1), unit=kind.split(",")[0], colour_map="BrBG")
+        return Stack.of(colours(cube[..., list(bands)], [stretch(first[..., band]) for band in bands]))
+
+    def _error_stack(self, name: str) -> Stack:
+        """Absolute error of one cube: band by band, or the root of the mean square over bands."""
+        cube, truth = self.cubes[name], self.cubes[self.target]
+        if self.show.value == ONE_BAND:
+
+            def frame(band: int) -> tuple[np.ndarray, tuple[float, float]]:
+                error = np.abs(cube[..., band] - truth[..., band])
+                return quantise(error, limits := (0.0, stretch(error)[1])), limits
+
+            return Stack(frame, frames=self.bands, unit=self.unit, colour_map="magma")
+        total = np.zeros((self.rows, self.columns))
+        for band in range(self.bands):  # band by band: a cube of differences would be as large as the cube
+            total += (cube[..., band].astype(np.float64) - truth[..., band]) ** 2
+        error = np.sqrt(total / self.bands)
+        limits = (0.0, stretch(error)[1])
+        return Stack.of(quantise(error, limits), limits, unit="RMSE over bands", colour_map="magma")
+
+    def _band_limits(self, band: int) -> tuple[float, float]:
+        """Black and white of a band; those of all bands are kept under −1."""
+        first = next(iter(self.cubes.values()))
+        key = band if self.scale.value == EACH else -1
+        if key not in self._limits:
+            some = range(self.bands) if key == -1 else [band]
+            pairs = [stretch(first[..., number]) for number in some]
+            self._limits[key] = (min(low for low, _ in pairs), max(high for _, high in pairs))
+        return self._limits[key]
+
+    def _lines(self) -> list[dict[str, object]]:
+        """The spectra of the cursor and of the pins in every cube, as lines of the plot."""
+        places = [(self.pixel, CURSOR, "cursor")]
+        places += [(pin, PINNED[n % len(PINNED)], f"{n + 1}") for n, pin in enumerate(self.pins)]
+        lines = []
+        for place, colour, text in places:
+            for dash, (name, cube) in zip(DASHES, self.cubes.items()):
+                x, y = self._over_wavelength(cube[place], name)
+                title = f"{text} {place}" + f" {name}" * (len(self.cubes) > 1)
+                lines.append(line(title, x, y, colour, dash=dash, points=self.bands == 1))
+        return lines
+
+    def _over_wavelength(self, values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Wavelengths, or band numbers, and values, with NaN where the line is to break."""
+        if self.wavelengths_nm is None:
+            return np.arange(self.bands), values
+        return with_gaps(self.wavelengths_nm, np.asarray(values, float), name)
+
+    def _first_band(self) -> int:
+        """Where the slider begins: at 650 nm, where the cube reaches it."""
+        return 0 if self.wavelengths_nm is None else int(np.abs(self.wavelengths_nm - 650).argmin())
+
+    def _band_name(self, band: int) -> str:
+        return f"band {band}" if self.wavelengths_nm is None else f"{self.wavelengths_nm[band]:.0f} nm (band {band})"
+
+    def _inside(self, place: Sequence[int], name: str) -> tuple[int, int]:
+        """The place as whole numbers, or the error of one outside."""
+        row, column = place
+        if not (0 <= row < self.rows and 0 <= column < self.columns):
+            fail(name, f"(row, column) inside {self.rows}×{self.columns} px", f"({row}, {column})")
+        return int(row), int(column)
+
+
+def _checked(cubes: Mapping[str, Cube]) -> dict[str, np.ndarray]:
+    """The cubes as arrays (H, W, C) of one size, or the error of what is wrong with them."""
+    if not cubes:
+        fail("cubes", "at least one cube", "none")
+    arrays = {}
+    for name, cube in cubes.items():
+        if not isinstance(cube, Scene | np.ndarray | torch.Tensor):
+            wanted = "a Scene, an array (H, W, C) or a tensor (1, C, H, W)"
+            fail(f"cubes[{name!r}]", wanted, type(cube).__name__, TypeError)
+        arrays[name] = cube.cube if isinstance(cube, Scene) else to_array(cube)
+        if arrays[name].dtype.kind not in "fiu" or 0 in arrays[name].shape:
+            fail(f"cubes[{name!r}]", "numbers (H, W, C)", f"{arrays[name].dtype} of shape {arrays[name].shape}")
+    first, shape = next((name, array.shape) for name, array in arrays.items())
+    for name, array in arrays.items():
+        if array.shape != shape:
+            fail(f"cubes[{name!r}]", f"of the shape of {first!r}, {shape}", array.shape)
+    return arrays
+
+
+def _checked_wavelengths(wavelengths_nm: Sequence[float] | None, bands: int) -> np.ndarray | None:
+    """The wavelengths as an array, or the error of what does not fit."""
+    if wavelengths_nm is None:
+        return None
+    nm = np.asarray(wavelengths_nm, float)
+    if nm.shape != (bands,) or not np.isfinite(nm).all():
+        fail("wavelengths_nm", f"{bands} finite number(s), one per band", f"shape {nm.shape}")
+    return nm

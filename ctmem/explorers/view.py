@@ -1,0 +1,267 @@
+"""The two widgets that every explorer is put together from: an image to click on, and a plot with a marker.
+
+`ImageView` shows one image, or one frame of a stack of images. A stack that is small is sent to the browser whole, and
+a slider linked to `frame` moves through it there, without asking Python; of a large one, Python sends the frame that is
+asked for. Where a click lands is the trait `cursor`; what to do then is the explorer's business.
+
+Both keep their whole state in traits, so that a page that is loaded anew, or a second view of the same widget, shows
+the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anywidget
+import ipywidgets
+import numpy as np
+import traitlets
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from ctmem.checks import fail
+from ctmem.explorers.render import paint, palette
+from ctmem.plots import Picture
+
+HERE = Path(__file__).parent
+WHOLE = 12_000_000  # bytes of a stack that is sent to the browser whole
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Images of one size, drawn when asked for: `frame(number)` → (uint8 (H, W) or (H, W, 4), limits or None).
+
+    Numbers in (H, W) are those of `render.quantise`, colours those of `render.colours`.
+    """
+
+    frame: Callable[[int], tuple[np.ndarray, tuple[float, float] | None]]
+    frames: int = 1
+    unit: str = ""  # of the values, for the colour bar
+    colour_map: str = "viridis"
+
+    @classmethod
+    def of(cls, picture: np.ndarray, limits: tuple[float, float] | None = None, **options: str) -> Stack:
+        """One image only."""
+        return cls(lambda _: (picture, limits), **options)
+
+
+class ImageView(anywidget.AnyWidget):
+    """An image with a cursor, pins and marks; all places are (row, column) of `grid`, by default the image's pixels."""
+
+    _esm = HERE / "image.js"
+    _css = HERE / "style.css"
+
+    name = traitlets.Unicode().tag(sync=True)  # the title
+    height = traitlets.Int(1).tag(sync=True)  # pixels
+    width = traitlets.Int(1).tag(sync=True)
+    channels = traitlets.Int(1).tag(sync=True)  # 1: numbers of the palette, 4: red, green, blue, opacity
+    frames = traitlets.Int(1).tag(sync=True)
+    first = traitlets.Int(0).tag(sync=True)  # number of the first frame in `data`
+    data = traitlets.Bytes().tag(sync=True)
+    other = traitlets.Bytes().tag(sync=True)  # the same of a second image, right of the divider
+    palette = traitlets.Bytes().tag(sync=True)  # 256 colours of 4 bytes
+    limits = traitlets.List().tag(sync=True)  # (low, high) of each frame, or one for all
+    unit = traitlets.Unicode().tag(sync=True)
+    size = traitlets.Int(300).tag(sync=True)  # of the longer side, screen pixels
+    grid = traitlets.List().tag(sync=True)  # (rows, columns) that places count in; empty: height, width
+    marks = traitlets.List().tag(sync=True)  # rectangles, see `mark`
+    pinning = traitlets.Bool(False).tag(sync=True)  # whether Enter and shift-click pin a pixel
+    step = traitlets.Int(1).tag(sync=True)  # of the arrow keys, pixels
+
+    frame = traitlets.Int(0).tag(sync=True)
+    cursor = traitlets.List([-1, -1]).tag(sync=True)  # (row, column); -1, -1: nowhere
+    pins = traitlets.List().tag(sync=True)  # (row, column) each
+    zoom = traitlets.Float(1.0).tag(sync=True)
+    swipe = traitlets.Float(-1.0).tag(sync=True)  # where the divider stands, 0 … 1; negative: no second image
+
+    def __init__(self, **traits) -> None:
+        super().__init__(**traits)
+        self._stacks: tuple[Stack, Stack | None] | None = None
+        self.observe(self._send_frame, "frame")
+
+    def show(self, stack: Stack, other: Stack | None = None) -> None:
+        """Shows a stack; with `other`, two of the same size with a divider between them.
+
+        Raises:
+            ValueError: two stacks of different sizes or kinds.
+        """
+        picture, _ = stack.frame(min(self.frame, stack.frames - 1))
+        if other is not None:
+            _check_alike(picture.shape, stack, other, min(self.frame, stack.frames - 1))
+        self._stacks = (stack, other)
+        whole = picture.nbytes * stack.frames <= WHOLE
+        numbers = range(stack.frames) if whole else [self.frame]
+        with self.hold_sync():
+            self.height, self.width = picture.shape[:2]
+            self.channels = 1 if picture.ndim == 2 else 4
+            self.frames, self.unit, self.palette = stack.frames, stack.unit, palette(stack.colour_map)
+            self.swipe = -1.0 if other is None else (0.5 if self.swipe < 0 else self.swipe)
+            self._fill(numbers)
+
+    def draw(self, ax: Axes) -> None:
+        """Draws the view as it stands into matplotlib axes."""
+        ax.set_axis_off()
+        ax.set_title(self.name, fontsize=10)
+        if self._stacks is None:
+            return
+        rows, columns = self.grid or (self.height, self.width)
+        stack, extent = self._stacks[0], (-0.5, columns - 0.5, rows - 0.5, -0.5)
+        number = min(self.frame, stack.frames - 1)
+        ax.imshow(paint(stack.frame(number)[0], stack.colour_map), extent=extent, interpolation="nearest")
+        cursor = [mark(*self.cursor, "#ffffff")] if self.cursor[0] >= 0 else []
+        for one in [*self.marks, *cursor]:
+            outline_mark(ax, one, max(rows, columns) / 30)
+
+    def _fill(self, numbers: Sequence[int]) -> None:
+        """Takes these frames into `data` and `other`."""
+        stack, other = self._stacks
+        pictures, limits = zip(*(stack.frame(number) for number in numbers))
+        self.first, self.data = numbers[0], b"".join(picture.tobytes() for picture in pictures)
+        self.other = b"" if other is None else b"".join(other.frame(number)[0].tobytes() for number in numbers)
+        known = [list(map(float, pair)) for pair in limits if pair is not None]
+        self.limits = known if len(known) == self.frames else known * self.frames  # one at a time: the same for all
+
+    def _send_frame(self, change: dict) -> None:
+        loaded = len(self.data) // max(1, self.height * self.width * self.channels)
+        if self._stacks and not self.first <= change["new"] < self.first + loaded and change["new"] < self.frames:
+            with self.hold_sync():
+                self._fill([change["new"]])
+
+
+def mark(
+    row: int, column: int, colour: str, *, rows: int = 1, columns: int = 1, text: str = ""
+) -> dict[str, int | str]:
+    """A rectangle with a text for `ImageView.marks`: first pixel, size in pixels."""
+    place = {"row": int(row), "column": int(column), "rows": int(rows), "columns": int(columns)}
+    return {**place, "colour": colour, "text": text}
+
+
+class LinePlot(anywidget.AnyWidget):
+    """Lines over one axis; a click or an arrow key moves `marker` to the nearest of `positions`."""
+
+    _esm = HERE / "plot.js"
+    _css = HERE / "style.css"
+
+    name = traitlets.Unicode().tag(sync=True)  # the title
+    x_label = traitlets.Unicode().tag(sync=True)  # with units
+    y_label = traitlets.Unicode().tag(sync=True)
+    lines = traitlets.List().tag(sync=True)  # see `line`
+    positions = traitlets.List().tag(sync=True)  # where the marker may stand, in units of the horizontal axis
+    limits = traitlets.List().tag(sync=True)  # (low, high) that the vertical axis always shows
+    width = traitlets.Int(560).tag(sync=True)  # screen pixels
+    height = traitlets.Int(250).tag(sync=True)
+
+    marker = traitlets.Int(-1).tag(sync=True)  # index in `positions`; -1: none
+
+    def draw(self, ax: Axes) -> None:
+        """Draws the plot as it stands into matplotlib axes."""
+        for one in self.lines:
+            x, y = (np.array([np.nan if v is None else v for v in one[key]], float) for key in "xy")
+            dash = (0, tuple(float(v) / 2 for v in one["dash"].split())) if one["dash"] else "-"
+            style = {"marker": "o", "linestyle": "none"} if one["points"] else {"linestyle": dash}
+            ax.plot(x, y, color=one["colour"], linewidth=0.8 * one["width"], label=one["name"] or None, **style)
+        if 0 <= self.marker < len(self.positions):
+            ax.axvline(self.positions[self.marker], color="0.2", linestyle=":", linewidth=1)
+        if self.limits and self.positions:
+            ax.update_datalim([(self.positions[0], value) for value in self.limits])
+            ax.autoscale_view()
+        ax.set(xlabel=self.x_label, ylabel=self.y_label)
+        ax.grid(color="0.9", linewidth=0.8)
+        ax.spines[["top", "right"]].set_visible(False)
+        named = [one["name"] for one in self.lines if one["name"]]
+        if named:
+            ax.legend(frameon=False, fontsize=8, ncols=1 + (len(named) > 4))
+
+
+def outline_mark(ax: Axes, one: dict, least: float) -> None:
+    """Draws a mark, at least `least` pixels large, with a dark rim and its text, into matplotlib axes."""
+    height, width = (max(one[key], least) for key in ("rows", "columns"))
+    corner = one["column"] + (one["columns"] - width) / 2 - 0.5, one["row"] + (one["rows"] - height) / 2 - 0.5
+    for colour, thick in (("black", 2.8), (one["colour"], 1.5)):
+        ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=thick))
+    if one["text"]:
+        rim = [withStroke(linewidth=2, foreground="black")]
+        place = corner[0] + width + 0.5, corner[1]
+        ax.text(
+            *place,
+            one["text"],
+            color=one["colour"],
+            fontsize=8,
+            weight="bold",
+            va="top",
+            path_effects=rim,
+            clip_on=True,
+        )
+
+
+def line(
+    name: str,
+    x: Iterable[float],
+    y: Iterable[float],
+    colour: str,
+    *,
+    dash: str = "",
+    width: float = 2.0,
+    points: bool = False,
+) -> dict[str, object]:
+    """A line for `LinePlot.lines`; it breaks at values that are not finite.
+
+    Args:
+        name: in the legend; empty: not there.
+        x: horizontal values.
+        y: vertical values, as many.
+        colour: as in CSS.
+        dash: as in SVG's stroke-dasharray; empty: solid.
+        width: screen pixels.
+        points: dots instead of a line.
+    """
+    xs, ys = ([float(v) if np.isfinite(v) else None for v in values] for values in (x, y))
+    return {"name": name, "x": xs, "y": ys, "colour": colour, "dash": dash, "width": width, "points": points}
+
+
+class Explorer(ipywidgets.VBox):
+    """What explorers share: a picture for pages without a kernel, a text that is the same on every run."""
+
+    def picture(self) -> Picture:
+        """The present state as a static figure."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """One line on what is explored."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.describe()})"
+
+    def _repr_mimebundle_(self, **options: object) -> dict[str, object]:
+        bundle = super()._repr_mimebundle_(**options)
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        return {**data, "text/plain": repr(self), "image/png": self.picture()._repr_png_()}
+
+
+def link(trait: str, *widgets: ipywidgets.Widget | tuple[ipywidgets.Widget, str]) -> None:
+    """Keeps a trait of several widgets equal in the browser; (widget, name) where it has another name.
+
+    The first gives the value to begin with. Python hears of each change, but does not link: an answer that comes back
+    while a hand is moving would pull it back. Code that sets such a trait sets it for all (`set_all`).
+    """
+    ends = [item if isinstance(item, tuple) else (item, trait) for item in widgets]
+    for end in ends[1:]:
+        ipywidgets.jslink(ends[0], end)
+
+
+def set_all(trait: str, value: object, widgets: Sequence[ipywidgets.Widget]) -> None:
+    """Sets a trait of several widgets, of the first one last: that is the one to listen to."""
+    for widget in reversed(widgets):
+        setattr(widget, trait, value)
+
+
+def _check_alike(shape: tuple[int, ...], stack: Stack, other: Stack, number: int) -> None:
+    """Raises unless two stacks can stand on two sides of one divider."""
+    found = other.frame(number)[0].shape
+    if found != shape or other.frames != stack.frames:
+        fail("other", f"{stack.frames} frame(s) of shape {shape}", f"{other.frames} of shape {found}")
