@@ -7,5 +7,6 @@ They need the extra `notebooks` (ipywidgets, anywidget); nothing else in the pac
 """
 
 from ctmem.explorers.band import BandExplorer
+from ctmem.explorers.view import tabs
 
-__all__ = ["BandExplorer"]
+__all__ = ["BandExplorer", "tabs"]

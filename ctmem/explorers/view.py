@@ -10,7 +10,7 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,6 +226,10 @@ def line(
 class Explorer(ipywidgets.VBox):
     """What explorers share: a picture for pages without a kernel, a text that is the same on every run."""
 
+    def __init__(self, children: Sequence[ipywidgets.Widget] = ()) -> None:
+        super().__init__(children)
+        self.add_class(type(self).__name__)  # a name for style sheets
+
     def picture(self) -> Picture:
         """The present state as a static figure."""
         raise NotImplementedError
@@ -258,6 +262,31 @@ def set_all(trait: str, value: object, widgets: Sequence[ipywidgets.Widget]) -> 
     """Sets a trait of several widgets, of the first one last: that is the one to listen to."""
     for widget in reversed(widgets):
         setattr(widget, trait, value)
+
+
+def tabs(makers: Mapping[str, Callable[[], ipywidgets.Widget]]) -> ipywidgets.Tab:
+    """Returns a tab for each widget, which is made when its tab is opened for the first time.
+
+    Args:
+        makers: title → what makes the widget.
+
+    Raises:
+        ValueError: no tab.
+    """
+    if not makers:
+        fail("makers", "a dict with at least one title", "an empty one")
+    waiting = dict(enumerate(makers.values()))
+    boxes = [ipywidgets.VBox([ipywidgets.Label("making it …")]) for _ in makers]
+    tab = ipywidgets.Tab(boxes, titles=list(makers))
+
+    def open_tab(_: object = None) -> None:
+        if tab.selected_index in waiting:
+            boxes[tab.selected_index].children = [waiting.pop(tab.selected_index)()]
+
+    tab.observe(open_tab, "selected_index")
+    tab.selected_index = 0
+    open_tab()
+    return tab
 
 
 def _check_alike(shape: tuple[int, ...], stack: Stack, other: Stack, number: int) -> None:
