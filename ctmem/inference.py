@@ -28,7 +28,7 @@ from ctmem.sensors import default_psf, upsample
 from ctmem.tcmm import TCMM
 from ctmem.texture_library import TextureLibrary
 
-__all__ = ["Model", "draw", "encode", "load_model", "super_resolve", "tiled_denoise"]
+__all__ = ["Model", "draw", "encode", "finish_estimate", "load_model", "super_resolve", "tiled_denoise"]
 
 
 MISMATCH = 1e-3  # of an answer that counts as consistent: its degraded form from lr_hsi, relative
@@ -94,7 +94,7 @@ def super_resolve(
     psf = (default_psf(preset.scale) if psf is None else psf).to(device)
     preds, stds = [], []
     for one, encoded in zip(lr_hsi.to(device).split(1), encode(model, lr_hsi, ref_msi, srf=srf)):
-        finish = partial(_finish, encoded, one, psf if consistency else None, preset.scale)
+        finish = partial(finish_estimate, encoded, one, psf if consistency else None, preset.scale)
         draws = draw(
             model, encoded, steps=steps, samples=samples, sampler=sampler, start=start, tile=tile,
             generator=generator, callback=callback,
@@ -149,10 +149,10 @@ def _check_sampling(preset: Preset, steps: int, sampler: str, start: float) -> N
     make_schedule(preset.schedule, preset.timesteps).trailing(steps, start)
 
 
-def _finish(
+def finish_estimate(
     encoded: Encoded, lr_hsi: torch.Tensor, psf: torch.Tensor | None, scale: int, z: torch.Tensor
 ) -> torch.Tensor:
-    """The spectra of an estimate; with a `psf`, made consistent with the observation."""
+    """The spectra (1, C, H, W) of an estimate z (1, K, H, W); with a `psf`, made consistent with the observation."""
     pred = encoded.decode(z)
     if psf is None:
         return pred

@@ -61,7 +61,7 @@ class BandExplorer(Explorer):
         scenes = [cube for cube in named.values() if isinstance(cube, Scene)]
         known = next((scene.wavelengths_nm for scene in scenes if scene.wavelengths_nm is not None), None)
         self.rows, self.columns, self.bands = next(iter(self.cubes.values())).shape
-        self.wavelengths_nm = _checked_wavelengths(known if wavelengths_nm is None else wavelengths_nm, self.bands)
+        self.wavelengths_nm = checked_wavelengths(known if wavelengths_nm is None else wavelengths_nm, self.bands)
         self.target, self.unit = target, unit
         if target is not None:
             check_choice(target, "target", self.cubes)
@@ -335,7 +335,7 @@ def _checked(cubes: Mapping[str, Cube]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _checked_wavelengths(wavelengths_nm: Sequence[float] | None, bands: int) -> np.ndarray | None:
+def checked_wavelengths(wavelengths_nm: Sequence[float] | None, bands: int) -> np.ndarray | None:
     """The wavelengths as an array, or the error of what does not fit."""
     if wavelengths_nm is None:
         return None
