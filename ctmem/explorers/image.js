@@ -108,7 +108,7 @@ function render({ model, el }) {
   function arrange() {
     const [height, width] = side();
     Object.assign(frame.style, { width: `${width}px`, height: `${height}px` });
-    root.style.width = `${Math.max(width, model.get("size"))}px`;
+    root.style.width = `${Math.max(width, model.get("span") || model.get("size"))}px`;
     title.textContent = model.get("name");
     frame.setAttribute("aria-label", `${model.get("name")}. Arrow keys move the cursor, shift by ten; ${model.get("pinning") ? "Enter pins it, " : ""}plus and minus zoom.`);
     const zoom = model.get("zoom");
@@ -230,7 +230,7 @@ function render({ model, el }) {
 
   const listeners = [
     ["change:data change:other change:frame change:palette change:limits change:unit change:swipe", draw],
-    ["change:name change:grid change:height change:width change:size change:cursor change:zoom change:swipe change:marks", arrange],
+    ["change:name change:grid change:height change:width change:size change:span change:cursor change:zoom change:swipe change:marks", arrange],
   ];
   for (const [events, listener] of listeners) model.on(events, listener);
   arrange();

@@ -106,6 +106,7 @@ function render({ model, el }) {
 
   function drawLegend() {
     legend.replaceChildren();
+    legend.hidden = !model.get("legend");
     for (const line of model.get("lines").filter((one) => one.name)) {
       const entry = make("span", { class: "ctmem-entry" }, legend, null);
       const sample = make("svg", { width: 26, height: 12 }, entry);
@@ -140,7 +141,7 @@ function render({ model, el }) {
     event.stopPropagation();
   });
 
-  const events = "change:lines change:positions change:limits change:name change:x_label change:y_label change:width change:height";
+  const events = "change:lines change:positions change:limits change:name change:x_label change:y_label change:width change:height change:legend";
   model.on(events, draw);
   model.on("change:marker", drawMarker);
   draw();

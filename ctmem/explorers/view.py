@@ -18,7 +18,6 @@ import anywidget
 import ipywidgets
 import numpy as np
 import traitlets
-
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -67,6 +66,7 @@ class ImageView(anywidget.AnyWidget):
     limits = traitlets.List().tag(sync=True)  # (low, high) of each frame, or one for all
     unit = traitlets.Unicode().tag(sync=True)
     size = traitlets.Int(300).tag(sync=True)  # of the longer side, screen pixels
+    span = traitlets.Int(0).tag(sync=True)  # width kept for the title and the colour bar, screen pixels; 0: `size`
     grid = traitlets.List().tag(sync=True)  # (rows, columns) that places count in; empty: height, width
     marks = traitlets.List().tag(sync=True)  # rectangles, see `mark`
     pinning = traitlets.Bool(False).tag(sync=True)  # whether Enter and shift-click pin a pixel
@@ -154,6 +154,7 @@ class LinePlot(anywidget.AnyWidget):
     limits = traitlets.List().tag(sync=True)  # (low, high) that the vertical axis always shows
     width = traitlets.Int(560).tag(sync=True)  # screen pixels
     height = traitlets.Int(250).tag(sync=True)
+    legend = traitlets.Bool(True).tag(sync=True)  # whether there is room for one below
 
     marker = traitlets.Int(-1).tag(sync=True)  # index in `positions`; -1: none
 
