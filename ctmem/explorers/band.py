@@ -257,21 +257,19 @@ class BandExplorer(Explorer):
         return Stack.of(colours(cube[..., list(bands)], [stretch(first[..., band]) for band in bands]))
 
     def _error_stack(self, name: str) -> Stack:
-        """Absolute error of one cube: band by band, or the root of the mean square over bands."""
-        cube, truth = self.cubes[name], self.cubes[self.target]
+        """Absolute error of one cube, band by band, or its root mean square over bands; one stretch for all cubes."""
+        others = self.error_of.options
         if self.show.value == ONE_BAND:
 
             def frame(band: int) -> tuple[np.ndarray, tuple[float, float]]:
-                error = np.abs(cube[..., band] - truth[..., band])
-                return quantise(error, limits := (0.0, stretch(error)[1])), limits
+                errors = {other: absolute_error(self.cubes[other], self.cubes[self.target], band) for other in others}
+                limits = (0.0, max(stretch(error)[1] for error in errors.values()))
+                return quantise(errors[name], limits), limits
 
             return Stack(frame, frames=self.bands, unit=self.unit, colour_map="magma")
-        total = np.zeros((self.rows, self.columns))
-        for band in range(self.bands):  # band by band: a cube of differences would be as large as the cube
-            total += (cube[..., band].astype(np.float64) - truth[..., band]) ** 2
-        error = np.sqrt(total / self.bands)
-        limits = (0.0, stretch(error)[1])
-        return Stack.of(quantise(error, limits), limits, unit="RMSE over bands", colour_map="magma")
+        errors = {other: rms_error(self.cubes[other], self.cubes[self.target]) for other in others}
+        limits = (0.0, max(stretch(error)[1] for error in errors.values()))
+        return Stack.of(quantise(errors[name], limits), limits, unit="RMSE over bands", colour_map="magma")
 
     def _band_limits(self, band: int) -> tuple[float, float]:
         """Black and white of a band; those of all bands are kept under −1."""
@@ -314,6 +312,17 @@ class BandExplorer(Explorer):
         if not (0 <= row < self.rows and 0 <= column < self.columns):
             fail(name, f"(row, column) inside {self.rows}×{self.columns} px", f"({row}, {column})")
         return int(row), int(column)
+
+
+def absolute_error(cube: np.ndarray, target: np.ndarray, band: int) -> np.ndarray:
+    """Returns |cube − target| of one band, (H, W) float32."""
+    return np.abs(cube[..., band].astype(np.float32) - target[..., band])
+
+
+def rms_error(cube: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Returns the root mean square over bands of cube − target, (H, W), without a second cube in memory."""
+    squares = sum(absolute_error(cube, target, band).astype(np.float64) ** 2 for band in range(cube.shape[2]))
+    return np.sqrt(squares / cube.shape[2])
 
 
 def _checked(cubes: Mapping[str, Cube]) -> dict[str, np.ndarray]:

@@ -140,26 +140,20 @@ function render({ model, el }) {
     if (row >= 0) outline({ row, column, rows: 1, columns: 1, colour: "#ffffff", cursor: true }, least);
   }
 
-  // A rectangle in the image's pixels with a dark rim, at least `least` pixels large, and a text beside it.
+  // A rectangle in the image's pixels with a rim, at least `least` pixels large, and a text beside it.
   function outline(mark, least) {
     const grow = (start, count) => [start - Math.max(0, least - count) / 2, Math.max(count, least)];
     const [[y, height], [x, width]] = [grow(mark.row, mark.rows), grow(mark.column, mark.columns)];
-    const kind = mark.cursor ? "ctmem-cursor" : "ctmem-mark";
-    for (const [colour, stroke] of [["#000000", 4], [mark.colour, 2]]) {
-      make("rect", {
-        x, y, width, height, fill: "none", stroke: colour, "stroke-width": stroke, class: kind,
-        "stroke-opacity": colour === "#000000" ? 0.55 : 1, "vector-effect": "non-scaling-stroke",
-      }, svg, SVG);
+    const shape = { x, y, width, height, fill: "none", class: mark.cursor ? "ctmem-cursor" : "ctmem-mark" };
+    for (const [stroke, thick] of [[mark.cursor ? "#000000" : "#ffffff", 4], [mark.colour, 2]]) {
+      make("rect", { ...shape, stroke, "stroke-width": thick, "vector-effect": "non-scaling-stroke" }, svg, SVG);
     }
     if (!mark.text) return;
     const scale = side()[2] * model.get("zoom");
-    const [, columns] = grid();
-    const after = x + width + (8 * mark.text.length + 4) / scale < columns;
-    const text = make("text", {
-      x: after ? x + width + 3 / scale : x - 3 / scale, y: y + 11 / scale, fill: mark.colour, class: "ctmem-mark-text",
-      "font-size": 13 / scale, "stroke-width": 3 / scale, "text-anchor": after ? "start" : "end",
-    }, svg, SVG);
-    text.textContent = mark.text;
+    const after = x + width + (8 * mark.text.length + 4) / scale < grid()[1];
+    const place = after ? { x: x + width + 4 / scale, "text-anchor": "start" } : { x: x - 4 / scale, "text-anchor": "end" };
+    const style = { fill: mark.colour, "font-size": 13 / scale, "stroke-width": 4 / scale, class: "ctmem-mark-text" };
+    make("text", { y: y + 11 / scale, ...place, ...style }, svg, SVG).textContent = mark.text;
   }
 
   // --- hands ---------------------------------------------------------------------------------------------------

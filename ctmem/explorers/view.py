@@ -182,10 +182,10 @@ def outline_mark(ax: Axes, one: dict, least: float) -> None:
     """Draws a mark, at least `least` pixels large, with a dark rim and its text, into matplotlib axes."""
     height, width = (max(one[key], least) for key in ("rows", "columns"))
     corner = one["column"] + (one["columns"] - width) / 2 - 0.5, one["row"] + (one["rows"] - height) / 2 - 0.5
-    for colour, thick in (("black", 2.8), (one["colour"], 1.5)):
+    for colour, thick in (("black" if one["colour"] == "#ffffff" else "white", 2.8), (one["colour"], 1.5)):
         ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=thick))
     if one["text"]:
-        rim = [withStroke(linewidth=2, foreground="black")]
+        rim = [withStroke(linewidth=2, foreground="white")]
         place = corner[0] + width + 0.5, corner[1]
         ax.text(
             *place,

@@ -6,16 +6,16 @@ Notebooks are copied to a folder of their own first: nothing that a browser save
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import nbformat
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -25,9 +25,10 @@ FLAGS = (
 )  # fmt: skip
 VIEWPORT = {"width": 1300, "height": 900}
 SECONDS = 60
+TAG = "explorer"  # of the cells that make explorers
 QUIET = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
 CURRENT = "window.jupyterapp.shell.currentWidget"
-KERNEL_IDLE = f"window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+KERNEL_IDLE = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 
 
 def free_port() -> int:
@@ -38,9 +39,16 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def serve(arguments: Sequence[str], port: int, folder: Path) -> Iterator[str]:
-    """Runs `python -m …` until it answers at the port; yields its address, and stops it at the end."""
+    """Runs `python -m …` until it answers at the port; yields its address, and stops it at the end.
+
+    What it writes about itself goes to `folder`.
+    """
     log = folder / "server.log"
-    places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "spaces"}
+    places = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "spaces",
+    }
     environment = dict(os.environ, OMP_NUM_THREADS="1", **{name: str(folder / place) for name, place in places.items()})
     with log.open("w") as out:
         server = subprocess.Popen(
@@ -65,26 +73,28 @@ def answers(port: int) -> bool:
         return False
 
 
-def copy_notebooks(names: Sequence[str], folder: Path) -> None:
-    """Copies notebooks without their outputs: what is on the page was made there."""
-    for name in names:
-        notebook = json.loads((ROOT / "notebooks" / name).read_text(encoding="utf-8"))
-        for cell in notebook["cells"]:
-            if cell["cell_type"] == "code":
-                cell.update(outputs=[], execution_count=None)
-        (folder / name).write_text(json.dumps(notebook), encoding="utf-8")
+def copy_notebooks(folder: Path) -> None:
+    """Copies what holds explorers: of each notebook its first code cell and those with the tag `explorer`, not run yet."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        first = next(number for number, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+        kept = [cell for n, cell in enumerate(notebook.cells) if n == first or TAG in cell.metadata.get("tags", [])]
+        for cell in kept:
+            cell.outputs, cell.execution_count = [], None
+        if len(kept) > 1:
+            nbformat.write(nbformat.from_dict({**notebook, "cells": kept}), folder / path.name)
 
 
 @contextlib.contextmanager
-def jupyterlab(folder: Path) -> Iterator[str]:
-    """JupyterLab with the notebooks in `folder`, without news, tokens and a person's settings."""
+def jupyterlab(notebooks: Path, folder: Path) -> Iterator[str]:
+    """JupyterLab with the notebooks of one folder, without news, tokens and a person's settings."""
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(QUIET)
     port = free_port()
     options = [
         "--allow-root", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-        "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}",
+        "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={notebooks}",
         "--LabApp.expose_app_in_browser=True",
     ]  # fmt: skip
     with serve(["jupyterlab", *options], port, folder) as address:
@@ -103,9 +113,17 @@ def voila(notebook: Path, folder: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def chromium() -> Iterator:
     """The browser."""
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415  (an import that tests skip without)
+    from playwright.sync_api import sync_playwright  # tests skip without it
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield browser
         browser.close()
+
+
+def write_notebook(path: Path, cells: Sequence[str]) -> None:
+    """Writes a notebook of code cells."""
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in cells]
+    nbformat.write(notebook, path)

@@ -1,0 +1,201 @@
+"""A diffusion run kept step by step, and the figures of each step: arrays in, arrays out, no widget.
+
+    run = record(model, lr_hsi, ref_msi, srf=srf, steps=16, samples=4, generator=torch.Generator().manual_seed(0))
+    run.estimate(sample=0, position=3)        # x̂0 of draw 0 at step 3, (1, C, H, W)
+
+A *position* counts the steps from 0; the one after the last step is the answer: what the draw is after
+back-projection, as `super_resolve` returns it. Steps are kept in the denoiser's K channels and become spectra only where
+they are looked at; the answers alone are kept as spectra.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ctmem.checks import check_count, check_image, fail
+from ctmem.condition import Encoded
+from ctmem.dmb import References
+from ctmem.inference import draw, encode, finish_estimate
+from ctmem.metrics import psnr_db, sam_map
+from ctmem.model import Model
+from ctmem.schedule import make_schedule
+from ctmem.sensors import default_psf
+from ctmem.texture_library import TextureLibrary
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What the callback of a diffusion saw, for one image and several draws."""
+
+    encoded: Encoded
+    times: tuple[int, ...]  # t of each step
+    levels: tuple[float, ...]  # noise level of each step: 1 is clean, 0 is pure noise
+    x_t: torch.Tensor  # (samples, steps, K, H, W), what the network was handed
+    x0: torch.Tensor  # the same of its estimates x̂0
+    answers: torch.Tensor  # (samples, C, H, W), each draw after back-projection
+
+    @property
+    def samples(self) -> int:
+        """Number of draws."""
+        return len(self.x0)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps; also the position of the answer."""
+        return len(self.times)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        bands, rows, columns = self.answers.shape[1:]
+        return rows, columns, bands
+
+    def decode(
+        self, z: torch.Tensor, *, bands: Sequence[int] | None = None, pixel: tuple[int, int] | None = None
+    ) -> torch.Tensor:
+        """Spectra (B, C, H, W) of channels (B, K, H, W); of some bands or of one pixel alone without the rest."""
+        space, rest = self.encoded.space, self.encoded.lr_hsi_up
+        if bands is not None:
+            space = replace(space, mean=space.mean[list(bands)], basis=space.basis[list(bands)])
+        part = replace(self.encoded, lr_hsi_up=cut(rest, bands, pixel), base=cut(self.encoded.base, pixel=pixel), space=space)
+        return part.decode(cut(z, pixel=pixel)).cpu()
+
+    def noisy(self, sample: int, position: int, **part: object) -> torch.Tensor:
+        """Spectra of x_t, (1, C, H, W), `part` as in `decode`; at the answer's position: where the chain ended."""
+        if position == self.steps:
+            return self.decode(self.x0[sample, -1][None], **part)
+        return self.decode(self.x_t[sample, position][None], **part)
+
+    def estimate(self, sample: int, position: int, **part: object) -> torch.Tensor:
+        """Spectra of x̂0, (1, C, H, W), `part` as in `decode`; at the last position the answer."""
+        if position == self.steps:
+            return cut(self.answers[sample][None], **part)
+        return self.decode(self.x0[sample, position][None], **part)
+
+    def mean_estimate(self, position: int) -> torch.Tensor:
+        """Spectra (1, C, H, W) of the mean of all draws' `estimate`."""
+        if position == self.steps:
+            return self.answers.mean(0, keepdim=True)
+        return self.decode(self.x0[:, position].mean(0, keepdim=True))
+
+
+def cut(
+    image: torch.Tensor, bands: Sequence[int] | None = None, pixel: tuple[int, int] | None = None
+) -> torch.Tensor:
+    """Some bands, or one pixel, of an image (B, C, H, W), which stays four-dimensional."""
+    if bands is not None:
+        image = image[:, list(bands)]
+    if pixel is None:
+        return image
+    row, column = pixel
+    return image[..., row : row + 1, column : column + 1]
+
+
+@torch.no_grad()
+def record(
+    model: Model,
+    lr_hsi: torch.Tensor,
+    ref_msi: References | TextureLibrary | None = None,
+    *,
+    srf: torch.Tensor | None = None,
+    psf: torch.Tensor | None = None,
+    steps: int = 16,
+    samples: int = 4,
+    sampler: str = "ddim",
+    start: float = 1.0,
+    tile: int = 192,
+    generator: torch.Generator | None = None,
+) -> Recording:
+    """Runs the diffusion as `super_resolve` does, and keeps every step of every draw.
+
+    Memory: 2 · samples · steps images of K channels, and `samples` of C bands.
+
+    Args:
+        model: trained networks.
+        lr_hsi: one observed image (1, C, h, w), [0, 1].
+        ref_msi: unpaired reference, as in `super_resolve`, or None.
+        srf: response of the reference's sensor (c, C); needed with `ref_msi`.
+        psf: point spread function of the observation; default: `default_psf(scale)`.
+        steps: network calls of one draw.
+        samples: draws.
+        sampler: `ddim`, `dpmpp` or `ddpm`.
+        start: where the chain is entered, as in `super_resolve`.
+        tile: largest side that goes through the network at once, fine pixels.
+        generator: of the noise.
+
+    Raises:
+        TypeError, ValueError: as `super_resolve`; a batch of several images.
+    """
+    check_image(lr_hsi, "lr_hsi")
+    check_count(samples, "samples")
+    if len(lr_hsi) != 1:
+        fail("lr_hsi", "one image (1, C, h, w)", f"a batch of {len(lr_hsi)}")
+    schedule = make_schedule(model.preset.schedule, model.preset.timesteps)
+    times = schedule.trailing(steps, start)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    (encoded,) = encode(model, lr_hsi, ref_msi, srf=srf)
+    drawn = draw(
+        model, encoded, steps=steps, samples=samples, sampler=sampler, start=start, tile=tile, generator=generator,
+        callback=lambda step, t, x_t, x0: seen.append((x_t, x0)),
+    )  # fmt: skip
+    x_t, x0 = (torch.cat(images).unflatten(0, (samples, steps)) for images in zip(*seen))
+    observed = lr_hsi.to(model.device), (default_psf(model.preset.scale) if psf is None else psf).to(model.device)
+    answers = [finish_estimate(encoded, *observed, model.preset.scale, z).cpu() for z in drawn.split(1)]
+    levels = schedule.noise_level(torch.tensor(times)).tolist()
+    return Recording(encoded, tuple(times), tuple(levels), x_t, x0, torch.cat(answers))
+
+
+def spread(run: Recording) -> np.ndarray:
+    """Standard deviation of the draws' x̂0 at every position, root mean square over bands, (steps + 1, H, W).
+
+    The directions of the subspace are orthonormal: the bands' variances sum to those of the channels.
+
+    Raises:
+        ValueError: a recording of one draw.
+    """
+    if run.samples < 2:
+        fail("run", "of at least 2 draws, to see how far they differ", f"{run.samples}")
+    space, bands = run.encoded.space, run.answers.shape[1]
+    variance = run.x0.var(0)[:, : space.channels] * space.std.square()[:, None, None]
+    maps = [variance.sum(1).cpu() / bands, run.answers.var(0).mean(0)[None]]
+    return torch.cat(maps).sqrt().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """How far the estimates are from the truth; the mean of the draws stands after the last draw."""
+
+    psnr_db: np.ndarray  # (samples + 1, steps + 1)
+    sam_deg: np.ndarray  # the same; NaN for images of one band
+    error: np.ndarray  # (samples, steps + 1, H, W), root mean square over bands
+
+
+def measure(run: Recording, target: torch.Tensor) -> Figures:
+    """The figures of every estimate of a recording. Pixels where the target has a NaN are holes and are left out.
+
+    Args:
+        run: the recording.
+        target: the truth (1, C, H, W), [0, 1].
+    """
+    whole = target.isfinite().all(1)[0]
+    figures, errors = np.full((run.samples + 1, run.steps + 1, 2), math.nan), []
+    for sample in range(run.samples + 1):
+        for position in range(run.steps + 1):
+            mean = sample == run.samples
+            pred = run.mean_estimate(position) if mean else run.estimate(sample, position)
+            figures[sample, position] = _psnr_and_sam(*(image[..., whole][:, :, None] for image in (pred, target)))
+            if not mean:
+                errors.append((pred - target).square().mean(1).sqrt())
+    error = torch.cat(errors).unflatten(0, (run.samples, run.steps + 1)).numpy()
+    return Figures(figures[..., 0], figures[..., 1], error)
+
+
+def _psnr_and_sam(pred: torch.Tensor, target: torch.Tensor) -> tuple[float, float]:
+    """Both of one image; without an angle where there is only one band."""
+    angle = float(sam_map(pred, target).nanmean()) if pred.shape[1] > 1 else math.nan
+    return float(psnr_db(pred, target)), angle
