@@ -182,17 +182,22 @@ def measure(run: Recording, target: torch.Tensor) -> Figures:
         run: the recording.
         target: the truth (1, C, H, W), [0, 1].
     """
-    whole = target.isfinite().all(1)[0]
-    figures, errors = np.full((run.samples + 1, run.steps + 1, 2), math.nan), []
+    holes = target.isnan().any(1)[0]
+    figures, errors = np.full((2, run.samples + 1, run.steps + 1), math.nan), []
     for sample in range(run.samples + 1):
         for position in range(run.steps + 1):
             mean = sample == run.samples
             pred = run.mean_estimate(position) if mean else run.estimate(sample, position)
-            figures[sample, position] = _psnr_and_sam(*(image[..., whole][:, :, None] for image in (pred, target)))
+            figures[:, sample, position] = _psnr_and_sam(_without(holes, pred), _without(holes, target))
             if not mean:
                 errors.append((pred - target).square().mean(1).sqrt())
     error = torch.cat(errors).unflatten(0, (run.samples, run.steps + 1)).numpy()
-    return Figures(figures[..., 0], figures[..., 1], error)
+    return Figures(*figures, error)
+
+
+def _without(holes: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """An image (1, C, H, W); where there are holes (H, W), its other pixels in one row."""
+    return image[..., ~holes][:, :, None] if holes.any() else image
 
 
 def _psnr_and_sam(pred: torch.Tensor, target: torch.Tensor) -> tuple[float, float]:
