@@ -63,7 +63,7 @@ class ImageView(anywidget.AnyWidget):
     data = traitlets.Bytes().tag(sync=True)
     other = traitlets.Bytes().tag(sync=True)  # the same of a second image, right of the divider
     palette = traitlets.Bytes().tag(sync=True)  # 256 colours of 4 bytes
-    limits = traitlets.List().tag(sync=True)  # (low, high) of each frame, or one for all
+    limits = traitlets.List().tag(sync=True)  # (low, high) of each frame in `data`
     unit = traitlets.Unicode().tag(sync=True)
     size = traitlets.Int(300).tag(sync=True)  # of the longer side, screen pixels
     span = traitlets.Int(0).tag(sync=True)  # width kept for the title and the colour bar, screen pixels; 0: `size`
@@ -122,8 +122,7 @@ class ImageView(anywidget.AnyWidget):
         pictures, limits = zip(*(stack.frame(number) for number in numbers))
         self.first, self.data = numbers[0], b"".join(picture.tobytes() for picture in pictures)
         self.other = b"" if other is None else b"".join(other.frame(number)[0].tobytes() for number in numbers)
-        known = [list(map(float, pair)) for pair in limits if pair is not None]
-        self.limits = known if len(known) == self.frames else known * self.frames  # one at a time: the same for all
+        self.limits = [list(map(float, pair)) for pair in limits if pair is not None]
 
     def _send_frame(self, change: dict) -> None:
         loaded = len(self.data) // max(1, self.height * self.width * self.channels)
@@ -174,7 +173,7 @@ class LinePlot(anywidget.AnyWidget):
         ax.grid(color="0.9", linewidth=0.8)
         ax.spines[["top", "right"]].set_visible(False)
         named = [one["name"] for one in self.lines if one["name"]]
-        if named:
+        if named and self.legend:
             ax.legend(frameon=False, fontsize=8, ncols=1 + (len(named) > 4))
 
 
@@ -243,9 +242,7 @@ class Explorer(ipywidgets.VBox):
         return f"{type(self).__name__}({self.describe()})"
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, object]:
-        bundle = super()._repr_mimebundle_(**options)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        return {**data, "text/plain": repr(self), "image/png": self.picture()._repr_png_()}
+        return {**_bundle(super(), options), "text/plain": repr(self), "image/png": self.picture()._repr_png_()}
 
 
 def link(trait: str, *widgets: ipywidgets.Widget | tuple[ipywidgets.Widget, str]) -> None:
@@ -265,8 +262,8 @@ def set_all(trait: str, value: object, widgets: Sequence[ipywidgets.Widget]) -> 
         setattr(widget, trait, value)
 
 
-def tabs(makers: Mapping[str, Callable[[], ipywidgets.Widget]]) -> ipywidgets.Tab:
-    """Returns a tab for each widget, which is made when its tab is opened for the first time.
+class Tabs(ipywidgets.Tab):
+    """A tab for each widget, which is made when its tab is opened for the first time.
 
     Args:
         makers: title → what makes the widget.
@@ -274,20 +271,33 @@ def tabs(makers: Mapping[str, Callable[[], ipywidgets.Widget]]) -> ipywidgets.Ta
     Raises:
         ValueError: no tab.
     """
-    if not makers:
-        fail("makers", "a dict with at least one title", "an empty one")
-    waiting = dict(enumerate(makers.values()))
-    boxes = [ipywidgets.VBox([ipywidgets.Label("making it …")]) for _ in makers]
-    tab = ipywidgets.Tab(boxes, titles=list(makers))
 
-    def open_tab(_: object = None) -> None:
-        if tab.selected_index in waiting:
-            boxes[tab.selected_index].children = [waiting.pop(tab.selected_index)()]
+    def __init__(self, makers: Mapping[str, Callable[[], ipywidgets.Widget]]) -> None:
+        if not makers:
+            fail("makers", "a dict with at least one title", "an empty one")
+        boxes = [ipywidgets.VBox([ipywidgets.Label("making it …")]) for _ in makers]
+        super().__init__(boxes, titles=list(makers), selected_index=0)
+        self._waiting = dict(enumerate(makers.values()))
+        self.observe(self._open, "selected_index")
+        self._open()
 
-    tab.observe(open_tab, "selected_index")
-    tab.selected_index = 0
-    open_tab()
-    return tab
+    def _open(self, _: object = None) -> None:
+        if self.selected_index in self._waiting:
+            self.children[self.selected_index].children = [self._waiting.pop(self.selected_index)()]
+
+    def __repr__(self) -> str:
+        return f"Tabs({', '.join(self.titles)})"
+
+    def _repr_mimebundle_(self, **options: object) -> dict[str, object]:
+        shown = self.children[self.selected_index or 0].children[0]
+        still = {"image/png": shown.picture()._repr_png_()} if isinstance(shown, Explorer) else {}
+        return {**_bundle(super(), options), "text/plain": repr(self), **still}
+
+
+def _bundle(widget: object, options: dict[str, object]) -> dict[str, object]:
+    """The mime bundle of a widget, without metadata."""
+    bundle = widget._repr_mimebundle_(**options)
+    return bundle[0] if isinstance(bundle, tuple) else bundle
 
 
 def _check_alike(shape: tuple[int, ...], stack: Stack, other: Stack, number: int) -> None:
