@@ -8,7 +8,8 @@ They need the extra `notebooks` (ipywidgets, anywidget); nothing else in the pac
 
 from ctmem.explorers.band import BandExplorer
 from ctmem.explorers.diffusion import DiffusionExplorer
+from ctmem.explorers.match import MatchExplorer
 from ctmem.explorers.recording import Recording, record
-from ctmem.explorers.view import tabs
+from ctmem.explorers.view import Tabs
 
-__all__ = ["BandExplorer", "DiffusionExplorer", "Recording", "record", "tabs"]
+__all__ = ["BandExplorer", "DiffusionExplorer", "MatchExplorer", "Recording", "record", "Tabs"]

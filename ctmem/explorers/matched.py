@@ -7,8 +7,8 @@ what a click needs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,8 @@ from ctmem.checks import check_choice, check_count, check_image, fail
 from ctmem.config import MatchConfig
 from ctmem.dmb import transfer
 from ctmem.looks import prepare, sharpen, to_standard
-from ctmem.matching import whole_windows
+from ctmem.matching import take, whole_windows
+from ctmem.explorers.render import colours, stretch
 from ctmem.patches import cut, dihedral_inverse, starts
 from ctmem.search import PIECE, SIMILARITIES, embed, finish, nearest
 from ctmem.sensors import apply_srf, upsample
@@ -83,9 +84,7 @@ def bring_together(
             fail(name, "one image (1, …)", f"shape {tuple(image.shape)}")
     side = min(*query.shape[2:], *ref_msi.shape[2:])
     check_count(config.patch, "config.patch", at_most=side)  # the shortest side of query and reference
-    sharp, blurred = prepare(
-        ref_msi.to(query), degrade, radiometry=config.radiometry, sharpening=config.sharpening
-    )
+    sharp, blurred = prepare(ref_msi.to(query), degrade, radiometry=config.radiometry, sharpening=config.sharpening)
     with torch.no_grad():
         query = sharpen(query, degrade, config.sharpening)
     gain, offset = to_standard(query) if config.radiometry else (1.0, 0.0)
@@ -120,7 +119,7 @@ class Matched:
     def at_temperature(self, temperature: float) -> Matched:
         """The same match with another temperature: only the texture is made anew."""
         other = copy.copy(self)
-        other.config = MatchConfig(**{**vars(self.config), "temperature": temperature})
+        other.config = replace(self.config, temperature=temperature)
         other._weigh()
         return other
 
@@ -128,8 +127,8 @@ class Matched:
         """Number of the query patch whose centre is nearest to a pixel of the query; the first of equally near ones."""
         best = []
         for place, size in zip((row, column), self.match.size):
-            first = starts(size, self.match.patch, self.match.query_stride)
-            best.append(int((2 * first + self.match.patch - 1 - 2 * place).abs().argmin()))
+            first = starts(size, self.match.patch, self.match.query_stride).numpy()
+            best.append(int(np.abs(2 * first + self.match.patch - 1 - 2 * place).argmin()))
         return best[0] * self.match.grid[1] + best[1]
 
     def weights(self) -> torch.Tensor:
@@ -152,10 +151,9 @@ class Matched:
         windows = self.match.windows[0, :, : self.config.hard_k, :2]
         off = torch.tensor([row, column], device=windows.device) - windows
         covers = ((off >= 0) & (off < self.match.patch)).all(2)
-        counts, shares = covers.sum(1), (self.weights() * covers).sum(1)
-        order = [n for n in torch.argsort(shares, descending=True, stable=True).tolist() if counts[n]]
-        corners = self.match.corners
-        return [Taker(*corners[n].tolist(), int(counts[n]), float(shares[n])) for n in order]
+        counts, shares = covers.sum(1).tolist(), (self.weights() * covers).sum(1).tolist()
+        order = sorted((n for n, count in enumerate(counts) if count), key=lambda n: -shares[n])
+        return [Taker(*self.match.corners[n].tolist(), counts[n], shares[n]) for n in order]
 
     @torch.no_grad()
     def plane(self, number: int) -> np.ndarray:
@@ -170,7 +168,9 @@ class Matched:
         products = torch.cat([vectors @ rows.T for vectors in self._all_vectors()])
         best = finish(products.T, turned, config.similarity).amax(0)
         grid = [len(starts(size, config.patch, config.stride)) for size in looks.blurred.shape[2:]]
-        return best.new_full((grid[0] * grid[1],), torch.nan).index_copy(0, self._numbers, best).view(grid).cpu().numpy()
+        return (
+            best.new_full((grid[0] * grid[1],), torch.nan).index_copy(0, self._numbers, best).view(grid).cpu().numpy()
+        )
 
     def _weigh(self) -> None:
         looks = self.looks
@@ -220,3 +220,52 @@ def spread(plane: np.ndarray, size: tuple[int, int], patch: int, stride: int, *,
         centres = starts(count, patch, stride).numpy() + (patch - 1) / 2
         places.append(np.abs(pixels[:, None] - centres).argmin(1))
     return plane[np.ix_(*places)]
+
+
+def composite(image: torch.Tensor) -> np.ndarray:
+    """Returns what is drawn of an image (c, H, W): (H, W, 3) red, green and blue, or one band as grey; NaN in holes.
+
+    Bands are in the order of a multispectral image that begins with blue, green, red; of two, the first is drawn.
+    """
+    bands = [2, 1, 0] if len(image) >= 3 else [0, 0, 0]
+    holes = ~torch.isfinite(image).all(0)
+    return image[bands].masked_fill(holes, torch.nan).movedim(0, -1).cpu().numpy()
+
+
+def limits_of(*images: np.ndarray) -> list[tuple[float, float]]:
+    """Returns black and white of each channel that suit images (H, W, 3) together."""
+    pairs = [[stretch(image[..., channel]) for image in images] for channel in range(3)]
+    return [(min(low for low, _ in some), max(high for _, high in some)) for some in pairs]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Two pictures of one patch, (P, P, 4) uint8 each: as it was compared, and what is handed over."""
+
+    compared: np.ndarray
+    handed: np.ndarray
+
+
+def tiles(matched: Matched, number: int, ranks: Sequence[int]) -> list[Tile]:
+    """Returns tiles of a query patch, and of its windows of these ranks, turned as they were found.
+
+    Of the query, the second picture is what came of all windows: the texture. Where the similarity is blind to brightness
+    and contrast (zncc), each tile is stretched by itself, otherwise all alike.
+    """
+    looks, config, match = matched.looks, matched.config, matched.match
+    chosen = match.scenes[:, number, ranks], match.windows[:, number, ranks]
+    texture = looks.gain * matched.texture.chunk(4, 1)[1] + looks.offset
+    own = cut(torch.cat([looks.seen[0], texture[0]]), match.corners[number, None], config.patch)
+    found = take([torch.cat([looks.blurred[0], looks.sharp[0]])], *chosen, config.patch)[0]
+    pairs = [[composite(half) for half in patch.chunk(2)] for patch in torch.cat([own, found])]
+    if config.similarity == "zncc":
+        limits = [_extremes(pair) for pair in pairs]
+    else:
+        limits = [limits_of(*(composite(image[0]) for image in (looks.seen, looks.blurred)))] * len(pairs)
+    return [Tile(*(colours(picture, some) for picture in pair)) for pair, some in zip(pairs, limits)]
+
+
+def _extremes(pictures: Sequence[np.ndarray]) -> list[tuple[float, float]]:
+    """Least and greatest value of each channel."""
+    values = np.concatenate([picture.reshape(-1, 3) for picture in pictures])
+    return [(low, max(high, low + 1e-6)) for low, high in zip(values.min(0), values.max(0))]

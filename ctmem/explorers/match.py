@@ -1,0 +1,443 @@
+"""Looking into a match: which windows of the reference a patch of the query took, and who took from a place."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import ipywidgets
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from PIL import Image
+
+from ctmem.checks import check_choice, check_count, fail
+from ctmem.config import MatchConfig
+from ctmem.explorers.matched import (
+    TURNS, Matched, Taker, Tile, bring_together, composite, limits_of, spread, tiles,
+)  # fmt: skip
+from ctmem.explorers.render import colours, quantise, stretch
+from ctmem.explorers.view import Explorer, ImageView, Stack, link, mark, set_all
+from ctmem.plots import Picture
+from ctmem.scenes import Scene
+from ctmem.search import SIMILARITIES
+from ctmem.sensors import srf_matrix
+
+WIDTH = 860  # screen pixels of the whole
+COLUMN = WIDTH // 3 - 12  # of an image
+UPPER, LOWER, TILE = 220, 180, 62  # heights of the rows, screen pixels
+SHOWN = 6  # windows outlined
+OUTLINED = 30  # patches that took from a place, outlined, at most
+PATCHES, STRIDES = (4, 8, 12, 16), (1, 2, 4, 8)  # pixels
+TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+APART, BEST = "best apart", "best"
+PATCH, WINDOW, TAKER = "#E69F00", "#E69F00", "#56B4E9"  # colours of outlines
+
+
+class MatchExplorer(Explorer):
+    """Where the patches of a low-resolution HSI find their like in a reference of other ground, and what they take.
+
+    Click the query, or walk with the arrow keys: the best windows of that patch are outlined in the reference,
+    numbered by rank, and shown enlarged; a map says how alike every window is. Click the reference: the query patches
+    that took from there are outlined. What is shown is what `ctmem.dmb.dmb` does for the settings chosen. With another
+    P, query patches overlap by the same share of P as in `config`.
+
+    The vectors of all candidate windows are kept in memory, 4·c·P² bytes each, up to 256 MB.
+
+    Args:
+        lr_hsi: (1, C, h, w), [0, 1], or a scene.
+        ref_msi: (1, c, Hr, Wr), [0, 1], or a scene; pixels that are not finite are holes.
+        degrade: K, from (1, c, Hr, Wr) to the same shape.
+        scale: fine pixels per LR pixel.
+        srf: spectral response (c, C); default: Sentinel-2's blue, green, red and near infrared at `wavelengths_nm`.
+        wavelengths_nm: (C,) centres of the bands of `lr_hsi`, nm; default: the scene's. Needed without `srf`.
+        config: settings to begin with.
+        unit: of the values.
+
+    Raises:
+        TypeError: an image that is neither a scene nor a floating-point tensor.
+        ValueError: no response for the bands, bands that do not fit, a query with values that are not finite, a patch
+            larger than an image, a reference without a whole window.
+    """
+
+    def __init__(
+        self,
+        lr_hsi: torch.Tensor | Scene,
+        ref_msi: torch.Tensor | Scene,
+        *,
+        degrade: Callable[[torch.Tensor], torch.Tensor],
+        scale: int = 4,
+        srf: torch.Tensor | None = None,
+        wavelengths_nm: Sequence[float] | None = None,
+        config: MatchConfig = MatchConfig(),
+        unit: str = "radiance (scaled)",
+    ) -> None:
+        if wavelengths_nm is None and isinstance(lr_hsi, Scene):
+            wavelengths_nm = lr_hsi.wavelengths_nm
+        query, reference = (image.tensor() if isinstance(image, Scene) else image for image in (lr_hsi, ref_msi))
+        srf = _default_srf(wavelengths_nm) if srf is None else srf
+        self.looks = bring_together(query, reference, srf, degrade, scale, config)
+        self._base, self._setting, self._backwards, self.unit = config, False, False, unit
+        self.size, self.reference_size = tuple(self.looks.query.shape[2:]), tuple(reference.shape[2:])
+        self.matched = Matched(self.looks, config)
+        self._build(config)
+        super().__init__(self._layout())
+        self._show_images(composite(reference[0]))
+        self._show_maps()
+        self._connect()
+        self.pixel = (self.size[0] // 2, self.size[1] // 2)
+
+    # --- what a reader may ask and set ---------------------------------------------------------------------------
+
+    @property
+    def pixel(self) -> tuple[int, int]:
+        """(row, column) of the cursor in the query, fine pixels; setting it is a click."""
+        return tuple(self.query.cursor)
+
+    @pixel.setter
+    def pixel(self, place: tuple[int, int]) -> None:
+        _click(_inside(place, "pixel", self.size), self._own_views, self._on_pixel)
+
+    @property
+    def source(self) -> tuple[int, int] | None:
+        """(row, column) of the cursor in the reference, or None before the first click; setting it is a click."""
+        return tuple(self.reference.cursor) if self.reference.cursor[0] >= 0 else None
+
+    @source.setter
+    def source(self, place: tuple[int, int]) -> None:
+        _click(_inside(place, "source", self.reference_size), self._other_views, self._on_source)
+
+    @property
+    def config(self) -> MatchConfig:
+        """The settings of what is shown: `dmb.dmb` with these gives `texture` and `match`."""
+        return self.matched.config
+
+    def choose(
+        self,
+        *,
+        patch: int | None = None,
+        stride: int | None = None,
+        similarity: str | None = None,
+        temperature: float | None = None,
+    ) -> None:
+        """Moves the controls, and matches anew.
+
+        Raises:
+            ValueError: a value that a control does not offer, or settings that leave no candidate window.
+        """
+        given = {"patch": patch, "stride": stride, "similarity": similarity, "temperature": temperature}
+        given = {name: value for name, value in given.items() if value is not None}
+        for name, value in given.items():
+            check_choice(value, name, self._controls[name].options)
+        self._use(self._config_of(**given))
+        with self._quiet():
+            for name, value in given.items():
+                self._controls[name].value = value
+
+    @property
+    def number(self) -> int:
+        """Number of the current query patch, row-major."""
+        return self.matched.number_at(*self.pixel)
+
+    @property
+    def windows(self) -> np.ndarray:
+        """Windows of the current patch, best first, (k, 3): row, column, turn."""
+        return self.matched.match.windows[0, self.number].cpu().numpy()
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Their similarities, (k,)."""
+        return self.matched.match.scores[0, self.number].cpu().numpy()
+
+    @property
+    def takers(self) -> list[Taker]:
+        """The query patches that took from `source`, those that took most first; empty before the first click."""
+        return [] if self.source is None else self.matched.takers(*self.source)
+
+    @property
+    def texture(self) -> torch.Tensor:
+        """What is handed over, (1, 4c, H, W), as `dmb.dmb` returns it."""
+        return self.matched.texture
+
+    @property
+    def label(self) -> str:
+        """What the last click found."""
+        return self._source_label() if self._backwards else self._patch_label()
+
+    def describe(self) -> str:
+        """One line on what is explored."""
+        (rows, columns), (below, across) = self.size, self.reference_size
+        settings = f"P {self.config.patch}, stride {self.config.stride}, {self.config.similarity}"
+        many = f"{len(self.matched.match.corners)} patches, {self.matched.candidates} candidate windows"
+        return f"query {rows}×{columns} px, reference {below}×{across} px, {settings}: {many}"
+
+    def picture(self) -> Picture:
+        """Images, tiles and maps as they stand, as a static figure."""
+        figure = Picture(figsize=(9.2, 7.4), layout="compressed")
+        upper, middle, lower = figure.subfigures(3, 1, height_ratios=(1.35, 0.75, 1.1))
+        for part, views in ((upper, self.upper.children), (lower, self.lower.children)):
+            for ax, view in zip(part.subplots(1, 3), views):
+                view.draw(ax)
+        _draw_tiles(middle.subplots(), self._tiles, self._captions)
+        return figure
+
+    # --- building ------------------------------------------------------------------------------------------------
+
+    def _build(self, config: MatchConfig) -> None:
+        """Makes the widgets."""
+        side = min(*self.size, *self.reference_size)
+        shape = {"style": {"description_width": "initial"}}
+        choices = {
+            "patch": ("P (px)", sorted({config.patch, *(p for p in PATCHES if p <= side)}), 160),
+            "stride": ("stride (px)", sorted({config.stride, *STRIDES}), 180),
+            "temperature": ("temperature", sorted({config.temperature, *TEMPERATURES}), 220),
+        }
+        self.patch, self.stride, self.temperature = (
+            ipywidgets.SelectionSlider(
+                options=options, value=getattr(config, name), description=text, layout={"width": f"{width}px"}, **shape
+            )
+            for name, (text, options, width) in choices.items()
+        )
+        self.similarity = ipywidgets.Dropdown(
+            options=SIMILARITIES, value=config.similarity, description="similarity", layout={"width": "140px"}, **shape
+        )
+        self.which = ipywidgets.Dropdown(
+            options=[APART, BEST], description="windows", layout={"width": "150px"}, **shape,
+            tooltip="the best that do not overlap a better one, or simply the best",
+        )  # fmt: skip
+        names = ("patch", "stride", "similarity", "temperature")
+        self._controls = {name: getattr(self, name) for name in names}
+        self.query, self.texture_view, self.gradient, self.difference = (
+            _view(name, self.size, height, step=config.query_stride)
+            for name, height in (("query", UPPER), ("texture", LOWER), ("gradient", LOWER), ("difference", LOWER))
+        )
+        self.reference = _view("reference", self.reference_size, UPPER)
+        self.heat = _view("similarity", self.reference_size, UPPER, grid=list(self.reference_size))
+        self._own_views = [self.query, self.texture_view, self.gradient, self.difference]
+        self._other_views = [self.reference, self.heat]
+        self.status = ipywidgets.HTML(layout={"height": "26px"})
+        self.tiles = ipywidgets.HTML()
+
+    def _layout(self) -> list[ipywidgets.Widget]:
+        """The widgets, row by row."""
+        controls = ipywidgets.HBox([self.patch, self.stride, self.similarity, self.temperature, self.which])
+        self.upper = ipywidgets.HBox([self.query, *self._other_views])
+        self.lower = ipywidgets.HBox(self._own_views[1:])
+        return [controls, self.status, self.upper, self.tiles, self.lower]
+
+    def _connect(self) -> None:
+        """Who answers to what."""
+        for trait in ("cursor", "zoom"):
+            link(trait, *self._own_views)
+            link(trait, *self._other_views)
+        self.query.observe(self._on_pixel, "cursor")
+        self.reference.observe(self._on_source, "cursor")
+        for control in self._controls.values():
+            control.observe(self._on_control, "value")
+        self.which.observe(self._show, "value")
+
+    # --- answering -----------------------------------------------------------------------------------------------
+
+    def _on_pixel(self, _: object = None) -> None:
+        self._backwards = False
+        self._show()
+
+    def _on_source(self, _: object = None) -> None:
+        self._backwards = self.source is not None
+        self._show_marks()
+
+    def _on_control(self, _: object) -> None:
+        if self._setting:
+            return
+        try:
+            self._use(self._config_of(**{name: control.value for name, control in self._controls.items()}))
+        except ValueError as error:  # holes can leave no window: what was shown stays
+            self.status.value = html.escape(f"Not possible, still showing {self.describe()}: {error}")
+
+    def _config_of(self, **settings: object) -> MatchConfig:
+        """The present settings with some of them changed; query patches overlap by the same share as before."""
+        config = replace(self.config, **settings)
+        share = self._base.query_stride / self._base.patch
+        return replace(config, query_stride=max(1, round(share * config.patch)))
+
+    def _use(self, config: MatchConfig) -> None:
+        """Matches with these settings and shows it; a new temperature needs no new search."""
+        if config == self.config:
+            return
+        self.status.value = "matching …"
+        same = replace(config, temperature=self.config.temperature) == self.config
+        self.matched = self.matched.at_temperature(config.temperature) if same else Matched(self.looks, config)
+        self._show_maps()
+        self._show()
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Inside, moved controls are not answered."""
+        self._setting = True
+        try:
+            yield
+        finally:
+            self._setting = False
+
+    # --- showing -------------------------------------------------------------------------------------------------
+
+    def _show_images(self, reference: np.ndarray) -> None:
+        """What stays as it is: query and reference."""
+        query = composite(self.looks.query[0])
+        self._query_limits = limits_of(query)
+        self.query.show(Stack.of(colours(query, self._query_limits)))
+        self.reference.show(Stack.of(colours(reference, limits_of(reference))))
+
+    def _show_maps(self) -> None:
+        """The texture of the whole query."""
+        _, hard, gradient, difference = self.texture[0].chunk(4)
+        self.texture_view.show(Stack.of(colours(composite(hard), self._query_limits)))
+        mean = gradient.mean(0).cpu().numpy()
+        limits, unit = (0.0, stretch(mean)[1]), f"{self.unit}, mean of bands"
+        self.gradient.show(Stack.of(quantise(mean, limits), limits, unit=f"{unit}, per px", colour_map="magma"))
+        mean = difference.mean(0).cpu().numpy()
+        limits = (-(top := max(map(abs, stretch(mean)))), top)
+        self.difference.show(Stack.of(quantise(mean, limits), limits, unit=unit, colour_map="PuOr"))
+        for view in self._own_views:
+            view.step = self.config.query_stride
+        self.reference.step = self.heat.step = self.config.stride
+
+    def _show(self, _: object = None) -> None:
+        """Everything that belongs to the current patch."""
+        number, config = self.number, self.config
+        plane = self.matched.plane(number)
+        limits = _heat_limits(plane, config)
+        image = spread(plane, self.reference_size, config.patch, config.stride)
+        self.heat.show(
+            Stack.of(quantise(image, limits), limits, unit=config.similarity + " of the window around a pixel")
+        )
+        ranks = self._ranks()
+        self._tiles = tiles(self.matched, number, ranks)
+        self._captions = self._caption_lines(ranks)
+        self.tiles.value = tiles_html(self._tiles, self._captions)
+        self._show_marks()
+
+    def _show_marks(self) -> None:
+        """Outlines and the line of text."""
+        patch = self.config.patch
+        square = {"rows": patch, "columns": patch}
+        current = mark(*self.matched.match.corners[self.number].tolist(), PATCH, **square)
+        windows = self.windows
+        found = [mark(*windows[rank, :2], WINDOW, text=str(rank + 1), **square) for rank in reversed(self._ranks())]
+        takers = self.takers[:OUTLINED] if self._backwards else []
+        took = [mark(taker.row, taker.column, TAKER, **square) for taker in reversed(takers)]
+        self.query.marks = [*took, current]
+        for view in self._own_views[1:]:
+            view.marks = [current]
+        set_all("marks", found, self._other_views)
+        self.status.value = html.escape(self.label)
+
+    def _ranks(self) -> list[int]:
+        """Which of the windows of the current patch are outlined, from 0."""
+        if self.which.value == APART:
+            return self.matched.apart(self.number, SHOWN)
+        return list(range(min(SHOWN, len(self.windows))))
+
+    def _caption_lines(self, ranks: Sequence[int]) -> list[tuple[str, str]]:
+        """Two lines above every tile: rank and score, weight and turn."""
+        row, column = self.matched.match.corners[self.number].tolist()
+        weights, windows, scores = self.matched.weights()[self.number].tolist(), self.windows, self.scores
+        lines = [(f"query ({row}, {column})", "below: its texture")]
+        for rank in ranks:
+            weight = f"{100 * weights[rank]:.1f} %" if rank < len(weights) else "not used"
+            turn = TURNS[windows[rank, 2]]
+            lines.append((f"{rank + 1}: {scores[rank]:.3g}, {weight}", turn or "as it is"))
+        return lines
+
+    def _patch_label(self) -> str:
+        (row, column), patch = self.matched.match.corners[self.number].tolist(), self.config.patch
+        (top, left, turn), scores = self.windows[0].tolist(), self.scores
+        weight = float(self.matched.weights()[self.number, 0])
+        how = f", {TURNS[turn]}" if turn else ""
+        found = f"best window ({top}, {left}){how}, {self.config.similarity} {scores[0]:.4g}, weight {weight:.3g}"
+        return (
+            f"patch ({row}, {column}) of {patch}×{patch} px: {found}; {len(scores)} of {self.matched.candidates} kept"
+        )
+
+    def _source_label(self) -> str:
+        takers, (row, column) = self.takers, self.source
+        count = f"{len(takers)} of {len(self.matched.match.corners)} query patches took from there"
+        if not takers:
+            return f"reference ({row}, {column}): no query patch took from there"
+        first = takers[0]
+        most = f"most of all ({first.row}, {first.column}), {first.windows} window(s), weight {first.weight:.3g}"
+        return f"reference ({row}, {column}): {count}, {most}"
+
+
+def tiles_html(tiles: Sequence[Tile], captions: Sequence[tuple[str, str]]) -> str:
+    """Returns a table of enlarged tiles: captions of two lines, below them each tile as compared and as handed over."""
+    cell = f"<img class='ctmem-tile' width={TILE} height={TILE} style='image-rendering:pixelated;margin:1px 0' alt='{{}}' src='{{}}'>"
+    rows = ["".join(f"<th>{'<br>'.join(map(html.escape, lines))}</th>" for lines in captions)]
+    for kind in ("compared", "handed"):
+        pictures = (cell.format(kind, _as_uri(getattr(tile, kind))) for tile in tiles)
+        rows.append("".join(f"<td>{picture}</td>" for picture in pictures))
+    heads = ("rank: score, weight<br>turn", "as compared:<br>both blurred", "handed over:<br>sharp")
+    lines = (f"<tr><th style='text-align:left'>{head}</th>{row}</tr>" for head, row in zip(heads, rows))
+    style = "font-size:12px;line-height:15px;text-align:center;border-collapse:collapse;table-layout:fixed"
+    return f"<table class='ctmem-tiles' style='{style};width:{WIDTH - 12}px'>{''.join(lines)}</table>"
+
+
+def _as_uri(picture: np.ndarray) -> str:
+    """A small picture (H, W, 4) as a data address."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _draw_tiles(ax: Axes, tiles: Sequence[Tile], captions: Sequence[tuple[str, str]]) -> None:
+    """Draws tiles and captions into matplotlib axes."""
+    ax.set_axis_off()
+    for number, (tile, lines) in enumerate(zip(tiles, captions)):
+        for row, picture in enumerate((tile.compared, tile.handed)):
+            ax.imshow(picture, extent=(1.15 * number, 1.15 * number + 1, -1.1 * row - 1, -1.1 * row))
+        ax.text(1.15 * number + 0.5, 0.08, "\n".join(lines), ha="center", va="bottom", fontsize=8)
+    for row, text in enumerate(("compared", "handed over")):
+        ax.text(-0.08, -1.1 * row - 0.5, text, ha="right", va="center", fontsize=8)
+    ax.set(xlim=(-0.9, 1.15 * (SHOWN + 1)), ylim=(-2.15, 0.6))
+
+
+def _heat_limits(plane: np.ndarray, config: MatchConfig) -> tuple[float, float]:
+    """Ends of the colour bar: fixed for zncc, so that patches can be compared; else those of this map."""
+    if config.similarity == "zncc":
+        return (0.0 if config.transforms else -1.0), 1.0
+    low, high = float(np.nanmin(plane)), float(np.nanmax(plane))
+    return low, max(high, low + 1e-6)
+
+
+def _view(name: str, size: tuple[int, int], height: int, **traits: object) -> ImageView:
+    """An image of this size (rows, columns), at most so high and a column wide on the screen."""
+    rows, columns = size
+    longer = int(min(height / rows, COLUMN / columns) * max(rows, columns))
+    return ImageView(name=name, size=longer, span=COLUMN, **traits)
+
+
+def _default_srf(wavelengths_nm: Sequence[float] | None) -> torch.Tensor:
+    """Sentinel-2's response over these bands, or the error of none."""
+    if wavelengths_nm is None:
+        fail("srf", "given where `lr_hsi` has no wavelengths", None)
+    return srf_matrix(wavelengths_nm)
+
+
+def _click(place: list[int], views: Sequence[ImageView], answer: Callable[[], None]) -> None:
+    """Sets the cursor of the views; the first is listened to, but a click where it stands already is no change."""
+    moved = views[0].cursor != place
+    set_all("cursor", place, views)
+    if not moved:
+        answer()
+
+
+def _inside(place: Sequence[int], name: str, size: tuple[int, int]) -> list[int]:
+    """The place as whole numbers, or the error of one outside."""
+    row, column = place
+    if not (0 <= row < size[0] and 0 <= column < size[1]):
+        fail(name, f"(row, column) inside {size[0]}×{size[1]} px", f"({row}, {column})")
+    return [int(row), int(column)]
