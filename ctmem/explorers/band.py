@@ -56,7 +56,7 @@ class BandExplorer(Explorer):
         target: str | None = None,
         unit: str = "radiance (scaled)",
     ) -> None:
-        named = dict(cubes) if isinstance(cubes, Mapping) else {getattr(cubes, "name", "cube"): cubes}
+        named = dict(cubes) if isinstance(cubes, Mapping) else {cubes.name if isinstance(cubes, Scene) else "cube": cubes}
         self.cubes = _checked(named)
         scenes = [cube for cube in named.values() if isinstance(cube, Scene)]
         known = next((scene.wavelengths_nm for scene in scenes if scene.wavelengths_nm is not None), None)
