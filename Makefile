@@ -7,10 +7,10 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab train refresh clean
+.PHONY: help setup run test lab dashboard train refresh clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## virtual environment and packages (instant when nothing changed)
 
@@ -33,6 +33,9 @@ test: setup ## unit tests, doctests and every notebook against its stored output
 
 lab: setup ## open JupyterLab on the first notebook
 	$(VENV)/bin/jupyter lab notebooks/00_start_here.ipynb
+
+dashboard: setup ## the explorers alone, as a web page (Voilà)
+	JUPYTER_PATH=notebooks $(VENV)/bin/voila notebooks/dashboard.ipynb --template=offline
 
 train: setup ## train kernel, CNN and denoiser of preset TINY from scratch (CPU, up to half an hour; resumable)
 	$(PY) -m ctmem.train

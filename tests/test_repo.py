@@ -100,7 +100,7 @@ def test_every_line_of_the_tree_says_something():
 
 def test_commands_of_the_documents_exist():
     targets = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
-    assert targets == {"help", "setup", "run", "test", "lab", "train", "refresh", "clean"}
+    assert targets == {"help", "setup", "run", "test", "lab", "dashboard", "train", "refresh", "clean"}
     for name in ("README.md", "CONTRIBUTING.md", "data/README.md", ".ci/run"):
         text = (ROOT / name).read_text(encoding="utf-8")
         code = "\n".join(re.findall(r"`make ([^`]+)`", text) + re.findall(r"^\s*make (.+)$", text, re.MULTILINE))

@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serve(arguments: Sequence[str], port: int, folder: Path) -> Iterator[str]:
+def serve(arguments: Sequence[str], port: int, folder: Path, **variables: str) -> Iterator[str]:
     """Runs `python -m …` until it answers at the port; yields its address, and stops it at the end.
 
     What it writes about itself goes to `folder`.
@@ -49,7 +49,8 @@ def serve(arguments: Sequence[str], port: int, folder: Path) -> Iterator[str]:
         "JUPYTERLAB_SETTINGS_DIR": "settings",
         "JUPYTERLAB_WORKSPACES_DIR": "spaces",
     }
-    environment = dict(os.environ, OMP_NUM_THREADS="1", **{name: str(folder / place) for name, place in places.items()})
+    environment = dict(os.environ, OMP_NUM_THREADS="1", **variables)
+    environment |= {name: str(folder / place) for name, place in places.items()}
     with log.open("w") as out:
         server = subprocess.Popen(
             [sys.executable, "-m", *arguments], stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=folder
@@ -103,10 +104,10 @@ def jupyterlab(notebooks: Path, folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def voila(notebook: Path, folder: Path) -> Iterator[str]:
-    """The Voilà page of one notebook."""
+    """The Voilà page of one notebook, as `make dashboard` shows it."""
     port = free_port()
-    options = [str(notebook), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
-    with serve(["voila", *options], port, folder) as address:
+    options = [str(notebook), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1", "--template=offline"]
+    with serve(["voila", *options], port, folder, JUPYTER_PATH=str(ROOT / "notebooks")) as address:
         yield address
 
 
