@@ -10,14 +10,20 @@ function make(tag, attributes, parent, namespace = SVG) {
   return node;
 }
 
-// About `count` round numbers between low and high.
-function ticks(low, high, count) {
-  const raw = (high - low) / count || 1;
+// About `count` round numbers between low and high, at least `least` apart.
+function ticks(low, high, count, least = 0) {
+  const raw = Math.max((high - low) / count, least) || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 5, 10].find((times) => times * power >= raw * 0.999);
   const found = [];
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) found.push(k * step);
   return [found, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9))];
+}
+
+// The smallest distance between neighbouring values; 0 where there are none.
+function closest(values) {
+  const steps = values.slice(1).map((value, i) => Math.abs(value - values[i])).filter((step) => step > 0);
+  return steps.length ? Math.min(...steps) : 0;
 }
 
 const finite = (values) => values.filter((value) => value !== null);
@@ -50,7 +56,7 @@ function render({ model, el }) {
     scale = [x, y];
     Object.entries({ width, height, viewBox: `0 0 ${width} ${height}` }).forEach((pair) => svg.setAttribute(...pair));
     svg.replaceChildren();
-    axes(ticks(left, right, 7), ticks(bottom, top, 5), x, y, width, height);
+    axes(ticks(left, right, 7, closest(model.get("positions"))), ticks(bottom, top, 5), x, y, width, height);
     for (const line of model.get("lines")) drawLine(line, x, y);
     drawMarker();
     drawLegend();
