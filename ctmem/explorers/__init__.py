@@ -7,9 +7,10 @@ They need the extra `notebooks` (ipywidgets, anywidget); nothing else in the pac
 """
 
 from ctmem.explorers.band import BandExplorer
+from ctmem.explorers.degradation import DegradationExplorer
 from ctmem.explorers.diffusion import DiffusionExplorer
 from ctmem.explorers.match import MatchExplorer
 from ctmem.explorers.recording import Recording, record
 from ctmem.explorers.view import Tabs
 
-__all__ = ["BandExplorer", "DiffusionExplorer", "MatchExplorer", "Recording", "record", "Tabs"]
+__all__ = ["BandExplorer", "DegradationExplorer", "DiffusionExplorer", "MatchExplorer", "Recording", "record", "Tabs"]

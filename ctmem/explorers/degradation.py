@@ -1,0 +1,393 @@
+"""Touching the degradation: blur, scale, noise and the multispectral sensor, and what is left of a scene."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+import ipywidgets
+import numpy as np
+import torch
+
+from ctmem.checks import check_choice, check_count, fail
+from ctmem.explorers.band import Cube, checked_wavelengths
+from ctmem.explorers.observation import (
+    COARSE,
+    SMALLEST,
+    band_styles,
+    blurred,
+    checked_scene,
+    covered_bands,
+    dot_lines,
+    filled,
+    gaps_of,
+    noisy,
+    on_fine_grid,
+    psf_lines,
+    response_lines,
+    upsampled_psnr_db,
+)
+from ctmem.explorers.render import bands_of, colours, quantise, stretch
+from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, line, link, mark, set_all
+from ctmem.metrics import sam_map
+from ctmem.plots import Picture, with_gaps
+from ctmem.sensors import SENSORS, apply_srf, gaussian_psf, srf_matrix
+
+LARGEST = 8  # scale
+WIDTHS = (0.5, 12.0)  # of the PSF, fine pixels
+SNRS = (10, 50)  # dB
+NO_NOISE = "no noise"
+FOUR, ALL = "blue, green, red, near infrared", "all that the scene covers"
+SLOW = 12_000_000  # numbers in a cube above which one waits long enough to be told
+
+
+class DegradationExplorer(Explorer):
+    """A scene, what a coarse hyperspectral and a fine multispectral sensor see of it, and sliders for how.
+
+    All images are drawn on the fine pixels, so a click in any of them is the same ground. The coarse image ends where
+    the scene holds no further whole coarse pixel, as in `pairs.degrade_scene`. Pixels with NaN are gaps, and so is
+    every coarse pixel whose blur reads one. The noise is that of one seed, whatever else is moved.
+
+    Args:
+        scene: a scene, an array (H, W, C) or a tensor (1, C, H, W), [0, 1], at least 2×2 px.
+        wavelengths_nm: (C,) centres of the bands, nm; default: the scene's. Without any there is no multispectral
+            sensor, and bands are counted from 0.
+        scale: fine pixels per coarse pixel, 2 to 8.
+        fwhm: full width at half maximum of the Gaussian blur, 0.5 to 12 fine pixels; default: `scale`.
+        snr_db: signal-to-noise ratio of the coarse image, 10 to 50 dB; None: no noise.
+        sensor: one of `sensors.SENSORS` whose visible bands the scene covers; default: the first.
+        unit: name and unit of the values.
+
+    Raises:
+        TypeError: `scene` is none of these.
+        ValueError: a scene that is too small, has no pixel without NaN or leaves [0, 1]; wavelengths that do not fit;
+            a slider's value out of range; a sensor that is not covered.
+
+    Example:
+        >>> explorer = DegradationExplorer(torch.full((1, 1, 4, 6), 0.5), scale=2)
+        >>> explorer.pixel = (3, 1)
+        >>> print(explorer.label)
+        row 3, column 1: coarse pixel (1, 0) of 2×3 · scale 2, FWHM 2 px, no noise: upsampled PSNR 100.00 dB
+    """
+
+    def __init__(
+        self,
+        scene: Cube,
+        *,
+        wavelengths_nm: Sequence[float] | None = None,
+        scale: int = 4,
+        fwhm: float | None = None,
+        snr_db: int | None = None,
+        sensor: str | None = None,
+        unit: str = "radiance (scaled)",
+    ) -> None:
+        cube = checked_scene(scene)
+        self.rows, self.columns, self.bands = cube.shape
+        known = getattr(scene, "wavelengths_nm", None) if wavelengths_nm is None else wavelengths_nm
+        self.wavelengths_nm = checked_wavelengths(known, self.bands)
+        self.name, self.unit = getattr(scene, "name", "scene"), unit
+        self._fine, self._holes = filled(cube)
+        self.covered = covered_bands(self.wavelengths_nm)
+        self._visible = bands_of("true colour", self.wavelengths_nm)
+        self._build()
+        self.scale, self.fwhm, self.snr_db = scale, float(scale) if fwhm is None else fwhm, snr_db
+        if sensor is not None:
+            self.sensor = sensor
+        super().__init__(self._layout())
+        self._degrade()
+        self._sense()
+        self._connect()
+        self.pixel = (self.rows // 2, self.columns // 2)
+
+    # --- what a reader may ask and set ---------------------------------------------------------------------------
+
+    @property
+    def pixel(self) -> tuple[int, int]:
+        """(row, column) of the cursor, fine pixels; setting it is a click."""
+        return tuple(self.views[0].cursor)
+
+    @pixel.setter
+    def pixel(self, place: tuple[int, int]) -> None:
+        row, column = place
+        if not (0 <= row < self.rows and 0 <= column < self.columns):
+            fail("pixel", f"(row, column) inside {self.rows}×{self.columns} px", f"({row}, {column})")
+        set_all("cursor", [int(row), int(column)], self.views)
+
+    @property
+    def scale(self) -> int:
+        """Fine pixels per coarse pixel; setting it moves the slider."""
+        return self.scale_slider.value
+
+    @scale.setter
+    def scale(self, value: int) -> None:
+        check_count(value, "scale", at_least=SMALLEST, at_most=self.scale_slider.max)
+        self.scale_slider.value = value
+
+    @property
+    def fwhm(self) -> float:
+        """Full width at half maximum of the PSF, fine pixels; setting it moves the slider."""
+        return self.fwhm_slider.value
+
+    @fwhm.setter
+    def fwhm(self, value: float) -> None:
+        if not WIDTHS[0] <= value <= WIDTHS[1]:
+            fail("fwhm", f"from {WIDTHS[0]:g} to {WIDTHS[1]:g} fine pixels", value)
+        self.fwhm_slider.value = value
+
+    @property
+    def snr_db(self) -> int | None:
+        """Signal-to-noise ratio, dB, or None; setting it moves the slider."""
+        return None if math.isinf(self.snr_slider.value) else self.snr_slider.value
+
+    @snr_db.setter
+    def snr_db(self, value: int | None) -> None:
+        if value is not None:
+            check_count(value, "snr_db", at_least=SNRS[0], at_most=SNRS[1])
+        self.snr_slider.value = math.inf if value is None else value
+
+    @property
+    def sensor(self) -> str | None:
+        """The multispectral sensor, None where there is none; setting it moves the chooser."""
+        return self.sensor_chooser.value
+
+    @sensor.setter
+    def sensor(self, name: str) -> None:
+        if not self.covered:
+            fail("sensor", "left out: the scene's wavelengths cover none", repr(name))
+        check_choice(name, "sensor", self.covered)
+        self.sensor_chooser.value = name
+
+    @property
+    def lr_hsi(self) -> torch.Tensor:
+        """The coarse image (1, C, h, w), NaN in gaps."""
+        return self._coarse if self._gaps is None else self._coarse.masked_fill(self._gaps, torch.nan)
+
+    @property
+    def label(self) -> str:
+        """The coarse pixel at the cursor, how the scene is degraded, and what that costs as a whole."""
+        noise = NO_NOISE if self.snr_db is None else f"{self.snr_db} dB"
+        loss = "no data" if math.isnan(self.psnr_db) else f"PSNR {self.psnr_db:.2f} dB"
+        how = f"scale {self.scale}, FWHM {self.fwhm:g} px, {noise}: upsampled {loss}"
+        return f"row {self.pixel[0]}, column {self.pixel[1]}: {self._here()} · {how}"
+
+    def describe(self) -> str:
+        """One line on what is explored."""
+        nm = self.wavelengths_nm
+        reach = "no wavelengths" if nm is None else f"{nm.min():.0f} … {nm.max():.0f} nm"
+        sensors = ", ".join(self.covered) or "no multispectral sensor"
+        return f"{self.name}: {self.rows}×{self.columns} px, {self.bands} band(s), {reach}; {sensors}"
+
+    def picture(self) -> Picture:
+        """Images and curves as they stand, as a static figure."""
+        figure = Picture(figsize=(9.2, 5.6), layout="compressed")
+        top, bottom = figure.subfigures(2, 1, height_ratios=(1.2, 1))
+        for ax, view in zip(top.subplots(1, len(self.views), squeeze=False)[0], self.views):
+            view.draw(ax)
+        plots = [self.plot, *[self.srf_plot] * bool(self.covered), self.psf_plot]
+        for ax, plot in zip(bottom.subplots(1, len(plots)), plots):
+            plot.draw(ax)
+            ax.set_title(plot.name, fontsize=9)
+        return figure
+
+    # --- building ------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        """Makes the widgets."""
+        wide = {"layout": {"width": "440px"}, "style": {"description_width": "130px"}}
+        most = min(LARGEST, self.rows, self.columns)
+        self.scale_slider = ipywidgets.IntSlider(min=SMALLEST, max=most, description="scale", **wide)
+        self.fwhm_slider = ipywidgets.FloatSlider(
+            min=WIDTHS[0], max=WIDTHS[1], step=0.5, readout_format=".1f", description="PSF FWHM (fine px)", **wide
+        )
+        levels = [(f"{snr} dB", snr) for snr in range(SNRS[0], SNRS[1] + 1)]
+        self.snr_slider = ipywidgets.SelectionSlider(
+            options=[*levels, (NO_NOISE, math.inf)], value=math.inf, description="SNR of lr_hsi", **wide
+        )
+        self.sensor_chooser = ipywidgets.Dropdown(options=list(self.covered), description="MSI sensor", **wide)
+        self.bands_chooser = ipywidgets.Dropdown(options=[FOUR, ALL], description="MSI bands", **wide)
+        self.band_slider = ipywidgets.SelectionSlider(
+            options=[(self._band_name(band), band) for band in range(self.bands)],
+            value=self.bands // 2,
+            description="band on show",
+            **wide,
+        )
+        self.status = ipywidgets.HTML(layout={"height": "28px"})
+        self.views = [ImageView(size=262 if self.covered else 340) for _ in range(3 if self.covered else 2)]
+        self.gt_view, self.lr_view, *rest = self.views
+        self.msi_view = rest[0] if rest else None
+        self._build_plots()
+
+    def _build_plots(self) -> None:
+        nm, wide = self.wavelengths_nm, 420 if self.covered else 836
+        self.plot = LinePlot(
+            name="spectra at the cursor",
+            x_label="band number (no wavelengths known)" if nm is None else "wavelength (nm)",
+            y_label=self.unit,
+            width=wide,
+            height=185,
+        )
+        self.srf_plot = LinePlot(
+            name="", x_label="wavelength (nm)", y_label="response (peak 1)", width=404, height=185, limits=[0.0, 1.0]
+        )
+        if self._visible is None:
+            self.plot.positions = list(map(float, range(self.bands) if nm is None else nm))
+        self.psf_plot = LinePlot(
+            x_label="distance (fine px)",
+            y_label="height (peak 1)",
+            width=390,
+            height=124,
+        )
+
+    def _layout(self) -> list[ipywidgets.Widget]:
+        """The widgets, row by row; controls that would do nothing are left out."""
+        reason = "no wavelengths are known" if self.wavelengths_nm is None else "the wavelengths cover none"
+        without = ipywidgets.HTML(f"No multispectral sensor: {reason}.", layout={"padding": "0 0 0 12px"})
+        controls = [self.scale_slider, self.fwhm_slider, self.snr_slider]
+        controls += [self.sensor_chooser, self.bands_chooser] if self.covered else [without]
+        controls += [self.band_slider] * (self._visible is None and self.bands > 1)
+        curves = ipywidgets.HBox([self.plot, *[self.srf_plot] * bool(self.covered)], layout={"height": "266px"})
+        return [
+            ipywidgets.HBox([ipywidgets.VBox(controls, layout={"flex": "0 0 450px"}), self.psf_plot]),
+            self.status,
+            ipywidgets.HBox(self.views),
+            curves,
+        ]
+
+    def _connect(self) -> None:
+        """Who answers to what."""
+        for trait in ("cursor", "zoom"):
+            link(trait, *self.views)
+        if self._visible is None:
+            self.plot.marker = self.band_slider.index
+            link("index", self.band_slider, (self.plot, "marker"))
+            self.band_slider.observe(self._paint, "index")
+        self.gt_view.observe(self._point, "cursor")
+        self.scale_slider.observe(self._degrade, "value")
+        self.fwhm_slider.observe(self._degrade, "value")
+        self.snr_slider.observe(self._add_noise, "value")
+        self.sensor_chooser.observe(self._sense, "value")
+        self.bands_chooser.observe(self._sense, "value")
+
+    # --- answering -----------------------------------------------------------------------------------------------
+
+    def _degrade(self, _: object = None) -> None:
+        """Blurs and decimates anew."""
+        if self._fine.numel() > SLOW:
+            self.status.value = "computing …"
+        self.psf = gaussian_psf(self.fwhm, scale=self.scale)
+        self._clean = blurred(self._fine, self.psf, self.scale)
+        self._gaps = None if self._holes is None else gaps_of(self._holes, self.psf, self.scale)
+        self.psf_plot.lines = psf_lines(self.psf, self.fwhm, self.scale, WIDTHS[1])
+        side = len(self.psf)
+        self.psf_plot.name = f"PSF, {side}×{side} px: FWHM = {self.fwhm / self.scale:.2g} coarse px"
+        self._add_noise()
+
+    def _add_noise(self, _: object = None) -> None:
+        """The noise, what it all costs, and the picture."""
+        self._coarse = noisy(self._clean, self.snr_db)
+        self.psnr_db = upsampled_psnr_db(self._coarse, self._fine, self._gaps)
+        self._paint()
+        self._point()
+
+    def _sense(self, _: object = None) -> None:
+        """The multispectral image and its responses."""
+        self.srf = self.msi = None
+        if self.covered:
+            four = SENSORS[self.sensor]
+            wanted = self.covered[self.sensor] if self.bands_chooser.value == ALL else four
+            self.msi_bands = tuple(band for band in wanted if band in self.covered[self.sensor])
+            self.srf = srf_matrix(self.wavelengths_nm, sensor=self.sensor, bands=self.msi_bands)
+            self.msi = apply_srf(self._fine, self.srf)
+            self.srf_plot.name = f"responses of {self.sensor} on the scene's bands"
+            styles = band_styles(four, self.covered[self.sensor])
+            self._styles = {band: styles[band] for band in self.msi_bands}
+            self.srf_plot.lines = response_lines(self.srf.numpy(), self.wavelengths_nm, self._styles)
+            self._paint_msi([self.msi_bands.index(band) for band in four[2::-1]])
+        self._point()
+
+    def _paint(self, _: object = None) -> None:
+        """The truth and the coarse image, in the stretch of the truth."""
+        height, width = self._coarse.shape[2:]
+        self.gt_view.name = f"gt, {self.rows}×{self.columns} px"
+        self.lr_view.name = f"lr_hsi, {height}×{width} px"
+        bands = [self.band_slider.value] if self._visible is None else list(self._visible)
+        fine = self._with_holes(self._fine[0, bands])
+        coarse = on_fine_grid(self.lr_hsi[0, bands], self.scale, (self.rows, self.columns))
+        limits = [stretch(fine[..., number]) for number in range(len(bands))]
+        for view, image in ((self.gt_view, fine), (self.lr_view, coarse)):
+            if self._visible is None:
+                view.show(Stack.of(quantise(image[..., 0], limits[0]), limits[0], unit=self.unit))
+            else:
+                view.show(Stack.of(colours(image, limits)))
+
+    def _paint_msi(self, bands: list[int]) -> None:
+        names = ", ".join(self.msi_bands[band] for band in bands)
+        image = self._with_holes(self.msi[0, bands])
+        self.msi_view.name = f"msi of {self.sensor}: {names}"
+        self.msi_view.show(Stack.of(colours(image, [stretch(image[..., number]) for number in range(3)])))
+
+    def _point(self, _: object = None) -> None:
+        """Everything that depends on the cursor."""
+        if self.pixel[0] < 0:  # not anywhere yet
+            return
+        place, size = self._coarse_pixel(), self.scale
+        here = [] if place is None else [mark(place[0] * size, place[1] * size, COARSE, rows=size, columns=size)]
+        for view in self.views:
+            view.marks = here
+        self.plot.lines = self._lines()
+        self.status.value = html.escape(self.label)
+
+    # --- numbers and names ---------------------------------------------------------------------------------------
+
+    def _coarse_pixel(self) -> tuple[int, int] | None:
+        """The coarse pixel at the cursor; None where no whole one lies."""
+        row, column = (place // self.scale for place in self.pixel)
+        height, width = self._coarse.shape[2:]
+        return (row, column) if row < height and column < width else None
+
+    def _spectra(self) -> tuple[np.ndarray, np.ndarray]:
+        """The fine and the coarse spectrum (C,) at the cursor, NaN where there is none."""
+        fine, coarse = (np.full(self.bands, np.nan, np.float32) for _ in range(2))
+        if self._holes is None or not self._holes[0, 0][self.pixel]:
+            fine = self._fine[0, :, *self.pixel].numpy()
+        place = self._coarse_pixel()
+        if place is not None and (self._gaps is None or not self._gaps[0, 0][place]):
+            coarse = self._coarse[0, :, *place].numpy()
+        return fine, coarse
+
+    def _here(self) -> str:
+        """What the label says of the coarse pixel."""
+        place, (fine, coarse) = self._coarse_pixel(), self._spectra()
+        if place is None:
+            return "no whole coarse pixel"
+        text = "coarse pixel ({}, {}) of {}×{}".format(*place, *self._coarse.shape[2:])
+        if np.isnan(coarse).any():
+            return f"{text} reads a gap"
+        if np.isnan(fine).any() or self.bands < 2 or not fine.any():
+            return text
+        pred, target = (torch.from_numpy(spectrum.copy())[None, :, None, None] for spectrum in (coarse, fine))
+        return f"{text}, {float(sam_map(pred, target)):.1f}° from gt"
+
+    def _lines(self) -> list[dict[str, object]]:
+        """The spectra at the cursor, and the multispectral values as dots at their bands' centres."""
+        fine, coarse = (self._over_wavelength(spectrum) for spectrum in self._spectra())
+        lines = [line("gt, fine pixel", *fine, "#000000"), line("lr_hsi, coarse pixel", *coarse, COARSE)]
+        if self.msi is None or (self._holes is not None and self._holes[0, 0][self.pixel]):
+            return lines
+        centres_nm, values = self.srf.numpy() @ self.wavelengths_nm, self.msi[0, :, *self.pixel].numpy()
+        return lines + dot_lines(values, centres_nm, self._styles, "msi (colours: right)")
+
+    def _with_holes(self, planes: torch.Tensor) -> np.ndarray:
+        """Fine planes (n, H, W) as an image (H, W, n), NaN in holes."""
+        kept = planes if self._holes is None else planes.masked_fill(self._holes[0], torch.nan)
+        return kept.numpy().transpose(1, 2, 0)
+
+    def _over_wavelength(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Wavelengths, or band numbers, and values, with NaN where the line is to break."""
+        if self.wavelengths_nm is None:
+            return np.arange(self.bands), values
+        return with_gaps(self.wavelengths_nm, np.asarray(values, float), "spectrum")
+
+    def _band_name(self, band: int) -> str:
+        return f"band {band}" if self.wavelengths_nm is None else f"{self.wavelengths_nm[band]:.0f} nm (band {band})"

@@ -1,0 +1,247 @@
+"""What two sensors make of a scene, for a page that must answer at once: tensors in, tensors and lines out, no widget.
+
+Images are what `ctmem.sensors` gives, to the last bit. They are computed a few bands at a time, which stay in the
+processor's cache. Pixels without a value are filled for the blur, and are gaps again afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from ctmem.checks import fail
+from ctmem.explorers.band import Cube
+from ctmem.explorers.view import line
+from ctmem.looks import fill_holes
+from ctmem.metrics import psnr_per_band
+from ctmem.plots import COLOURS, to_array, with_gaps
+from ctmem.scenes import Scene
+from ctmem.sensors import SENSORS, add_noise, blur_down, load_rsr, srf_matrix, upsample
+
+CHUNK = 20  # bands at a time
+NOISE_SEED = 0
+SMALLEST = 2  # scale, and so side of a scene
+COARSE = COLOURS[4]  # the coarse pixel, as a line and on images
+FIRST_COLOURS = (COLOURS[0], COLOURS[2], COLOURS[1], COLOURS[3])  # blue, green, red, near infrared
+MORE_COLOURS, DASHES = (COLOURS[5], "#000000", "#808080"), ("", "7 4", "2 3")  # of all further bands
+
+
+def blurred(gt: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
+    """Returns what a coarse sensor records of `gt` without noise: `blur_down` of its whole coarse pixels, (1, C, h, w).
+
+    Rows and columns at the end that fill no coarse pixel are left out, as in `pairs.degrade_scene`.
+
+    Args:
+        gt: (1, C, H, W), finite.
+        psf: (k, k), sums to 1; k of the parity of `scale`.
+        scale: fine pixels per coarse pixel.
+
+    Raises:
+        ValueError: as `sensors.blur_down`.
+    """
+    whole = trimmed(gt, scale)
+    return torch.cat([blur_down(part, psf, scale) for part in whole.split(CHUNK, 1)], 1)
+
+
+def noisy(lr_hsi: torch.Tensor, snr_db: float | None) -> torch.Tensor:
+    """Returns the coarse image with noise, the same noise on every call; None: without.
+
+    Args:
+        lr_hsi: (1, C, h, w), finite.
+        snr_db: signal-to-noise ratio of each band, dB.
+    """
+    if snr_db is None:
+        return lr_hsi
+    return add_noise(lr_hsi, float(snr_db), generator=torch.Generator().manual_seed(NOISE_SEED))
+
+
+def gaps_of(holes: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
+    """Returns which coarse pixels read a hole, through any weight of the blur, (1, 1, h, w) bool.
+
+    Args:
+        holes: (1, 1, H, W) bool.
+        psf: (k, k), positive.
+        scale: fine pixels per coarse pixel.
+    """
+    return blur_down(trimmed(holes, scale).float(), psf, scale) > 0
+
+
+def upsampled_psnr_db(lr_hsi: torch.Tensor, gt: torch.Tensor, gaps: torch.Tensor | None = None) -> float:
+    """Returns the PSNR of the bicubic enlargement of `lr_hsi` against `gt`, dB, the mean over bands: what was lost.
+
+    Args:
+        lr_hsi: (1, C, h, w), finite.
+        gt: (1, C, H, W), finite; what exceeds h or w whole coarse pixels is left out.
+        gaps: (1, 1, h, w) bool, coarse pixels that do not count; NaN where none is left.
+    """
+    scale = gt.shape[2] // lr_hsi.shape[2]
+    kept = None if gaps is None or not gaps.any() else ~enlarged(gaps[0, 0], scale)
+    if kept is not None and not kept.any():
+        return float("nan")
+    found = []
+    for coarse, fine in zip(lr_hsi.split(CHUNK, 1), trimmed(gt, scale).split(CHUNK, 1)):
+        pair = upsample(coarse, scale), fine
+        found.append(psnr_per_band(*(pair if kept is None else (image[..., kept][..., None] for image in pair))))
+    return float(torch.cat(found, 1).mean())
+
+
+def trimmed(x: torch.Tensor, scale: int) -> torch.Tensor:
+    """Returns `x` (B, C, H, W) without the last rows and columns that fill no coarse pixel."""
+    height, width = (side // scale * scale for side in x.shape[-2:])
+    return x[..., :height, :width]
+
+
+def enlarged(plane: torch.Tensor, scale: int) -> torch.Tensor:
+    """Returns the plane (h, w) with every pixel repeated, (scale·h, scale·w)."""
+    return plane.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+
+
+def on_fine_grid(coarse: torch.Tensor, scale: int, size: tuple[int, int]) -> np.ndarray:
+    """Returns coarse bands on the pixels of the fine image, (H, W, n) float32, NaN where no coarse pixel lies.
+
+    Args:
+        coarse: (n, h, w).
+        scale: fine pixels per coarse pixel.
+        size: (H, W), at least scale·h and scale·w.
+    """
+    drawn = np.full((*size, len(coarse)), np.nan, np.float32)
+    height, width = (scale * side for side in coarse.shape[1:])
+    drawn[:height, :width] = coarse.numpy().transpose(1, 2, 0).repeat(scale, 0).repeat(scale, 1)
+    return drawn
+
+
+def checked_scene(scene: Cube) -> np.ndarray:
+    """Returns the scene as an array (H, W, C).
+
+    Raises:
+        TypeError: another type.
+        ValueError: no numbers, a wrong rank, less than 2×2 px, or values that leave [0, 1]; NaN is let through.
+    """
+    if not isinstance(scene, Scene | np.ndarray | torch.Tensor):
+        fail("scene", "a Scene, an array (H, W, C) or a tensor (1, C, H, W)", type(scene).__name__, TypeError)
+    cube = scene.cube if isinstance(scene, Scene) else to_array(scene)
+    if cube.dtype.kind not in "fiu" or 0 in cube.shape:
+        fail("scene", "numbers (H, W, C)", f"{cube.dtype} of shape {cube.shape}")
+    if min(cube.shape[:2]) < SMALLEST:
+        fail("scene", f"at least {SMALLEST}×{SMALLEST} px", f"{cube.shape[0]}×{cube.shape[1]}")
+    finite = np.isfinite(cube)
+    known = cube if finite.all() else cube[finite]
+    if known.size and (known.min() < 0 or known.max() > 1):
+        fail("scene", "in [0, 1]", f"values from {known.min():.4g} to {known.max():.4g}")
+    return cube
+
+
+def filled(cube: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Returns (image (1, C, H, W) float32, holes (1, 1, H, W) bool): holes take the values of the nearest pixel.
+
+    The holes are None where there are none.
+
+    Args:
+        cube: (H, W, C); a pixel with NaN or infinite values in any band is a hole.
+
+    Raises:
+        ValueError: a cube of holes only.
+    """
+    image = torch.from_numpy(np.ascontiguousarray(cube.transpose(2, 0, 1)[None], np.float32))
+    image, holes = fill_holes(image, "scene")
+    return image, holes if holes.any() else None
+
+
+def covered_bands(wavelengths_nm: Sequence[float] | None) -> dict[str, tuple[str, ...]]:
+    """Returns {sensor: bands} that the wavelengths cover, of sensors whose red, green and blue are among them.
+
+    Args:
+        wavelengths_nm: (C,) centres of the scene's bands, or None.
+    """
+    if wavelengths_nm is None:
+        return {}
+    found = {}
+    for sensor in SENSORS:
+        bands = tuple(filter(partial(_covers, wavelengths_nm, sensor), load_rsr(sensor)))
+        if set(SENSORS[sensor][:3]) <= set(bands):
+            found[sensor] = bands
+    return found
+
+
+def psf_lines(psf: torch.Tensor, fwhm: float, scale: int, widest: float) -> list[dict[str, object]]:
+    """Returns the section of a Gaussian PSF as lines: its weights as steps, the curve, its FWHM, the coarse pixel.
+
+    Args:
+        psf: (k, k), sums to 1.
+        fwhm: fine pixels.
+        scale: fine pixels per coarse pixel.
+        widest: the largest FWHM there will be, so that the axis stays as it is.
+    """
+    side = len(psf)
+    offsets = np.arange(side) - (side - 1) / 2
+    weights = psf.sum(0).numpy()
+    middle = side // 2
+    heights = weights / weights[middle] * 2 ** -((2 * offsets[middle] / fwhm) ** 2)  # the curve's at its centre
+    edges = np.repeat(np.append(offsets - 0.5, offsets[-1] + 0.5), 2)
+    distance = np.linspace(-1.5 * fwhm, 1.5 * fwhm, 121)
+    return [
+        line("", [-1.5 * widest, 1.5 * widest], [np.nan, np.nan], "none"),
+        line("weights", edges, np.concatenate([[0], np.repeat(heights, 2), [0]]), COLOURS[5]),
+        line("Gaussian", distance, 2 ** -((2 * distance / fwhm) ** 2), COLOURS[0]),
+        line("FWHM", [-fwhm / 2, fwhm / 2], [0.5, 0.5], COLOURS[1], dash="7 4"),
+        line("coarse px", [-scale / 2, scale / 2], [0, 0], COARSE, width=5.0),
+    ]
+
+
+def band_styles(first: Sequence[str], bands: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Returns {band: (colour, dashes)}.
+
+    Args:
+        first: the sensor's blue, green, red and near infrared.
+        bands: all of its bands.
+    """
+    others = [band for band in bands if band not in first]
+    more = {band: (MORE_COLOURS[n % 3], DASHES[n // 3 % 3]) for n, band in enumerate(others)}
+    return {band: (colour, "") for band, colour in zip(first, FIRST_COLOURS)} | more
+
+
+def response_lines(
+    srf: np.ndarray, wavelengths_nm: np.ndarray, styles: Mapping[str, tuple[str, str]]
+) -> list[dict[str, object]]:
+    """Returns the responses as lines with peak 1, each from the last scene band without weight to the next one.
+
+    Args:
+        srf: (c, C), weights of the scene's bands.
+        wavelengths_nm: (C,) nm, in any order.
+        styles: {band: (colour, dashes)} of the c bands.
+    """
+    lines = []
+    for row, (name, (colour, dash)) in zip(srf, styles.items()):
+        x, y = with_gaps(wavelengths_nm, np.asarray(row / row.max(), float), name)
+        on = np.nan_to_num(y) > 0
+        near = on | np.append(on[1:], False) | np.append(False, on[:-1])
+        lines.append(line(name, x[near], y[near], colour, dash=dash))
+    return lines
+
+
+def dot_lines(
+    values: np.ndarray, centres_nm: np.ndarray, styles: Mapping[str, tuple[str, str]], name: str
+) -> list[dict[str, object]]:
+    """Returns one dot per band at its centre; the last one has the name.
+
+    Args:
+        values: (c,).
+        centres_nm: (c,) nm.
+        styles: {band: (colour, dashes)} of the c bands.
+        name: in the legend.
+    """
+    names = [""] * (len(values) - 1) + [name]
+    dots = zip(names, centres_nm, values, styles.values())
+    return [line(said, [x], [y], colour, points=True) for said, x, y, (colour, _) in dots]
+
+
+def _covers(wavelengths_nm: Sequence[float], sensor: str, band: str) -> bool:
+    """Whether `srf_matrix` can make this band of these wavelengths."""
+    try:
+        srf_matrix(wavelengths_nm, sensor=sensor, bands=(band,))
+    except ValueError:
+        return False
+    return True
