@@ -17,8 +17,9 @@ from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, line, lin
 from ctmem.plots import COLOURS, Picture, to_array, with_gaps
 from ctmem.scenes import Scene
 
-TALLEST = 300  # of an image, screen pixels
-X_T, X0, TARGET, UP, OTHERS, MEAN = COLOURS[4], COLOURS[0], "#000000", "#8a8a8a", "#b9b9b9", COLOURS[1]
+TALLEST = 260  # of an image, screen pixels
+LEAST = 0.1  # dB or degrees that the curves' axes reach over: less is no difference
+X_T, X0, TARGET, UP, OTHERS, MEAN = COLOURS[4], COLOURS[5], "#000000", "#8a8a8a", "#b9b9b9", COLOURS[1]
 NAMES = {"x_t": "x_t", "x0": "x̂0", "target": "target", "lr_hsi_up": "lr_hsi_up"}  # key → name in the legend
 
 
@@ -112,7 +113,8 @@ class DiffusionExplorer(Explorer):
     def label(self) -> str:
         """The figures of the step and the values at the cursor."""
         (row, column), here = self.pixel, (self.step, *self.pixel)
-        name = "the answer" if self.step == self.run.steps else f"step {self.step}"
+        ended = self.step == self.run.steps
+        name = "the answer, back-projected" if ended else f"step {self.step} (t = {self.run.times[self.step]})"
         whole, local = f"draw {self.sample}, {name}", []
         if self.figures is not None:
             psnr, sam = (curve[self.sample, self.step] for curve in (self.figures.psnr_db, self.figures.sam_deg))
@@ -160,9 +162,9 @@ class DiffusionExplorer(Explorer):
             layout={"width": f"{WIDTH - 20}px"},
         )
         self.draw_of = ipywidgets.Dropdown(
-            options=[(f"{n} of 0 … {run.samples - 1}", n) for n in range(run.samples)],
+            options=[(f"{n} (of {run.samples})", n) for n in range(run.samples)],
             description="draw",
-            layout={"width": "220px"},
+            layout={"width": "200px"},
         )
         self.show = ipywidgets.Dropdown(options=list(self.composites), description="show", layout={"width": "380px"})
         self.status = ipywidgets.HTML()
@@ -182,8 +184,8 @@ class DiffusionExplorer(Explorer):
         if self.figures is None:
             return
         units = [("PSNR (dB)", self.figures.psnr_db), ("SAM (degrees)", self.figures.sam_deg)]
-        self.measured = [(label, values) for label, values in units if not np.isnan(values).all()]
-        for number, (label, _) in enumerate(self.measured):
+        self.measured = [(label, values) for label, values in units if not np.isnan(values).all()]  # one band: no SAM
+        for number, (label, values) in enumerate(self.measured):
             last = number == len(self.measured) - 1
             self.curves.append(
                 LinePlot(
@@ -191,6 +193,7 @@ class DiffusionExplorer(Explorer):
                     x_label=self._axis_name() if last else "",
                     y_label=label,
                     positions=list(map(float, range(self.run.steps + 1))),
+                    limits=at_least_wide(values, LEAST),
                     width=round(0.46 * wide) - 12,
                     height=(260 if len(self.measured) == 1 else 138 if last else 122),
                     legend=last,
@@ -253,7 +256,10 @@ class DiffusionExplorer(Explorer):
     def _spectra(self, position: int) -> dict[str, np.ndarray]:
         """The spectra at the cursor at a position."""
         of = {"pixel": self.pixel}
-        cubes = {"x_t": self.run.noisy(self.sample, position, **of), "x0": self.run.estimate(self.sample, position, **of)}
+        cubes = {
+            "x_t": self.run.noisy(self.sample, position, **of),
+            "x0": self.run.estimate(self.sample, position, **of),
+        }
         row, column = self.pixel
         spectra = {key: cube[0, :, 0, 0].numpy() for key, cube in cubes.items()}
         spectra["lr_hsi_up"] = self.run.encoded.lr_hsi_up[0, :, row, column].cpu().numpy()
@@ -270,9 +276,9 @@ class DiffusionExplorer(Explorer):
         """The spectra at the cursor as lines of the plot."""
         styles = {
             "x_t": {"colour": X_T, "width": 1.3},
-            "lr_hsi_up": {"colour": UP, "dash": "7 4"},
-            "target": {"colour": TARGET, "width": 2.5},
-            "x0": {"colour": X0, "dash": "2 3" if self.target is not None else ""},
+            "lr_hsi_up": {"colour": UP, "dash": "7 4", "width": 1.5},
+            "target": {"colour": TARGET, "width": 4.0},
+            "x0": {"colour": X0, "width": 1.8},
         }
         spectra = self.spectra
         drawn = [key for key in styles if key in spectra]
@@ -287,12 +293,13 @@ class DiffusionExplorer(Explorer):
 
     def _position_name(self, position: int) -> str:
         if position == self.run.steps:
-            return "answer, after back-projection"
-        return f"{position} · t = {self.run.times[position]} · noise level {self.run.levels[position]:.2f}"
+            return "answer"
+        return f"{position} · noise level {self.run.levels[position]:.2f}"
 
     def _axis_name(self) -> str:
         first, last = self.run.levels[0], self.run.levels[-1]
-        return f"step (noise level {first:.2f} → {last:.2f}); dot: answer"
+        levels = f"{first:.2f}" if self.run.steps == 1 else f"{first:.2f} → {last:.2f}"
+        return f"step (noise level {levels}); dot: answer"
 
     def _notes(self) -> list[str]:
         """What is missing, and why."""
@@ -327,6 +334,13 @@ def limits_of(values: np.ndarray) -> tuple[float, float]:
     return 0.0, stretch(values.reshape(-1, values.shape[-1]))[1]
 
 
+def at_least_wide(values: np.ndarray, width: float) -> list[float]:
+    """Lowest and highest value, moved apart to at least a width."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    missing = max(0.0, width - (high - low)) / 2
+    return [low - missing, high + missing]
+
+
 def maps(values: np.ndarray, limits: tuple[float, float], unit: str, colour_map: str) -> Stack:
     """Maps (frames, H, W) as a stack with one scale."""
     return Stack(lambda n: (quantise(values[n], limits), limits), frames=len(values), unit=unit, colour_map=colour_map)
@@ -345,6 +359,9 @@ def curve_lines(values: np.ndarray, sample: int) -> list[dict[str, object]]:
     rows[:1] = [("other draws", *row[1:]) for row in rows[:1]]
     rows += [("mean of the draws", mean, MEAN, 2.0)] * (len(draws) > 1)
     rows.append(("this draw", draws[sample], X0, 2.5))
-    lines = [line(name, steps[:-1], row[:-1], colour, width=width, points=len(steps) == 2) for name, row, colour, width in rows]
+    lines = [
+        line(name, steps[:-1], row[:-1], colour, width=width, points=len(steps) == 2)
+        for name, row, colour, width in rows
+    ]
     answers = [row for row in rows if row[0] in ("mean of the draws", "this draw")]
     return lines + [line("", steps[-1:], row[-1:], colour, points=True) for _, row, colour, _ in answers]

@@ -54,9 +54,10 @@ function render({ model, el }) {
     const x = (value) => MARGIN.left + ((value - left) / (right - left)) * inner.width;
     const y = (value) => MARGIN.top + (1 - (value - bottom) / (top - bottom)) * inner.height;
     scale = [x, y];
+    const places = model.get("positions").length ? model.get("positions") : finite(model.get("lines")[0]?.x ?? []);
     Object.entries({ width, height, viewBox: `0 0 ${width} ${height}` }).forEach((pair) => svg.setAttribute(...pair));
     svg.replaceChildren();
-    axes(ticks(left, right, 7, closest(model.get("positions"))), ticks(bottom, top, 5), x, y, width, height);
+    axes(ticks(left, right, 7, closest(places)), ticks(bottom, top, 5), x, y, width, height);
     for (const line of model.get("lines")) drawLine(line, x, y);
     drawMarker();
     drawLegend();

@@ -62,7 +62,9 @@ class Recording:
         space, rest = self.encoded.space, self.encoded.lr_hsi_up
         if bands is not None:
             space = replace(space, mean=space.mean[list(bands)], basis=space.basis[list(bands)])
-        part = replace(self.encoded, lr_hsi_up=cut(rest, bands, pixel), base=cut(self.encoded.base, pixel=pixel), space=space)
+        part = replace(
+            self.encoded, lr_hsi_up=cut(rest, bands, pixel), base=cut(self.encoded.base, pixel=pixel), space=space
+        )
         return part.decode(cut(z, pixel=pixel)).cpu()
 
     def noisy(self, sample: int, position: int, **part: object) -> torch.Tensor:
@@ -84,9 +86,7 @@ class Recording:
         return self.decode(self.x0[:, position].mean(0, keepdim=True))
 
 
-def cut(
-    image: torch.Tensor, bands: Sequence[int] | None = None, pixel: tuple[int, int] | None = None
-) -> torch.Tensor:
+def cut(image: torch.Tensor, bands: Sequence[int] | None = None, pixel: tuple[int, int] | None = None) -> torch.Tensor:
     """Some bands, or one pixel, of an image (B, C, H, W), which stays four-dimensional."""
     if bands is not None:
         image = image[:, list(bands)]
