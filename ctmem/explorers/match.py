@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,15 +10,12 @@ from dataclasses import replace
 import ipywidgets
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from PIL import Image
 
-from ctmem.checks import check_choice, check_count, fail
+from ctmem.checks import check_choice, fail
 from ctmem.config import MatchConfig
-from ctmem.explorers.matched import (
-    TURNS, Matched, Taker, Tile, bring_together, composite, limits_of, spread, tiles,
-)  # fmt: skip
+from ctmem.explorers.matched import Matched, Taker, bring_together, spread
 from ctmem.explorers.render import colours, quantise, stretch
+from ctmem.explorers.tiles import TURNS, composite, draw_tiles, limits_of, tiles, tiles_html
 from ctmem.explorers.view import Explorer, ImageView, Stack, link, mark, set_all
 from ctmem.plots import Picture
 from ctmem.scenes import Scene
@@ -29,12 +24,12 @@ from ctmem.sensors import srf_matrix
 
 WIDTH = 860  # screen pixels of the whole
 COLUMN = WIDTH // 3 - 12  # of an image
-UPPER, LOWER, TILE = 220, 180, 62  # heights of the rows, screen pixels
+UPPER, LOWER = 220, 160  # heights of images, screen pixels
 SHOWN = 6  # windows outlined
 OUTLINED = 30  # patches that took from a place, outlined, at most
 PATCHES, STRIDES = (4, 8, 12, 16), (1, 2, 4, 8)  # pixels
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
-APART, BEST = "best apart", "best"
+APART, BEST = "6 best apart", "6 best"
 PATCH, WINDOW, TAKER = "#E69F00", "#E69F00", "#56B4E9"  # colours of outlines
 
 
@@ -182,7 +177,7 @@ class MatchExplorer(Explorer):
         for part, views in ((upper, self.upper.children), (lower, self.lower.children)):
             for ax, view in zip(part.subplots(1, 3), views):
                 view.draw(ax)
-        _draw_tiles(middle.subplots(), self._tiles, self._captions)
+        draw_tiles(middle.subplots(), self._tiles, 1 + SHOWN)
         return figure
 
     # --- building ------------------------------------------------------------------------------------------------
@@ -192,9 +187,9 @@ class MatchExplorer(Explorer):
         side = min(*self.size, *self.reference_size)
         shape = {"style": {"description_width": "initial"}}
         choices = {
-            "patch": ("P (px)", sorted({config.patch, *(p for p in PATCHES if p <= side)}), 160),
-            "stride": ("stride (px)", sorted({config.stride, *STRIDES}), 180),
-            "temperature": ("temperature", sorted({config.temperature, *TEMPERATURES}), 220),
+            "patch": ("P (px)", sorted({config.patch, *(p for p in PATCHES if p <= side)}), 195),
+            "stride": ("stride (px)", sorted({config.stride, *STRIDES}), 215),
+            "temperature": ("temperature", sorted({config.temperature, *TEMPERATURES}), 275),
         }
         self.patch, self.stride, self.temperature = (
             ipywidgets.SelectionSlider(
@@ -203,31 +198,37 @@ class MatchExplorer(Explorer):
             for name, (text, options, width) in choices.items()
         )
         self.similarity = ipywidgets.Dropdown(
-            options=SIMILARITIES, value=config.similarity, description="similarity", layout={"width": "140px"}, **shape
+            options=SIMILARITIES,
+            value=config.similarity,
+            description="similarity",
+            layout={"width": "158px", "margin": "2px 10px"},
+            **shape,
         )
         self.which = ipywidgets.Dropdown(
-            options=[APART, BEST], description="windows", layout={"width": "150px"}, **shape,
+            options=[APART, BEST], description="windows", layout={"width": "180px"}, **shape,
             tooltip="the best that do not overlap a better one, or simply the best",
         )  # fmt: skip
         names = ("patch", "stride", "similarity", "temperature")
         self._controls = {name: getattr(self, name) for name in names}
-        self.query, self.texture_view, self.gradient, self.difference = (
-            _view(name, self.size, height, step=config.query_stride)
-            for name, height in (("query", UPPER), ("texture", LOWER), ("gradient", LOWER), ("difference", LOWER))
-        )
-        self.reference = _view("reference", self.reference_size, UPPER)
-        self.heat = _view("similarity", self.reference_size, UPPER, grid=list(self.reference_size))
+        self.query = _view("query: the LR image in MSI bands", self.size, UPPER)
+        self.texture_view = _view("texture taken", self.size, LOWER)
+        self.gradient = _view("gradient taken", self.size, LOWER)
+        self.difference = _view("difference taken: sharp − blurred", self.size, LOWER)
+        self.reference = _view("reference: other ground, sharp", self.reference_size, UPPER)
+        turns = ", best of 8 turns" * config.transforms
+        self.heat = _view(f"similarity{turns}", self.reference_size, UPPER, grid=[*self.reference_size])
         self._own_views = [self.query, self.texture_view, self.gradient, self.difference]
         self._other_views = [self.reference, self.heat]
-        self.status = ipywidgets.HTML(layout={"height": "26px"})
+        self.status = ipywidgets.HTML(layout={"height": "34px", "width": f"{WIDTH - 190}px"})
         self.tiles = ipywidgets.HTML()
 
     def _layout(self) -> list[ipywidgets.Widget]:
         """The widgets, row by row."""
-        controls = ipywidgets.HBox([self.patch, self.stride, self.similarity, self.temperature, self.which])
+        controls = ipywidgets.HBox([self.patch, self.stride, self.similarity, self.temperature])
+        line = ipywidgets.HBox([self.status, self.which])
         self.upper = ipywidgets.HBox([self.query, *self._other_views])
         self.lower = ipywidgets.HBox(self._own_views[1:])
-        return [controls, self.status, self.upper, self.tiles, self.lower]
+        return [controls, line, self.upper, self.tiles, self.lower]
 
     def _connect(self) -> None:
         """Who answers to what."""
@@ -256,7 +257,7 @@ class MatchExplorer(Explorer):
         try:
             self._use(self._config_of(**{name: control.value for name, control in self._controls.items()}))
         except ValueError as error:  # holes can leave no window: what was shown stays
-            self.status.value = html.escape(f"Not possible, still showing {self.describe()}: {error}")
+            self._say(f"Not possible, P {self.config.patch} and stride {self.config.stride} stay: {error}")
 
     def _config_of(self, **settings: object) -> MatchConfig:
         """The present settings with some of them changed; query patches overlap by the same share as before."""
@@ -268,7 +269,7 @@ class MatchExplorer(Explorer):
         """Matches with these settings and shows it; a new temperature needs no new search."""
         if config == self.config:
             return
-        self.status.value = "matching …"
+        self._say("matching …")
         same = replace(config, temperature=self.config.temperature) == self.config
         self.matched = self.matched.at_temperature(config.temperature) if same else Matched(self.looks, config)
         self._show_maps()
@@ -317,8 +318,7 @@ class MatchExplorer(Explorer):
         )
         ranks = self._ranks()
         self._tiles = tiles(self.matched, number, ranks)
-        self._captions = self._caption_lines(ranks)
-        self.tiles.value = tiles_html(self._tiles, self._captions)
+        self.tiles.value = tiles_html(self._tiles, 1 + SHOWN, WIDTH - 12)
         self._show_marks()
 
     def _show_marks(self) -> None:
@@ -334,7 +334,10 @@ class MatchExplorer(Explorer):
         for view in self._own_views[1:]:
             view.marks = [current]
         set_all("marks", found, self._other_views)
-        self.status.value = html.escape(self.label)
+        self._say(self.label)
+
+    def _say(self, text: str) -> None:
+        self.status.value = f"<div style='line-height:17px;padding-top:4px'>{html.escape(text)}</div>"
 
     def _ranks(self) -> list[int]:
         """Which of the windows of the current patch are outlined, from 0."""
@@ -342,67 +345,20 @@ class MatchExplorer(Explorer):
             return self.matched.apart(self.number, SHOWN)
         return list(range(min(SHOWN, len(self.windows))))
 
-    def _caption_lines(self, ranks: Sequence[int]) -> list[tuple[str, str]]:
-        """Two lines above every tile: rank and score, weight and turn."""
-        row, column = self.matched.match.corners[self.number].tolist()
-        weights, windows, scores = self.matched.weights()[self.number].tolist(), self.windows, self.scores
-        lines = [(f"query ({row}, {column})", "below: its texture")]
-        for rank in ranks:
-            weight = f"{100 * weights[rank]:.1f} %" if rank < len(weights) else "not used"
-            turn = TURNS[windows[rank, 2]]
-            lines.append((f"{rank + 1}: {scores[rank]:.3g}, {weight}", turn or "as it is"))
-        return lines
-
     def _patch_label(self) -> str:
-        (row, column), patch = self.matched.match.corners[self.number].tolist(), self.config.patch
-        (top, left, turn), scores = self.windows[0].tolist(), self.scores
-        weight = float(self.matched.weights()[self.number, 0])
-        how = f", {TURNS[turn]}" if turn else ""
-        found = f"best window ({top}, {left}){how}, {self.config.similarity} {scores[0]:.4g}, weight {weight:.3g}"
-        return (
-            f"patch ({row}, {column}) of {patch}×{patch} px: {found}; {len(scores)} of {self.matched.candidates} kept"
-        )
+        row, column = self.matched.match.corners[self.number].tolist()
+        (top, left, turn), score = self.windows[0].tolist(), self.scores[0]
+        weight, how = float(self.matched.weights()[self.number, 0]), f", {TURNS[turn]}" if turn else ""
+        found = f"best window ({top}, {left}){how}, {self.config.similarity} {score:.4g}"
+        return f"patch ({row}, {column}): {found}, weight {weight:.3g} among {self.matched.weights().shape[1]}"
 
     def _source_label(self) -> str:
         takers, (row, column) = self.takers, self.source
-        count = f"{len(takers)} of {len(self.matched.match.corners)} query patches took from there"
         if not takers:
             return f"reference ({row}, {column}): no query patch took from there"
-        first = takers[0]
-        most = f"most of all ({first.row}, {first.column}), {first.windows} window(s), weight {first.weight:.3g}"
+        first, count = takers[0], f"{len(takers)} of {len(self.matched.match.corners)} query patches took from there"
+        most = f"most of all ({first.row}, {first.column}), weight {first.weight:.3g} by {first.windows} window(s)"
         return f"reference ({row}, {column}): {count}, {most}"
-
-
-def tiles_html(tiles: Sequence[Tile], captions: Sequence[tuple[str, str]]) -> str:
-    """Returns a table of enlarged tiles: captions of two lines, below them each tile as compared and as handed over."""
-    cell = f"<img class='ctmem-tile' width={TILE} height={TILE} style='image-rendering:pixelated;margin:1px 0' alt='{{}}' src='{{}}'>"
-    rows = ["".join(f"<th>{'<br>'.join(map(html.escape, lines))}</th>" for lines in captions)]
-    for kind in ("compared", "handed"):
-        pictures = (cell.format(kind, _as_uri(getattr(tile, kind))) for tile in tiles)
-        rows.append("".join(f"<td>{picture}</td>" for picture in pictures))
-    heads = ("rank: score, weight<br>turn", "as compared:<br>both blurred", "handed over:<br>sharp")
-    lines = (f"<tr><th style='text-align:left'>{head}</th>{row}</tr>" for head, row in zip(heads, rows))
-    style = "font-size:12px;line-height:15px;text-align:center;border-collapse:collapse;table-layout:fixed"
-    return f"<table class='ctmem-tiles' style='{style};width:{WIDTH - 12}px'>{''.join(lines)}</table>"
-
-
-def _as_uri(picture: np.ndarray) -> str:
-    """A small picture (H, W, 4) as a data address."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _draw_tiles(ax: Axes, tiles: Sequence[Tile], captions: Sequence[tuple[str, str]]) -> None:
-    """Draws tiles and captions into matplotlib axes."""
-    ax.set_axis_off()
-    for number, (tile, lines) in enumerate(zip(tiles, captions)):
-        for row, picture in enumerate((tile.compared, tile.handed)):
-            ax.imshow(picture, extent=(1.15 * number, 1.15 * number + 1, -1.1 * row - 1, -1.1 * row))
-        ax.text(1.15 * number + 0.5, 0.08, "\n".join(lines), ha="center", va="bottom", fontsize=8)
-    for row, text in enumerate(("compared", "handed over")):
-        ax.text(-0.08, -1.1 * row - 0.5, text, ha="right", va="center", fontsize=8)
-    ax.set(xlim=(-0.9, 1.15 * (SHOWN + 1)), ylim=(-2.15, 0.6))
 
 
 def _heat_limits(plane: np.ndarray, config: MatchConfig) -> tuple[float, float]:

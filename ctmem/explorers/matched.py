@@ -7,7 +7,7 @@ what a click needs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -18,14 +18,12 @@ from ctmem.checks import check_choice, check_count, check_image, fail
 from ctmem.config import MatchConfig
 from ctmem.dmb import transfer
 from ctmem.looks import prepare, sharpen, to_standard
-from ctmem.matching import take, whole_windows
-from ctmem.explorers.render import colours, stretch
+from ctmem.matching import whole_windows
 from ctmem.patches import cut, dihedral_inverse, starts
 from ctmem.search import PIECE, SIMILARITIES, embed, finish, nearest
 from ctmem.sensors import apply_srf, upsample
 
 KEPT_MB = 256  # candidates' vectors that are kept from click to click; more are made anew each time
-TURNS = ("", "90°", "180°", "270°", "mirrored", "mirrored, 90°", "mirrored, 180°", "mirrored, 270°")  # dihedral 0 … 7
 
 
 @dataclass(frozen=True)
@@ -220,52 +218,3 @@ def spread(plane: np.ndarray, size: tuple[int, int], patch: int, stride: int, *,
         centres = starts(count, patch, stride).numpy() + (patch - 1) / 2
         places.append(np.abs(pixels[:, None] - centres).argmin(1))
     return plane[np.ix_(*places)]
-
-
-def composite(image: torch.Tensor) -> np.ndarray:
-    """Returns what is drawn of an image (c, H, W): (H, W, 3) red, green and blue, or one band as grey; NaN in holes.
-
-    Bands are in the order of a multispectral image that begins with blue, green, red; of two, the first is drawn.
-    """
-    bands = [2, 1, 0] if len(image) >= 3 else [0, 0, 0]
-    holes = ~torch.isfinite(image).all(0)
-    return image[bands].masked_fill(holes, torch.nan).movedim(0, -1).cpu().numpy()
-
-
-def limits_of(*images: np.ndarray) -> list[tuple[float, float]]:
-    """Returns black and white of each channel that suit images (H, W, 3) together."""
-    pairs = [[stretch(image[..., channel]) for image in images] for channel in range(3)]
-    return [(min(low for low, _ in some), max(high for _, high in some)) for some in pairs]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Two pictures of one patch, (P, P, 4) uint8 each: as it was compared, and what is handed over."""
-
-    compared: np.ndarray
-    handed: np.ndarray
-
-
-def tiles(matched: Matched, number: int, ranks: Sequence[int]) -> list[Tile]:
-    """Returns tiles of a query patch, and of its windows of these ranks, turned as they were found.
-
-    Of the query, the second picture is what came of all windows: the texture. Where the similarity is blind to brightness
-    and contrast (zncc), each tile is stretched by itself, otherwise all alike.
-    """
-    looks, config, match = matched.looks, matched.config, matched.match
-    chosen = match.scenes[:, number, ranks], match.windows[:, number, ranks]
-    texture = looks.gain * matched.texture.chunk(4, 1)[1] + looks.offset
-    own = cut(torch.cat([looks.seen[0], texture[0]]), match.corners[number, None], config.patch)
-    found = take([torch.cat([looks.blurred[0], looks.sharp[0]])], *chosen, config.patch)[0]
-    pairs = [[composite(half) for half in patch.chunk(2)] for patch in torch.cat([own, found])]
-    if config.similarity == "zncc":
-        limits = [_extremes(pair) for pair in pairs]
-    else:
-        limits = [limits_of(*(composite(image[0]) for image in (looks.seen, looks.blurred)))] * len(pairs)
-    return [Tile(*(colours(picture, some) for picture in pair)) for pair, some in zip(pairs, limits)]
-
-
-def _extremes(pictures: Sequence[np.ndarray]) -> list[tuple[float, float]]:
-    """Least and greatest value of each channel."""
-    values = np.concatenate([picture.reshape(-1, 3) for picture in pictures])
-    return [(low, max(high, low + 1e-6)) for low, high in zip(values.min(0), values.max(0))]
