@@ -47,7 +47,8 @@ class DegradationExplorer(Explorer):
 
     All images are drawn on the fine pixels, so a click in any of them is the same ground. The coarse image ends where
     the scene holds no further whole coarse pixel, as in `pairs.degrade_scene`. Pixels with NaN are gaps, and so is
-    every coarse pixel whose blur reads one. The noise is that of one seed, whatever else is moved.
+    every coarse pixel whose blur reads one. The noise is that of one seed, whatever else is moved; the multispectral
+    image has none.
 
     Args:
         scene: a scene, an array (H, W, C) or a tensor (1, C, H, W), [0, 1], at least 2×2 px.
@@ -91,7 +92,8 @@ class DegradationExplorer(Explorer):
         self.covered = covered_bands(self.wavelengths_nm)
         self._visible = bands_of("true colour", self.wavelengths_nm)
         self._build()
-        self.scale, self.fwhm, self.snr_db = scale, float(scale) if fwhm is None else fwhm, snr_db
+        self.scale = scale
+        self.fwhm, self.snr_db = float(scale) if fwhm is None else fwhm, snr_db
         if sensor is not None:
             self.sensor = sensor
         super().__init__(self._layout())
@@ -131,8 +133,8 @@ class DegradationExplorer(Explorer):
 
     @fwhm.setter
     def fwhm(self, value: float) -> None:
-        if not WIDTHS[0] <= value <= WIDTHS[1]:
-            fail("fwhm", f"from {WIDTHS[0]:g} to {WIDTHS[1]:g} fine pixels", value)
+        if not isinstance(value, int | float) or not WIDTHS[0] <= value <= WIDTHS[1]:
+            fail("fwhm", f"a number of fine pixels from {WIDTHS[0]:g} to {WIDTHS[1]:g}", repr(value))
         self.fwhm_slider.value = value
 
     @property
@@ -213,7 +215,7 @@ class DegradationExplorer(Explorer):
             **wide,
         )
         self.status = ipywidgets.HTML(layout={"height": "28px"})
-        self.views = [ImageView(size=262 if self.covered else 340) for _ in range(3 if self.covered else 2)]
+        self.views = [ImageView(size=262) for _ in range(3 if self.covered else 2)]
         self.gt_view, self.lr_view, *rest = self.views
         self.msi_view = rest[0] if rest else None
         self._build_plots()
@@ -230,11 +232,11 @@ class DegradationExplorer(Explorer):
         self.srf_plot = LinePlot(
             name="", x_label="wavelength (nm)", y_label="response (peak 1)", width=404, height=185, limits=[0.0, 1.0]
         )
-        if self._visible is None:
+        if self._visible is None and self.bands > 1:
             self.plot.positions = list(map(float, range(self.bands) if nm is None else nm))
         self.psf_plot = LinePlot(
             x_label="distance (fine px)",
-            y_label="height (peak 1)",
+            y_label="height",
             width=390,
             height=124,
         )
@@ -246,19 +248,20 @@ class DegradationExplorer(Explorer):
         controls = [self.scale_slider, self.fwhm_slider, self.snr_slider]
         controls += [self.sensor_chooser, self.bands_chooser] if self.covered else [without]
         controls += [self.band_slider] * (self._visible is None and self.bands > 1)
-        curves = ipywidgets.HBox([self.plot, *[self.srf_plot] * bool(self.covered)], layout={"height": "266px"})
+        curves = [self.plot, *[self.srf_plot] * bool(self.covered)]
+        height = "266px" if self.covered else "240px"  # with room for the longest legend
         return [
             ipywidgets.HBox([ipywidgets.VBox(controls, layout={"flex": "0 0 450px"}), self.psf_plot]),
             self.status,
             ipywidgets.HBox(self.views),
-            curves,
+            ipywidgets.HBox(curves, layout={"height": height}),
         ]
 
     def _connect(self) -> None:
         """Who answers to what."""
         for trait in ("cursor", "zoom"):
             link(trait, *self.views)
-        if self._visible is None:
+        if self._visible is None and self.bands > 1:
             self.plot.marker = self.band_slider.index
             link("index", self.band_slider, (self.plot, "marker"))
             self.band_slider.observe(self._paint, "index")
@@ -286,7 +289,7 @@ class DegradationExplorer(Explorer):
     def _add_noise(self, _: object = None) -> None:
         """The noise, what it all costs, and the picture."""
         self._coarse = noisy(self._clean, self.snr_db)
-        self.psnr_db = upsampled_psnr_db(self._coarse, self._fine, self._gaps)
+        self.psnr_db = upsampled_psnr_db(self._coarse, self._fine, self.scale, self._gaps)
         self._paint()
         self._point()
 
@@ -372,7 +375,9 @@ class DegradationExplorer(Explorer):
     def _lines(self) -> list[dict[str, object]]:
         """The spectra at the cursor, and the multispectral values as dots at their bands' centres."""
         fine, coarse = (self._over_wavelength(spectrum) for spectrum in self._spectra())
-        lines = [line("gt, fine pixel", *fine, "#000000"), line("lr_hsi, coarse pixel", *coarse, COARSE)]
+        dots = self.bands == 1
+        lines = [line("gt, fine pixel", *fine, "#000000", points=dots)]
+        lines.append(line("lr_hsi, coarse pixel", *coarse, COARSE, points=dots))
         if self.msi is None or (self._holes is not None and self._holes[0, 0][self.pixel]):
             return lines
         centres_nm, values = self.srf.numpy() @ self.wavelengths_nm, self.msi[0, :, *self.pixel].numpy()

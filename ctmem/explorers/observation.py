@@ -69,15 +69,15 @@ def gaps_of(holes: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
     return blur_down(trimmed(holes, scale).float(), psf, scale) > 0
 
 
-def upsampled_psnr_db(lr_hsi: torch.Tensor, gt: torch.Tensor, gaps: torch.Tensor | None = None) -> float:
+def upsampled_psnr_db(lr_hsi: torch.Tensor, gt: torch.Tensor, scale: int, gaps: torch.Tensor | None = None) -> float:
     """Returns the PSNR of the bicubic enlargement of `lr_hsi` against `gt`, dB, the mean over bands: what was lost.
 
     Args:
         lr_hsi: (1, C, h, w), finite.
         gt: (1, C, H, W), finite; what exceeds h or w whole coarse pixels is left out.
+        scale: fine pixels per coarse pixel.
         gaps: (1, 1, h, w) bool, coarse pixels that do not count; NaN where none is left.
     """
-    scale = gt.shape[2] // lr_hsi.shape[2]
     kept = None if gaps is None or not gaps.any() else ~enlarged(gaps[0, 0], scale)
     if kept is not None and not kept.any():
         return float("nan")
@@ -145,7 +145,7 @@ def filled(cube: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
     Raises:
         ValueError: a cube of holes only.
     """
-    image = torch.from_numpy(np.ascontiguousarray(cube.transpose(2, 0, 1)[None], np.float32))
+    image = torch.from_numpy(np.array(cube.transpose(2, 0, 1)[None], np.float32, order="C"))
     image, holes = fill_holes(image, "scene")
     return image, holes if holes.any() else None
 

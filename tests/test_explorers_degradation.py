@@ -1,0 +1,411 @@
+"""ctmem/explorers/{degradation,observation}.py without a browser: what is shown is what the sensors give."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ctmem import metrics, pairs, sensors
+from ctmem.explorers import DegradationExplorer, observation
+from ctmem.explorers.degradation import ALL, FOUR
+from ctmem.explorers.render import bands_of, colours, quantise, stretch
+from ctmem.scenes import load_scene, synthetic
+
+SCENE = synthetic(3, height=22, width=35, bands=150)  # no whole number of chunks
+GT = SCENE.tensor()
+
+
+def frames(view) -> np.ndarray:
+    """What was sent: (H, W) or (H, W, 4)."""
+    shape = (view.height, view.width) + (4,) * (view.channels == 4)
+    return np.frombuffer(view.data, np.uint8).reshape(shape)
+
+
+def by_name(lines: list[dict]) -> dict[str, dict]:
+    return {line["name"]: line for line in lines if line["name"]}
+
+
+def degraded(scale: int, fwhm: float, snr_db: float | None) -> torch.Tensor:
+    """The whole computation in the plainest way, seed 0."""
+    height, width = 22 // scale * scale, 35 // scale * scale
+    psf = sensors.gaussian_psf(fwhm, scale=scale)
+    lr_hsi = sensors.blur_down(GT[..., :height, :width], psf, scale)
+    if snr_db is None:
+        return lr_hsi
+    return sensors.add_noise(lr_hsi, snr_db, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def explorer() -> DegradationExplorer:
+    return DegradationExplorer(SCENE)
+
+
+# --- exactly the sensors' numbers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", range(2, 9))
+def test_every_scale_is_what_the_sensors_give(explorer, scale):
+    for fwhm, snr_db in ((0.5, None), (2.5, 20), (float(scale), None), (12.0, 33)):
+        explorer.scale, explorer.fwhm, explorer.snr_db = scale, fwhm, snr_db
+        expected = degraded(scale, fwhm, snr_db)
+        assert torch.equal(explorer.lr_hsi, expected)
+        assert explorer.psf.shape[0] % 2 == scale % 2, "a kernel of the other parity would shift the image"
+        height, width = (scale * side for side in expected.shape[2:])
+        pred = sensors.upsample(expected, scale)
+        assert explorer.psnr_db == pytest.approx(float(metrics.psnr_db(pred, GT[..., :height, :width])), abs=1e-9)
+
+
+def test_begins_as_the_workbook_degrades(explorer):
+    whole = pairs.degrade_scene(GT, sensors.srf_matrix(SCENE.wavelengths_nm), sensors.default_psf(4), 4)
+    assert torch.equal(explorer.lr_hsi, whole.lr_hsi)
+    assert torch.equal(explorer.psf, sensors.default_psf(4))
+    torch.testing.assert_close(explorer.msi[..., :20, :32], whole.hr_msi, rtol=0, atol=1e-7)
+    assert torch.equal(explorer.msi, sensors.apply_srf(GT, explorer.srf))
+
+
+def test_by_hand():
+    image = np.zeros((4, 6, 1))
+    image[:2, :2, 0] = [[0.1, 0.2], [0.3, 0.4]]
+    image[3, 5] = 1
+    explorer = DegradationExplorer(image, scale=2, fwhm=0.5)  # so narrow that each 2×2 pixels are averaged
+    np.testing.assert_allclose(explorer.psf, np.full((2, 2), 0.25))
+    np.testing.assert_allclose(explorer.lr_hsi[0, 0], [[0.25, 0, 0], [0, 0, 0.25]], atol=1e-7)
+
+
+def test_the_noise_is_the_same_whatever_is_moved(explorer):
+    explorer.fwhm, explorer.snr_db = 3.0, 20
+    narrow = (explorer.lr_hsi - degraded(4, 3.0, None)).clone()
+    explorer.snr_db = 30
+    np.testing.assert_allclose(explorer.lr_hsi - degraded(4, 3.0, None), narrow / math.sqrt(10), atol=1e-6)
+    explorer.fwhm, explorer.snr_db = 8.0, 20
+    wide = explorer.lr_hsi - degraded(4, 8.0, None)
+    assert np.corrcoef(narrow.flatten(), wide.flatten())[0, 1] > 0.99
+    before = explorer.lr_hsi.clone()
+    explorer.sensor, explorer.pixel, explorer.scale, explorer.scale = "landsat8", (1, 2), 5, 4
+    assert torch.equal(explorer.lr_hsi, before)
+
+
+def test_the_noise_has_the_strength_asked_for(explorer):
+    explorer.scale, explorer.snr_db = 2, 10
+    clean = degraded(2, 4.0, None)
+    ratio = clean.square().mean((2, 3)) / (explorer.lr_hsi - clean).square().mean((2, 3))
+    assert 10 * math.log10(ratio.mean()) == pytest.approx(10, abs=0.3)
+
+
+# --- what is seen ----------------------------------------------------------------------------------------------------
+
+
+def test_all_three_images_lie_on_the_fine_pixels(explorer):
+    explorer.snr_db = 25
+    bands = list(bands_of("true colour", SCENE.wavelengths_nm))
+    limits = [stretch(SCENE.cube[..., band]) for band in bands]
+    np.testing.assert_array_equal(frames(explorer.gt_view), colours(SCENE.cube[..., bands], limits))
+    coarse = degraded(4, 4.0, 25)[0, bands].numpy()
+    fine = np.stack([np.kron(plane, np.ones((4, 4), np.float32)) for plane in coarse], -1)
+    np.testing.assert_array_equal(frames(explorer.lr_view)[:20, :32], colours(fine, limits))
+    assert not frames(explorer.lr_view)[20:].any() and not frames(explorer.lr_view)[:, 32:].any(), "gaps"
+    red_green_blue = explorer.msi[0, [2, 1, 0]].numpy().transpose(1, 2, 0)
+    own = [stretch(red_green_blue[..., number]) for number in range(3)]
+    np.testing.assert_array_equal(frames(explorer.msi_view), colours(red_green_blue, own))
+    names = [view.name for view in explorer.views]
+    assert names == ["gt, 22×35 px", "lr_hsi, 5×8 px", "msi of sentinel2a: B04, B03, B02"]
+
+
+def test_a_click_shows_both_pixels_and_what_the_sensor_sees(explorer):
+    explorer.scale, explorer.snr_db = 5, 28
+    explorer.lr_view.set_state({"cursor": [13, 21]})  # what messages from the browser do: the views are linked there
+    explorer.gt_view.set_state({"cursor": [13, 21]})
+    lines = by_name(explorer.plot.lines)
+    np.testing.assert_allclose(lines["gt, fine pixel"]["y"], SCENE.cube[13, 21])
+    np.testing.assert_allclose(lines["lr_hsi, coarse pixel"]["y"], degraded(5, 4.0, 28)[0, :, 2, 4])
+    np.testing.assert_allclose(lines["lr_hsi, coarse pixel"]["x"], SCENE.wavelengths_nm)
+    dots = [line for line in explorer.plot.lines if line["points"]]
+    np.testing.assert_allclose([dot["y"][0] for dot in dots], explorer.msi[0, :, 13, 21])
+    np.testing.assert_allclose([dot["x"][0] for dot in dots], [496, 560, 665, 835], atol=5)
+    for view in explorer.views:
+        (mark,) = view.marks
+        assert [mark[key] for key in ("row", "column", "rows", "columns")] == [10, 20, 5, 5]
+
+
+def test_the_label_in_full(explorer):
+    explorer.scale, explorer.fwhm, explorer.snr_db, explorer.pixel = 3, 4.5, 30, (7, 34 - 2)
+    fine, coarse = SCENE.cube[7, 32].astype(float), degraded(3, 4.5, 30)[0, :, 2, 10].double().numpy()
+    angle = math.degrees(math.acos(fine @ coarse / np.linalg.norm(fine) / np.linalg.norm(coarse)))
+    assert explorer.label == (
+        f"row 7, column 32: coarse pixel (2, 10) of 7×11, {angle:.1f}° from gt · "
+        f"scale 3, FWHM 4.5 px, 30 dB: upsampled PSNR {explorer.psnr_db:.2f} dB"
+    )
+    assert explorer.status.value == explorer.label
+
+
+def test_beyond_the_last_whole_coarse_pixel(explorer):
+    explorer.pixel = (21, 0)
+    assert "row 21, column 0: no whole coarse pixel · scale 4" in explorer.label
+    assert explorer.views[0].marks == []
+    lines = by_name(explorer.plot.lines)
+    assert set(lines["lr_hsi, coarse pixel"]["y"]) == {None}
+    np.testing.assert_allclose(lines["gt, fine pixel"]["y"], SCENE.cube[21, 0])
+    explorer.scale = 2  # 22 rows are 11 whole ones
+    assert "coarse pixel (10, 0) of 11×17" in explorer.label
+
+
+def test_narrower_and_finer_loses_less(explorer):
+    loss = {}
+    for scale, fwhm in itertools.product((2, 8), (2.0, 8.0)):
+        explorer.scale, explorer.fwhm = scale, fwhm
+        loss[scale, fwhm] = explorer.psnr_db
+    assert loss[2, 2.0] > loss[2, 8.0] > loss[8, 8.0]
+    assert loss[2, 2.0] > loss[8, 2.0]
+
+
+# --- the sensor ------------------------------------------------------------------------------------------------------
+
+
+def test_sensors_that_the_scene_covers():
+    pines = load_scene("indian_pines").wavelengths_nm
+    covered = observation.covered_bands(pines)
+    assert list(covered) == list(sensors.SENSORS)
+    assert set(sensors.load_rsr("sentinel2a")) - set(covered["sentinel2a"]) == {"B10"}  # in the water-vapour gap
+    for sensor, bands in covered.items():
+        assert sensors.srf_matrix(pines, sensor=sensor, bands=bands).shape == (len(bands), 200)
+    assert observation.covered_bands(None) == {}
+    assert observation.covered_bands(np.linspace(1000, 2400, 40)) == {}, "no visible light"
+    assert observation.covered_bands([550.0]) == {}, "one band"
+
+
+def test_another_sensor_and_all_of_its_bands(explorer):
+    explorer.sensor = "landsat8"
+    assert explorer.msi_view.name == "msi of landsat8: B4, B3, B2"
+    assert torch.equal(explorer.srf, sensors.srf_matrix(SCENE.wavelengths_nm, sensor="landsat8"))
+    before = frames(explorer.msi_view).copy()
+    colour = by_name(explorer.srf_plot.lines)["B4"]["colour"]
+    explorer.bands_chooser.value = ALL
+    assert explorer.msi_bands == explorer.covered["landsat8"] and len(explorer.msi_bands) > 4
+    assert explorer.msi.shape[1] == len(explorer.msi_bands) == len(explorer.srf_plot.lines)
+    np.testing.assert_array_equal(frames(explorer.msi_view), before)
+    assert by_name(explorer.srf_plot.lines)["B4"]["colour"] == colour, "a band keeps its colour"
+    explorer.bands_chooser.value = FOUR
+    assert explorer.msi_bands == ("B2", "B3", "B4", "B5")
+
+
+def test_responses_are_the_matrix_with_peak_1():
+    scene = load_scene("indian_pines").crop(0, 0, 8, 9)
+    explorer = DegradationExplorer(scene)
+    explorer.bands_chooser.value = ALL
+    order = np.argsort(scene.wavelengths_nm, kind="stable")
+    looks = set()
+    for row, (name, line) in zip(explorer.srf.numpy(), by_name(explorer.srf_plot.lines).items(), strict=True):
+        x, y = (np.array([np.nan if v is None else v for v in line[key]], float) for key in "xy")
+        np.testing.assert_allclose(y[y > 0], (row / row.max())[order][row[order] > 0])
+        np.testing.assert_array_equal(x[y > 0], scene.wavelengths_nm[order][row[order] > 0])
+        assert np.nanmax(y) == 1, name
+        looks.add((line["colour"], line["dash"]))
+    assert len(looks) == 12, "told apart"
+
+
+def test_responses_end_where_the_weight_does():
+    srf = np.array([[0, 0, 0.5, 0.25, 0.25, 0, 0], [1.0, 0, 0, 0, 0, 0, 0]])
+    first, second = observation.response_lines(srf, np.arange(500.0, 570, 10), {"a": ("red", ""), "b": ("blue", "7 4")})
+    assert (first["x"], first["y"]) == ([510, 520, 530, 540, 550], [0, 1, 0.5, 0.5, 0])
+    assert (second["x"], second["y"]) == ([500, 510], [1, 0])
+
+
+def test_the_psf_is_drawn_with_its_own_weights():
+    for scale, fwhm in ((4, 4.0), (3, 2.5), (8, 0.5)):
+        psf = sensors.gaussian_psf(fwhm, scale=scale)
+        lines = by_name(observation.psf_lines(psf, fwhm, scale, 12.0))
+        steps, curve = lines["weights"], lines["Gaussian"]
+        heights = np.array(steps["y"][1:-1:2])
+        np.testing.assert_allclose(heights / heights.sum(), psf.sum(0), rtol=1e-5)
+        centres = (np.array(steps["x"][1:-1:2]) + np.array(steps["x"][2::2])) / 2
+        np.testing.assert_allclose(heights, 2 ** -((2 * centres / fwhm) ** 2), rtol=1e-4)  # on the curve
+        half = np.interp(fwhm / 2, curve["x"], curve["y"])
+        assert half == pytest.approx(0.5, abs=0.01)
+        assert lines["FWHM"]["x"] == [-fwhm / 2, fwhm / 2] and lines["coarse px"]["x"] == [-scale / 2, scale / 2]
+
+
+# --- gaps, no wavelengths, one band ----------------------------------------------------------------------------------
+
+
+def test_a_coarse_pixel_that_reads_a_gap_is_one():
+    cube = SCENE.cube.copy()
+    cube[9, 14, 3] = np.nan  # one value is enough
+    explorer = DegradationExplorer(cube, wavelengths_nm=SCENE.wavelengths_nm, scale=3, fwhm=2.0)
+    side = len(explorer.psf)
+    assert side == 7
+    gaps = torch.isnan(explorer.lr_hsi)
+    for row, column in itertools.product(range(7), range(11)):
+        reads = abs(9 - (3 * row + 1)) <= side // 2 and abs(14 - (3 * column + 1)) <= side // 2
+        assert gaps[0, :, row, column].all() == gaps[0, :, row, column].any() == reads, (row, column)
+    assert frames(explorer.gt_view)[9, 14, 3] == frames(explorer.msi_view)[9, 14, 3] == 0, "drawn as gaps"
+    shown = frames(explorer.lr_view)[:21, :33, 3].reshape(7, 3, 11, 3)
+    np.testing.assert_array_equal(shown[:, 1, :, 1] == 0, gaps[0, 0])
+
+
+def test_away_from_a_gap_nothing_changes_and_it_does_not_count():
+    cube = SCENE.cube.copy()
+    cube[9, 14] = np.inf
+    explorer = DegradationExplorer(cube, wavelengths_nm=SCENE.wavelengths_nm)
+    whole = degraded(4, 4.0, None)
+    kept = ~torch.isnan(explorer.lr_hsi)
+    torch.testing.assert_close(explorer.lr_hsi[kept], whole[kept], rtol=0, atol=1e-6)
+    explorer.pixel = (9, 14)
+    assert "coarse pixel (2, 3) of 5×8 reads a gap" in explorer.label
+    assert all(set(line["y"]) == {None} for line in explorer.plot.lines)
+    assert 10 < explorer.psnr_db < 60
+    explorer.pixel = (20, 33)  # finite, and outside
+    assert "no whole coarse pixel" in explorer.label
+
+
+def test_the_loss_leaves_gaps_out():
+    gt = torch.rand(1, 3, 9, 8, generator=torch.Generator().manual_seed(0))
+    lr_hsi = sensors.blur_down(gt[..., :8, :], sensors.default_psf(2), 2)
+    gaps = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    gaps[..., 1, 2] = True
+    error = (sensors.upsample(lr_hsi, 2) - gt[..., :8, :])[0].numpy().astype(float)
+    error[:, 2:4, 4:6] = np.nan
+    by_hand = np.mean(10 * np.log10(1 / np.nanmean(error**2, axis=(1, 2))))
+    assert observation.upsampled_psnr_db(lr_hsi, gt, 2, gaps) == pytest.approx(by_hand, abs=1e-6)
+    assert math.isnan(observation.upsampled_psnr_db(lr_hsi, gt, 2, ~gaps | gaps))
+
+
+def test_gaps_everywhere_are_told():
+    cube = np.full((6, 8, 2), 0.5)
+    cube[::3, ::3] = np.nan
+    explorer = DegradationExplorer(cube, fwhm=6.0)
+    assert torch.isnan(explorer.lr_hsi).all()
+    assert explorer.label.endswith("upsampled no data")
+
+
+def test_without_wavelengths():
+    explorer = DegradationExplorer(GT)
+    assert len(explorer.views) == 2 and explorer.msi is None and explorer.sensor is None
+    assert "no wavelengths" in explorer.describe() and "no multispectral sensor" in explorer.describe()
+    assert "No multispectral sensor: no wavelengths are known." in str([w.value for w in widgets(explorer, "HTML")])
+    assert [w.description for w in widgets(explorer, "Dropdown")] == []
+    assert explorer.plot.x_label == "band number (no wavelengths known)"
+    explorer.band_slider.index = 7
+    limits = stretch(SCENE.cube[..., 7])
+    np.testing.assert_array_equal(frames(explorer.gt_view), quantise(SCENE.cube[..., 7], limits))
+    coarse = np.kron(degraded(4, 4.0, None)[0, 7].numpy(), np.ones((4, 4), np.float32))
+    np.testing.assert_array_equal(frames(explorer.lr_view)[:20, :32], quantise(coarse, limits))
+    assert explorer.gt_view.limits == explorer.lr_view.limits == [list(limits)]
+
+
+def widgets(explorer, kind: str) -> list:
+    """All widgets of one kind inside."""
+    found, waiting = [], [explorer]
+    while waiting:
+        one = waiting.pop()
+        waiting += getattr(one, "children", ())
+        found += [one] * (type(one).__name__ == kind)
+    return found
+
+
+def test_wavelengths_without_visible_light():
+    explorer = DegradationExplorer(GT, wavelengths_nm=np.linspace(1000, 2400, 150))
+    assert "the wavelengths cover none" in str([w.value for w in widgets(explorer, "HTML")])
+    assert explorer.plot.x_label == "wavelength (nm)"
+    assert "1700 nm" in explorer.band_slider.label or "1705 nm" in explorer.band_slider.label
+
+
+def test_one_band():
+    explorer = DegradationExplorer(SCENE.cube[..., :1], wavelengths_nm=[650.0], scale=3)
+    assert widgets(explorer, "Dropdown") == []
+    assert [w.description for w in widgets(explorer, "SelectionSlider")] == ["SNR of lr_hsi"]
+    assert "° from gt" not in explorer.label, "one band has no angle"
+    assert all(line["points"] for line in explorer.plot.lines)
+    assert explorer.plot.positions == []
+
+
+# --- manners ---------------------------------------------------------------------------------------------------------
+
+
+def test_sliders_move_neither_the_cursor_nor_each_other(explorer):
+    echoes = []
+    moved = [explorer.scale_slider, explorer.fwhm_slider, explorer.snr_slider]
+    for view in explorer.views:
+        view.observe(lambda change: echoes.append(change["name"]), ["cursor", "zoom", "pins", "frame"])
+    for slider in moved:
+        slider.observe(lambda change: echoes.append(change["owner"].description), "value")
+    explorer.scale, explorer.fwhm, explorer.snr_db = 7, 2.0, 15
+    assert echoes == [slider.description for slider in moved]
+
+
+def test_every_control_has_an_effect(explorer):
+    def state() -> list:
+        lines = [plot.lines for plot in (explorer.plot, explorer.srf_plot, explorer.psf_plot)]
+        return [[view.data for view in explorer.views], lines, explorer.label]
+
+    changes = [("scale", 5), ("fwhm", 7.5), ("snr_db", 22), ("sensor", "landsat9"), ("pixel", (3, 4))]
+    for name, value in changes:
+        before = state()
+        setattr(explorer, name, value)
+        assert getattr(explorer, name) == value
+        assert state() != before, name
+    before = state()
+    explorer.bands_chooser.value = ALL
+    assert state() != before
+
+
+def test_fixed_text_and_a_picture(explorer):
+    text = "DegradationExplorer(synthetic_3: 22×35 px, 150 band(s), 420 … 2450 nm; sentinel2a, sentinel2b, landsat8, landsat9)"
+    assert repr(explorer) == text
+    bundle = explorer._repr_mimebundle_()
+    assert bundle["text/plain"] == text
+    assert bundle["image/png"][:4] == b"\x89PNG"
+    assert len(explorer.picture().findobj(lambda artist: hasattr(artist, "get_xlabel"))) == 6
+
+
+def test_what_is_given_stays_as_it_was():
+    cube = SCENE.cube[..., :1].copy()
+    cube[3, 3] = np.nan
+    before = cube.copy()
+    DegradationExplorer(cube).snr_db = 20
+    np.testing.assert_array_equal(cube, before)
+    image = torch.full((1, 1, 4, 4), math.nan)
+    image[..., 0] = 0.5
+    DegradationExplorer(image)
+    assert int(torch.isnan(image).sum()) == 12
+
+
+@pytest.mark.parametrize(
+    ("scene", "options", "error", "message"),
+    [
+        ("pines", {}, TypeError, r"`scene` must be a Scene, an array \(H, W, C\) or a tensor \(1, C, H, W\), got str"),
+        (np.zeros((4, 4, 2), complex), {}, ValueError, "`scene` must be numbers"),
+        (np.zeros((4, 4, 0)), {}, ValueError, "`scene` must be numbers"),
+        (np.zeros((4, 1, 2)), {}, ValueError, "`scene` must be at least 2×2 px, got 4×1"),
+        (np.full((4, 4, 2), 1200), {}, ValueError, r"`scene` must be in \[0, 1\], got values from 1200 to 1200"),
+        (np.full((4, 4, 2), np.nan), {}, ValueError, "`scene` must be finite in at least one pixel"),
+        (SCENE.cube[:3], {}, ValueError, "`scale` must be a whole number from 2 to 3, got 4"),
+        (SCENE, {"scale": 9}, ValueError, "`scale` must be a whole number from 2 to 8, got 9"),
+        (SCENE, {"scale": 2.5}, ValueError, "`scale` must be a whole number from 2 to 8, got 2.5"),
+        (SCENE, {"fwhm": 0.4}, ValueError, "`fwhm` must be a number of fine pixels from 0.5 to 12, got 0.4"),
+        (SCENE, {"fwhm": math.nan}, ValueError, "`fwhm` must be a number of fine pixels from 0.5 to 12, got nan"),
+        (SCENE, {"snr_db": 9}, ValueError, "`snr_db` must be a whole number from 10 to 50, got 9"),
+        (SCENE, {"sensor": "modis"}, ValueError, "`sensor` must be one of 'sentinel2a', .*, got 'modis'"),
+        (SCENE.cube, {"sensor": "landsat8"}, ValueError, "`sensor` must be left out: the scene's wavelengths cover none"),
+        (SCENE, {"wavelengths_nm": [500.0]}, ValueError, r"`wavelengths_nm` must be 150 finite number"),
+    ],
+)  # fmt: skip
+def test_errors(scene, options, error, message):
+    with pytest.raises(error, match=message):
+        DegradationExplorer(scene, **options)
+
+
+def test_a_place_outside(explorer):
+    with pytest.raises(ValueError, match=r"`pixel` must be \(row, column\) inside 22×35 px, got \(22, 0\)"):
+        explorer.pixel = (22, 0)
+
+
+def test_a_large_cube_says_that_it_computes(explorer, monkeypatch):
+    said = []
+    explorer.status.observe(lambda change: said.append(change["new"]), "value")
+    monkeypatch.setattr("ctmem.explorers.degradation.SLOW", 1000)
+    explorer.scale = 2
+    assert said == ["computing …", explorer.label]
