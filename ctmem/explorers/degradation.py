@@ -26,13 +26,14 @@ from ctmem.explorers.observation import (
     on_fine_grid,
     psf_lines,
     response_lines,
+    sensed,
     upsampled_psnr_db,
 )
 from ctmem.explorers.render import bands_of, colours, quantise, stretch
 from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, line, link, mark, set_all
 from ctmem.metrics import sam_map
 from ctmem.plots import Picture, with_gaps
-from ctmem.sensors import SENSORS, apply_srf, gaussian_psf, srf_matrix
+from ctmem.sensors import SENSORS, gaussian_psf, srf_matrix
 
 LARGEST = 8  # scale
 WIDTHS = (0.5, 12.0)  # of the PSF, fine pixels
@@ -301,7 +302,7 @@ class DegradationExplorer(Explorer):
             wanted = self.covered[self.sensor] if self.bands_chooser.value == ALL else four
             self.msi_bands = tuple(band for band in wanted if band in self.covered[self.sensor])
             self.srf = srf_matrix(self.wavelengths_nm, sensor=self.sensor, bands=self.msi_bands)
-            self.msi = apply_srf(self._fine, self.srf)
+            self.msi = sensed(self._fine, self.srf)
             self.srf_plot.name = f"responses of {self.sensor} on the scene's bands"
             styles = band_styles(four, self.covered[self.sensor])
             self._styles = {band: styles[band] for band in self.msi_bands}

@@ -1,6 +1,6 @@
 """What two sensors make of a scene, for a page that must answer at once: tensors in, tensors and lines out, no widget.
 
-Images are what `ctmem.sensors` gives, to the last bit. They are computed a few bands at a time, which stay in the
+Images are what `ctmem.sensors` gives, to the last bit. They are computed a piece at a time, which stays in the
 processor's cache. Pixels without a value are filled for the blur, and are gaps again afterwards.
 """
 
@@ -16,12 +16,12 @@ from ctmem.checks import fail
 from ctmem.explorers.band import Cube
 from ctmem.explorers.view import line
 from ctmem.looks import fill_holes
-from ctmem.metrics import psnr_per_band
+from ctmem.metrics import PSNR_CAP_DB
 from ctmem.plots import COLOURS, to_array, with_gaps
 from ctmem.scenes import Scene
-from ctmem.sensors import SENSORS, add_noise, blur_down, load_rsr, srf_matrix, upsample
+from ctmem.sensors import SENSORS, add_noise, apply_srf, blur_down, load_rsr, srf_matrix, upsample
 
-CHUNK = 20  # bands at a time
+CHUNK = 400_000  # numbers of the fine image at a time
 NOISE_SEED = 0
 SMALLEST = 2  # scale, and so side of a scene
 COARSE = COLOURS[4]  # the coarse pixel, as a line and on images
@@ -43,7 +43,21 @@ def blurred(gt: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
         ValueError: as `sensors.blur_down`.
     """
     whole = trimmed(gt, scale)
-    return torch.cat([blur_down(part, psf, scale) for part in whole.split(CHUNK, 1)], 1)
+    return torch.cat([blur_down(part, psf, scale) for part in whole.split(_bands_at_a_time(gt), 1)], 1)
+
+
+def sensed(gt: torch.Tensor, srf: torch.Tensor) -> torch.Tensor:
+    """Returns what a multispectral sensor records of `gt`: `apply_srf`, (1, c, H, W).
+
+    Args:
+        gt: (1, C, H, W), finite.
+        srf: (c, C), rows sum to 1.
+
+    Raises:
+        ValueError: as `sensors.apply_srf`.
+    """
+    rows = max(1, CHUNK // gt[0, :, 0].numel())
+    return torch.cat([apply_srf(part, srf) for part in gt.split(rows, 2)], 2)
 
 
 def noisy(lr_hsi: torch.Tensor, snr_db: float | None) -> torch.Tensor:
@@ -70,7 +84,9 @@ def gaps_of(holes: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 def upsampled_psnr_db(lr_hsi: torch.Tensor, gt: torch.Tensor, scale: int, gaps: torch.Tensor | None = None) -> float:
-    """Returns the PSNR of the bicubic enlargement of `lr_hsi` against `gt`, dB, the mean over bands: what was lost.
+    """Returns the PSNR of the bicubic enlargement of `lr_hsi` against `gt`, dB: what was lost.
+
+    The mean over bands, as `metrics.psnr_db` but for its checks, which take as long as the rest.
 
     Args:
         lr_hsi: (1, C, h, w), finite.
@@ -81,11 +97,12 @@ def upsampled_psnr_db(lr_hsi: torch.Tensor, gt: torch.Tensor, scale: int, gaps: 
     kept = None if gaps is None or not gaps.any() else ~enlarged(gaps[0, 0], scale)
     if kept is not None and not kept.any():
         return float("nan")
-    found = []
-    for coarse, fine in zip(lr_hsi.split(CHUNK, 1), trimmed(gt, scale).split(CHUNK, 1)):
-        pair = upsample(coarse, scale), fine
-        found.append(psnr_per_band(*(pair if kept is None else (image[..., kept][..., None] for image in pair))))
-    return float(torch.cat(found, 1).mean())
+    bands, errors = _bands_at_a_time(gt), []
+    for coarse, fine in zip(lr_hsi.split(bands, 1), trimmed(gt, scale).split(bands, 1)):
+        error = upsample(coarse, scale) - fine
+        error = error.flatten(2) if kept is None else error[..., kept]
+        errors.append(error.double().square().mean(2))
+    return float((-10 * torch.log10(torch.cat(errors, 1))).clamp(max=PSNR_CAP_DB).mean())
 
 
 def trimmed(x: torch.Tensor, scale: int) -> torch.Tensor:
@@ -146,8 +163,7 @@ def filled(cube: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
         ValueError: a cube of holes only.
     """
     image = torch.from_numpy(np.array(cube.transpose(2, 0, 1)[None], np.float32, order="C"))
-    image, holes = fill_holes(image, "scene")
-    return image, holes if holes.any() else None
+    return (image, None) if np.isfinite(cube).all() else fill_holes(image, "scene")
 
 
 def covered_bands(wavelengths_nm: Sequence[float] | None) -> dict[str, tuple[str, ...]]:
@@ -236,6 +252,10 @@ def dot_lines(
     names = [""] * (len(values) - 1) + [name]
     dots = zip(names, centres_nm, values, styles.values())
     return [line(said, [x], [y], colour, points=True) for said, x, y, (colour, _) in dots]
+
+
+def _bands_at_a_time(gt: torch.Tensor) -> int:
+    return max(1, CHUNK // gt[0, 0].numel())
 
 
 def _covers(wavelengths_nm: Sequence[float], sensor: str, band: str) -> bool:
