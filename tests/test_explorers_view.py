@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib import colormaps
 
-from ctmem.explorers import Tabs, view
+from ctmem.explorers import BandExplorer, Tabs, view
 from ctmem.explorers.render import (
     bands_of, colours, nearest_band, normalised_difference, paint, palette, quantise, stretch,
 )  # fmt: skip
@@ -179,8 +179,17 @@ def test_tabs_make_what_is_opened():
     tabs.selected_index = 0
     tabs.selected_index = 1
     assert made == ["a", "b"]
+    assert tabs.opened.value == "b"
     assert repr(tabs) == "Tabs(a, b)"
     assert tabs._repr_mimebundle_()["text/plain"] == "Tabs(a, b)"
+
+
+def test_tabs_say_what_the_open_explorer_says():
+    tabs = Tabs({"cube": lambda: BandExplorer(np.arange(24.0).reshape(2, 3, 4))})
+    tabs.opened.pixel = (1, 2)
+    bundle = tabs._repr_mimebundle_()
+    assert bundle["text/plain"] == "Tabs(cube), open: row 1, column 2 · band 0: 20"
+    assert bundle["image/png"][:4] == b"\x89PNG"
 
 
 def test_no_tabs():

@@ -15,11 +15,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))  # of the workbook
+STORED = sorted(FOLDER.glob("*.ipynb"))  # these and the dashboard
 MACHINE = re.compile("(?<![\\w.])/(?:" + "|".join(["home", "root", "tmp", "work", "Users", "usr"]) + r")/\w|[A-Z]:\\\w")
 SWITCHED_OFF = re.compile("nbval[-_](?:skip|ignore|check|raises)|raises-exception", re.IGNORECASE)
 SOLUTION = re.compile(r"%load solutions/(\d\d_\d+\.py)")
 
+every_stored = pytest.mark.parametrize("path", STORED, ids=[path.stem for path in STORED])
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 
 
@@ -72,29 +74,29 @@ def test_stored_is_one_clean_run(path):
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
 
 
-@every_notebook
+@every_stored
 def test_stored_in_canonical_form(path):
     assert build.text_of(build.canonical(read(path))) == path.read_text(encoding="utf-8"), "run `make refresh`"
 
 
-@every_notebook
+@every_stored
 def test_no_error_and_no_warning_is_stored(path):
     outputs = [output for cell in code_cells(path) for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
     assert not [output.text for output in outputs if output.get("name") == "stderr"]
 
 
-@every_notebook
+@every_stored
 def test_small(path):
     assert path.stat().st_size <= 400_000
 
 
-@every_notebook
+@every_stored
 def test_no_path_of_a_machine(path):
     assert not [found.group() for text in texts(path) for found in MACHINE.finditer(text)]
 
 
-@every_notebook
+@every_stored
 def test_comparison_is_never_switched_off(path):
     for cell in code_cells(path):
         assert not SWITCHED_OFF.search(cell.source + " ".join(cell.metadata.get("tags", [])))
@@ -123,7 +125,7 @@ def test_closing(path):
     assert [name for name in neighbours if f"({name})" not in markdown[-1]] == [], "links in the last cell"
 
 
-@every_notebook
+@every_stored
 def test_links_lead_somewhere(path):
     links = re.findall(r"\]\(([^)\s#]+)", "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown"))
     local = [link for link in links if "://" not in link and not link.startswith("attachment:")]
@@ -175,6 +177,19 @@ def test_exercises_are_left_open(path):
     asked = [cells[n + 1] for n, cell in enumerate(cells) if "exercise" in cell.metadata.get("tags", [])]
     for cell in asked:
         assert "open: " in "".join(output.get("text", "") for output in cell.outputs)
+
+
+@every_stored
+def test_explorers_are_clicked_and_shown(path):
+    """A notebook with an explorer stores its picture, and what it said to a simulated click: nbval compares that."""
+    cells = [cell for cell in code_cells(path) if "explorer" in cell.metadata.get("tags", [])]
+    assert bool(cells) == any("Explorer(" in cell.source for cell in code_cells(path))
+    if not cells:
+        return
+    data = [output.get("data", {}) for cell in cells for output in cell.outputs]
+    assert any("image/png" in shown and re.match(r"(\w+Explorer|Tabs)\(", shown["text/plain"]) for shown in data)
+    source = "".join(cell.source for cell in cells)
+    assert re.search(r"\.(pixel|source) = \(", source), "no simulated click"
 
 
 def test_solutions_belong_to_a_notebook():

@@ -285,12 +285,17 @@ class Tabs(ipywidgets.Tab):
         if self.selected_index in self._waiting:
             self.children[self.selected_index].children = [self._waiting.pop(self.selected_index)()]
 
+    @property
+    def opened(self) -> ipywidgets.Widget:
+        """The widget of the open tab."""
+        return self.children[self.selected_index].children[0]
+
     def __repr__(self) -> str:
-        return f"Tabs({', '.join(self.titles)})"
+        label = getattr(self.opened, "label", "")
+        return f"Tabs({', '.join(self.titles)})" + f", open: {label}" * bool(label)
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, object]:
-        shown = self.children[self.selected_index or 0].children[0]
-        still = {"image/png": shown.picture()._repr_png_()} if isinstance(shown, Explorer) else {}
+        still = {"image/png": self.opened.picture()._repr_png_()} if isinstance(self.opened, Explorer) else {}
         return {**_bundle(super(), options), "text/plain": repr(self), **still}
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from conftest import Page, Panel
+from pages import Page, Panel
 from real_browser import write_notebook
 
 from ctmem.explorers.render import bands_of, colours, palette, quantise, stretch
 from ctmem.scenes import load_scene
 
 SHAPE = (145, 145)
+TABS = {
+    "bands": "BandExplorer",
+    "degradation": "DegradationExplorer",
+    "matches": "MatchExplorer",
+    "diffusion": "DiffusionExplorer",
+}
 
 
 def coloured(numbers: np.ndarray, colour_map: str = "viridis") -> np.ndarray:
@@ -116,8 +122,8 @@ def test_a_burst_of_slider_events_ends_where_the_hand_ended(open_notebook, noteb
 def test_cubes_beside_each_other_and_a_divider(open_notebook, notebook_folder: Path):
     cells = [
         "from ctmem.explorers import BandExplorer\nfrom ctmem.scenes import synthetic",
-        "gt = synthetic(0, height=30, width=40, bands=31)\n"
-        "cubes = {'up': gt.cube * 0.5, 'pred': gt.cube * 0.75, 'gt': gt}\n"
+        "gt = synthetic(0, height=30, width=40, bands=31)",
+        "cubes = {'up': gt.cube * 0.5, 'pred': gt.cube * 0.75, 'gt': gt}",
         "explorer = BandExplorer(cubes, target='gt')\nexplorer",
     ]
     write_notebook(notebook_folder / "compare.ipynb", cells)
@@ -145,3 +151,19 @@ def test_cubes_beside_each_other_and_a_divider(open_notebook, notebook_folder: P
     page.page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 20, steps=3)
     page.page.mouse.up()
     page.until(lambda: abs(page.ask("explorer.views[0].swipe") - 0.25) < 0.02, "the divider by hand")
+
+
+def test_the_dashboard_as_a_page_of_its_own(dashboard: Page):
+    """All four explorers in tabs that are made when opened, each answering a click; no other server is asked."""
+    first = dashboard.explorer("BandExplorer")
+    for title, kind in TABS.items():
+        dashboard.page.get_by_role("tab", name=title).click()
+        panel = dashboard.explorer(kind)
+        before = panel.said()
+        panel.click(2, 3, (10, 10))
+        panel.until_said(before)
+    dashboard.page.get_by_role("tab", name="bands").click()
+    before = first.pixels()
+    first.slider("band").press("ArrowRight")
+    first.until_changed(before)
+    assert dashboard.asked_elsewhere == []
