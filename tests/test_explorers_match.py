@@ -282,7 +282,7 @@ def test_a_click_on_the_reference(explorer):
     takers = explorer.takers
     outlined = [(one["row"], one["column"]) for one in explorer.query.marks if one["colour"] == "#56B4E9"]
     assert sorted(outlined) == sorted((taker.row, taker.column) for taker in takers)
-    start = f"reference {place}: {len(takers)} of 45 query patches took from there, most of all ("
+    start = f"reference {place}: {len(takers)} of 45 patches took from there, most ("
     assert explorer.label.startswith(start)
     explorer.pixel = (0, 0)
     assert len(explorer.query.marks) == 1
@@ -292,7 +292,7 @@ def test_a_click_on_the_reference(explorer):
 
 def test_a_click_on_a_hole(explorer):
     explorer.source = (15, 20)
-    assert explorer.label == "reference (15, 20): no query patch took from there"
+    assert explorer.label == "reference (15, 20): no patch took from there"
 
 
 def test_holes_are_gaps_and_never_outlined(explorer):

@@ -355,9 +355,9 @@ class MatchExplorer(Explorer):
     def _source_label(self) -> str:
         takers, (row, column) = self.takers, self.source
         if not takers:
-            return f"reference ({row}, {column}): no query patch took from there"
-        first, count = takers[0], f"{len(takers)} of {len(self.matched.match.corners)} query patches took from there"
-        most = f"most of all ({first.row}, {first.column}), weight {first.weight:.3g} by {first.windows} window(s)"
+            return f"reference ({row}, {column}): no patch took from there"
+        first, count = takers[0], f"{len(takers)} of {len(self.matched.match.corners)} patches took from there"
+        most = f"most ({first.row}, {first.column}): weight {first.weight:.3g} by {first.windows} window(s)"
         return f"reference ({row}, {column}): {count}, {most}"
 
 

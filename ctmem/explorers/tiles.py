@@ -20,7 +20,7 @@ from ctmem.patches import cut
 
 SIDE = 58  # of a tile, screen pixels
 TURNS = ("as it is", "90°", "180°", "270°", "mirror", "mirror 90°", "mirror 180°", "mirror 270°")  # `dihedral` 0 … 7
-HEADS = ("rank: score, weight;", "turn")
+HEADS = ("score, weight,", "turn")
 ROWS = (("as compared,", "both blurred"), ("handed over,", "sharp"))
 
 
