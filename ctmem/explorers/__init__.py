@@ -13,4 +13,4 @@ from ctmem.explorers.match import MatchExplorer
 from ctmem.explorers.recording import Recording, record
 from ctmem.explorers.view import Tabs
 
-__all__ = ["BandExplorer", "DegradationExplorer", "DiffusionExplorer", "MatchExplorer", "Recording", "record", "Tabs"]
+__all__ = ["BandExplorer", "DegradationExplorer", "DiffusionExplorer", "MatchExplorer", "Recording", "Tabs", "record"]

@@ -216,14 +216,18 @@ class DiffusionExplorer(Explorer):
         set_all("frame", self.slider.index, self.views)
         link("frame", (self.slider, "index"), *self.views, *((curve, "marker") for curve in self.curves))
         self.views[0].observe(self._on_cursor, "cursor")
-        self.slider.observe(self._on_cursor, "index")
+        self.slider.observe(self._on_step, "index")
         self.draw_of.observe(self._redraw, "value")
         self.show.observe(self._redraw, "value")
 
     # --- answering -----------------------------------------------------------------------------------------------
 
     def _on_cursor(self, _: object = None) -> None:
-        self.plot.limits = self._reach()
+        with self.plot.hold_sync():
+            self.plot.limits = self._reach()
+            self._on_step()
+
+    def _on_step(self, _: object = None) -> None:
         self.plot.lines = self._lines()
         self.status.value = html.escape(self.label)
 
