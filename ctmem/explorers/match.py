@@ -268,6 +268,7 @@ class MatchExplorer(Explorer):
     def _use(self, config: MatchConfig) -> None:
         """Matches with these settings and shows it; a new temperature needs no new search."""
         if config == self.config:
+            self._say(self.label)  # "not possible" may have stood there
             return
         self._say("matching …")
         same = replace(config, temperature=self.config.temperature) == self.config

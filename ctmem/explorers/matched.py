@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ctmem.checks import check_choice, check_count, check_image, fail
+from ctmem.checks import check_choice, check_image, fail
 from ctmem.config import MatchConfig
 from ctmem.dmb import transfer
 from ctmem.looks import prepare, sharpen, to_standard
@@ -81,7 +81,8 @@ def bring_together(
         if len(image) != 1:
             fail(name, "one image (1, …)", f"shape {tuple(image.shape)}")
     side = min(*query.shape[2:], *ref_msi.shape[2:])
-    check_count(config.patch, "config.patch", at_most=side)  # the shortest side of query and reference
+    if config.patch > side:
+        fail("config.patch", f"at most {side} px, the shortest side of query and reference", config.patch)
     sharp, blurred = prepare(ref_msi.to(query), degrade, radiometry=config.radiometry, sharpening=config.sharpening)
     with torch.no_grad():
         query = sharpen(query, degrade, config.sharpening)
