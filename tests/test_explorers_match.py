@@ -460,3 +460,15 @@ def test_bad_input(images, change, message):
 def test_no_image(images):
     with pytest.raises(TypeError, match=r"`ref_msi` must be a floating-point tensor \(B, C, H, W\), got ndarray"):
         MatchExplorer(**{**images, "ref_msi": np.zeros((22, 31, 3))}, config=CONFIG)
+
+
+def test_a_second_click_at_the_same_place_is_answered(explorer):
+    explorer.pixel = explorer.pixel
+    forwards = explorer.label
+    explorer.source = (5, 6)
+    backwards = explorer.label
+    explorer.query.set_state({"clicks": explorer.query.clicks + 1})
+    assert explorer.label == forwards
+    assert forwards in explorer.status.value
+    explorer.reference.set_state({"clicks": explorer.reference.clicks + 1})
+    assert explorer.label == backwards

@@ -169,6 +169,7 @@ function render({ model, el }) {
   function go(pixel) {
     if (!pixel) return;
     model.set("cursor", pixel);
+    model.set("clicks", model.get("clicks") + 1); // a click where the cursor stands already is a click, too
     model.save_changes();
   }
 

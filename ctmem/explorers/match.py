@@ -232,11 +232,13 @@ class MatchExplorer(Explorer):
 
     def _connect(self) -> None:
         """Who answers to what."""
-        for trait in ("cursor", "zoom"):
+        for trait in ("cursor", "clicks", "zoom"):
             link(trait, *self._own_views)
             link(trait, *self._other_views)
         self.query.observe(self._on_pixel, "cursor")
         self.reference.observe(self._on_source, "cursor")
+        self.query.observe(self._on_same_pixel, "clicks")
+        self.reference.observe(self._on_same_source, "clicks")
         for control in self._controls.values():
             control.observe(self._on_control, "value")
         self.which.observe(self._show, "value")
@@ -250,6 +252,16 @@ class MatchExplorer(Explorer):
     def _on_source(self, _: object = None) -> None:
         self._backwards = self.source is not None
         self._show_marks()
+
+    def _on_same_pixel(self, _: object) -> None:
+        """A click into the query where its cursor stands already, after one into the reference."""
+        if self._backwards:
+            self._on_pixel()
+
+    def _on_same_source(self, _: object) -> None:
+        """The same the other way round."""
+        if not self._backwards:
+            self._on_source()
 
     def _on_control(self, _: object) -> None:
         if self._setting:

@@ -74,6 +74,7 @@ class ImageView(anywidget.AnyWidget):
 
     frame = traitlets.Int(0).tag(sync=True)
     cursor = traitlets.List([-1, -1]).tag(sync=True)  # (row, column); -1, -1: nowhere
+    clicks = traitlets.Int(0).tag(sync=True)  # how often a hand or a key has set the cursor, maybe where it stood
     pins = traitlets.List().tag(sync=True)  # (row, column) each
     zoom = traitlets.Float(1.0).tag(sync=True)
     swipe = traitlets.Float(-1.0).tag(sync=True)  # where the divider stands, 0 … 1; negative: no second image

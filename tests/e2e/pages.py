@@ -62,6 +62,20 @@ class Page:
         """The value of an expression in the notebook's kernel; it is a literal: numbers, texts, lists of them."""
         return ast.literal_eval(self.page.evaluate(ASK, expression))
 
+    def pixels_of(self, view: str) -> np.ndarray:
+        """What the canvas of an ImageView should hold, (H, W, 4) uint8, from Python's state."""
+        sizes = (
+            f"({view}.height, {view}.width, {view}.channels, {view}.frame - {view}.first if {view}.frames > 1 else 0)"
+        )
+        height, width, channels, number = self.ask(sizes)
+        length = height * width * channels
+        data = self.ask(f"{view}.data[{number * length}:{(number + 1) * length}].hex()")
+        numbers = np.frombuffer(bytes.fromhex(data), np.uint8).reshape(height, width, channels)
+        if channels == 4:
+            return numbers
+        table = np.frombuffer(bytes.fromhex(self.ask(f"{view}.palette.hex()")), np.uint8).reshape(256, 4)
+        return table[numbers[..., 0]]
+
     def explorer(self, kind: str, number: int = 0) -> Panel:
         """The `number`-th explorer of a kind on the page."""
         return Panel(self, self.page.locator(f".{kind}").nth(number))
@@ -107,6 +121,16 @@ class Panel:
             lambda: not np.array_equal(self.pixels(number, second=second), before), f"image {number} changes"
         )
         return self.pixels(number, second=second)
+
+    def until_shown(self, view: str, number: int) -> None:
+        """Waits until an image is what Python's state says."""
+        self.page.until(
+            lambda: np.array_equal(self.pixels(number), self.page.pixels_of(view)), f"image {number} is {view}"
+        )
+
+    def marks(self, number: int) -> int:
+        """How many outlines an image has, the cursor not counted; each is drawn with a rim."""
+        return self.root.locator(".ctmem-frame").nth(number).locator("rect.ctmem-mark").count() // 2
 
     def until_text(self, text: str) -> None:
         """Waits until the explorer says something."""

@@ -153,6 +153,130 @@ def test_cubes_beside_each_other_and_a_divider(open_notebook, notebook_folder: P
     page.until(lambda: abs(page.ask("explorer.views[0].swipe") - 0.25) < 0.02, "the divider by hand")
 
 
+def test_match_explorer(open_notebook, pictures: Path):
+    page: Page = open_notebook("04_patch_matching.ipynb")
+    panel = page.explorer("MatchExplorer")
+    shape, reference = page.ask("explorer.size"), page.ask("explorer.reference_size")
+
+    panel.click(9, 41, shape)
+    panel.until_text("patch (")
+    page.until(lambda: page.ask("explorer.pixel") == (9, 41), "Python's pixel")
+    panel.until_shown("explorer.heat", 2)
+    assert panel.said() == page.ask("explorer.label")
+    page.until(lambda: panel.marks(1) == page.ask("len(explorer.reference.marks)") > 0, "outlines in the reference")
+    best = page.ask("explorer.windows[0].tolist()[:2]")
+    assert page.ask("[[mark['row'], mark['column']] for mark in explorer.reference.marks if mark['text'] == '1']") == [best]
+    assert panel.root.locator("img.ctmem-tile").count() == 2 * (1 + page.ask("len(explorer.reference.marks)"))
+
+    before, said = panel.pixels(2), panel.said()
+    panel.press("ArrowDown", "ArrowDown")
+    panel.until_said(said)
+    panel.until_changed(before, 2)
+    panel.until_shown("explorer.heat", 2)
+    page.screenshot("match_explorer", pictures)
+
+    said = panel.said()
+    panel.click(20, 32, reference, number=1)
+    panel.until_said(said)
+    assert page.ask("explorer.source") == (20, 32)
+    page.until(lambda: panel.marks(0) == page.ask("len(explorer.query.marks)") > 0, "outlines in the query")
+
+    for label, key, setting in (
+        ("temperature", "ArrowRight", "temperature"), ("stride (px)", "ArrowRight", "stride"), ("P (px)", "ArrowLeft", "patch"),
+    ):  # fmt: skip
+        value, before = page.ask(f"explorer.config.{setting}"), panel.pixels(5)
+        panel.slider(label).press(key)
+        panel.until_changed(before, 5)
+        assert page.ask(f"explorer.config.{setting}") != value
+        panel.until_shown("explorer.difference", 5)
+    before = panel.pixels(5)
+    panel.choose("similarity", "l2")
+    panel.until_changed(before, 5)
+    assert page.ask("explorer.config.similarity") == "l2"
+    panel.click(30, 30, shape)
+    panel.until_text("patch (")
+    before = page.ask("[mark['row'] for mark in explorer.reference.marks]")
+    panel.choose("windows", "6 best")
+    page.until(lambda: page.ask("[mark['row'] for mark in explorer.reference.marks]") != before, "other windows")
+
+
+def test_diffusion_explorer(open_notebook, pictures: Path):
+    page: Page = open_notebook("07_sampling.ipynb")
+    panel = page.explorer("DiffusionExplorer")
+    rows, columns, _ = page.ask("explorer.run.shape")
+    page.page.evaluate("document.querySelector('.DiffusionExplorer').scrollIntoView()")
+
+    start, before = page.ask("explorer.step"), [panel.pixels(number) for number in range(4)]
+    panel.slider("step").press("ArrowLeft")
+    for number, view in enumerate(before):
+        panel.until_changed(view, number)
+        panel.until_shown(f"explorer.views[{number}]", number)
+    page.until(lambda: page.ask("explorer.step") == start - 1, "Python's step")
+    panel.until_text(f"step {start - 1} ")
+
+    panel.click(11, 7, (rows, columns), number=2)
+    panel.until_text("row 11, column 7")
+    page.until(lambda: page.ask("explorer.pixel") == (11, 7), "Python's pixel")
+    nm = np.array(page.ask("explorer.wavelengths_nm.tolist()"))
+    for key, name in (("x0", "x̂0"), ("target", "target"), ("x_t", "x_t")):
+        assert_drawn(
+            panel.line(name), np.array(page.ask(f"explorer.spectra['{key}'].tolist()"))[np.argsort(nm, kind="stable")]
+        )
+    panel.press("ArrowRight", number=1)
+    panel.until_text("row 11, column 8")
+
+    before = panel.pixels(1)
+    panel.choose("draw", "1 (of 4)")
+    panel.until_changed(before, 1)
+    assert page.ask("explorer.sample") == 1
+    page.screenshot("diffusion_explorer", pictures)
+    before = panel.pixels(1)
+    panel.choose("show", "false colour (near infrared, red, green)")
+    panel.until_changed(before, 1)
+    curve = panel.root.locator(".ctmem-plot-frame").nth(1)
+    curve.click(position={"x": 70, "y": 40})
+    page.until(lambda: page.ask("explorer.step") == 0, "the first step")
+    panel.until_shown("explorer.views[1]", 1)
+    curve.press("ArrowRight")
+    page.until(lambda: page.ask("explorer.step") == 1, "the next step")
+
+
+def test_degradation_explorer(open_notebook, pictures: Path):
+    page: Page = open_notebook("01_data_construction.ipynb")
+    panel = page.explorer("DegradationExplorer")
+    page.page.evaluate("document.querySelector('.DegradationExplorer').scrollIntoView()")
+    cube = load_scene("indian_pines").cube
+
+    for label, key, value in (("PSF FWHM (fine px)", "ArrowRight", "fwhm"), ("SNR of lr_hsi", "ArrowLeft", "snr_db"),
+                              ("scale", "ArrowLeft", "scale")):  # fmt: skip
+        before, said, old = panel.pixels(1), panel.said(), page.ask(f"degradation.{value}")
+        panel.slider(label).press(key)
+        panel.until_changed(before, 1)
+        panel.until_said(said)
+        assert page.ask(f"degradation.{value}") != old
+        panel.until_shown("degradation.lr_view", 1)
+
+    panel.click(100, 20, SHAPE, number=1)
+    panel.until_text("row 100, column 20")
+    assert page.ask("degradation.pixel") == (100, 20)
+    order = np.argsort(load_scene("indian_pines").wavelengths_nm, kind="stable")
+    assert_drawn(panel.line("gt, fine pixel", 1), cube[100, 20][order])
+    place = "degradation.lr_hsi[0, :, 100 // degradation.scale, 20 // degradation.scale].tolist()"
+    assert_drawn(panel.line("lr_hsi, coarse pixel", 1), np.array(page.ask(place))[order])
+    panel.press("ArrowUp", number=2)
+    panel.until_text("row 99, column 20")
+    page.screenshot("degradation_explorer", pictures)
+
+    before = panel.pixels(2)
+    panel.choose("MSI sensor", "landsat8")
+    panel.until_changed(before, 2)
+    assert page.ask("degradation.sensor") == "landsat8"
+    lines = panel.root.locator(".ctmem-plot").nth(2).locator("g.ctmem-line")
+    count = lines.count()
+    panel.choose("MSI bands", "all that the scene covers")
+    page.until(lambda: lines.count() > count, "more responses")
+
+
 def test_the_dashboard_as_a_page_of_its_own(dashboard: Page):
     """All four explorers in tabs that are made when opened, each answering a click; no other server is asked."""
     first = dashboard.explorer("BandExplorer")
