@@ -225,19 +225,14 @@ def line(
 
 
 class Explorer(ipywidgets.VBox):
-    """What explorers share: a picture for pages without a kernel, a text that is the same on every run."""
+    """What explorers share: a picture for pages without a kernel, a text that is the same on every run.
+
+    Each has `picture()`, its state as a static figure, and `describe()`, one line on what is explored.
+    """
 
     def __init__(self, children: Sequence[ipywidgets.Widget] = ()) -> None:
         super().__init__(children)
         self.add_class(type(self).__name__)  # a name for style sheets
-
-    def picture(self) -> Picture:
-        """The present state as a static figure."""
-        raise NotImplementedError
-
-    def describe(self) -> str:
-        """One line on what is explored."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.describe()})"

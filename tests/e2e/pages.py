@@ -87,14 +87,14 @@ class Page:
             assert time.monotonic() < end, f"{what}: not within {MILLISECONDS / 1000:.0f} s"
             self.page.wait_for_timeout(15)
 
-    def screenshot(self, name: str, folder: Path) -> None:
-        """A picture of the whole page at 1300×900, in few colours: small."""
+    def screenshot(self, panel: Panel, name: str, folder: Path) -> None:
+        """A picture of the page at 1300×900 that begins with the explorer, in few colours: small."""
+        panel.root.evaluate("(element) => element.scrollIntoView()")
+        self.page.wait_for_timeout(200)
         raw = folder / f"{name}.raw.png"
         self.page.screenshot(path=str(raw))
-        picture = (
-            Image.open(raw).convert("RGB").quantize(255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        )
-        picture.save(folder / f"{name}.png", optimize=True)
+        few = Image.open(raw).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(folder / f"{name}.png", optimize=True)
         raw.unlink()
 
 

@@ -75,7 +75,7 @@ def test_band_explorer(open_notebook, notebook_folder: Path, pictures: Path):
     page.until(lambda: page.ask("explorer.pins") == [(31, 91), (140, 5)], "the second pin")
     panel.root.locator("g[data-name='2 (140, 5)']").wait_for()
     assert_drawn(panel.line("1 (31, 91)"), cube[31, 91][order])
-    page.screenshot("band_explorer", pictures)
+    page.screenshot(panel, "band_explorer", pictures)
     panel.push("clear pins")
     page.until(lambda: page.ask("explorer.pins") == [], "no pins")
     panel.push("pin pixel")
@@ -173,7 +173,7 @@ def test_match_explorer(open_notebook, pictures: Path):
     panel.until_said(said)
     panel.until_changed(before, 2)
     panel.until_shown("explorer.heat", 2)
-    page.screenshot("match_explorer", pictures)
+    page.screenshot(panel, "match_explorer", pictures)
 
     said = panel.said()
     panel.click(20, 32, reference, number=1)
@@ -204,7 +204,6 @@ def test_diffusion_explorer(open_notebook, pictures: Path):
     page: Page = open_notebook("07_sampling.ipynb")
     panel = page.explorer("DiffusionExplorer")
     rows, columns, _ = page.ask("explorer.run.shape")
-    page.page.evaluate("document.querySelector('.DiffusionExplorer').scrollIntoView()")
 
     start, before = page.ask("explorer.step"), [panel.pixels(number) for number in range(4)]
     panel.slider("step").press("ArrowLeft")
@@ -229,7 +228,7 @@ def test_diffusion_explorer(open_notebook, pictures: Path):
     panel.choose("draw", "1 (of 4)")
     panel.until_changed(before, 1)
     assert page.ask("explorer.sample") == 1
-    page.screenshot("diffusion_explorer", pictures)
+    page.screenshot(panel, "diffusion_explorer", pictures)
     before = panel.pixels(1)
     panel.choose("show", "false colour (near infrared, red, green)")
     panel.until_changed(before, 1)
@@ -244,7 +243,6 @@ def test_diffusion_explorer(open_notebook, pictures: Path):
 def test_degradation_explorer(open_notebook, pictures: Path):
     page: Page = open_notebook("01_data_construction.ipynb")
     panel = page.explorer("DegradationExplorer")
-    page.page.evaluate("document.querySelector('.DegradationExplorer').scrollIntoView()")
     cube = load_scene("indian_pines").cube
 
     for label, key, value in (("PSF FWHM (fine px)", "ArrowRight", "fwhm"), ("SNR of lr_hsi", "ArrowLeft", "snr_db"),
@@ -265,7 +263,7 @@ def test_degradation_explorer(open_notebook, pictures: Path):
     assert_drawn(panel.line("lr_hsi, coarse pixel", 1), np.array(page.ask(place))[order])
     panel.press("ArrowUp", number=2)
     panel.until_text("row 99, column 20")
-    page.screenshot("degradation_explorer", pictures)
+    page.screenshot(panel, "degradation_explorer", pictures)
 
     before = panel.pixels(2)
     panel.choose("MSI sensor", "landsat8")
