@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import ipywidgets
 import numpy as np
 import pytest
@@ -15,6 +18,12 @@ from ctmem.explorers.view import ImageView, LinePlot, Stack, line, link, mark, s
 from ctmem.plots import Picture
 
 RAMP = np.array([[0.0, 0.5, 1.0], [np.nan, -3.0, 9.0]])
+
+
+def test_without_the_widget_libraries_one_clear_error():
+    program = "import sys; sys.modules['anywidget'] = None; import ctmem.explorers"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert "ImportError: `ctmem.explorers` needs ipywidgets and anywidget: pip install" in ran.stderr
 
 
 def test_quantise_keeps_zero_for_holes():
@@ -39,7 +48,9 @@ def test_the_stretch_of_a_large_plane_is_about_that_of_all_its_pixels():
     assert stretch(plane) == pytest.approx(tuple(np.percentile(plane, (1, 99))), abs=0.05)
 
 
-@pytest.mark.parametrize(("plane", "limits"), [(np.full((3, 4), np.nan), (0, 1)), (np.full((3, 4), 2.0), (2, 2 + 1e-6))])
+@pytest.mark.parametrize(
+    ("plane", "limits"), [(np.full((3, 4), np.nan), (0, 1)), (np.full((3, 4), 2.0), (2, 2 + 1e-6))]
+)
 def test_the_stretch_of_nothing_has_a_width(plane, limits):
     assert stretch(plane) == pytest.approx(limits)
 

@@ -6,6 +6,13 @@
 They need the extra `notebooks` (ipywidgets, anywidget); nothing else in the package imports them.
 """
 
+try:
+    import anywidget  # noqa: F401
+    import ipywidgets  # noqa: F401
+except ImportError as error:
+    missing = "`ctmem.explorers` needs ipywidgets and anywidget: pip install -e '.[notebooks]'"
+    raise ImportError(f"{missing} ({error})") from error
+
 from ctmem.explorers.band import BandExplorer
 from ctmem.explorers.degradation import DegradationExplorer
 from ctmem.explorers.diffusion import DiffusionExplorer

@@ -183,14 +183,16 @@ class DegradationExplorer(Explorer):
 
     def picture(self) -> Picture:
         """Images and curves as they stand, as a static figure."""
-        figure = Picture(figsize=(9.2, 5.6), layout="compressed")
-        top, bottom = figure.subfigures(2, 1, height_ratios=(1.2, 1))
+        figure = Picture(figsize=(7.6, 4.4), layout="compressed")
+        top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.4))
         for ax, view in zip(top.subplots(1, len(self.views), squeeze=False)[0], self.views):
             view.draw(ax)
         plots = [self.plot, *[self.srf_plot] * bool(self.covered), self.psf_plot]
         for ax, plot in zip(bottom.subplots(1, len(plots)), plots):
             plot.draw(ax)
-            ax.set_title(plot.name, fontsize=9)
+            ax.set_title(plot.name, fontsize=8)
+            ax.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.32))
+        ax.set_xlim(-1.5 * WIDTHS[1], 1.5 * WIDTHS[1])  # of the PSF, as in the browser
         return figure
 
     # --- building ------------------------------------------------------------------------------------------------
@@ -303,7 +305,7 @@ class DegradationExplorer(Explorer):
             self.msi_bands = tuple(band for band in wanted if band in self.covered[self.sensor])
             self.srf = srf_matrix(self.wavelengths_nm, sensor=self.sensor, bands=self.msi_bands)
             self.msi = sensed(self._fine, self.srf)
-            self.srf_plot.name = f"responses of {self.sensor} on the scene's bands"
+            self.srf_plot.name = f"responses of {self.sensor}"
             styles = band_styles(four, self.covered[self.sensor])
             self._styles = {band: styles[band] for band in self.msi_bands}
             self.srf_plot.lines = response_lines(self.srf.numpy(), self.wavelengths_nm, self._styles)

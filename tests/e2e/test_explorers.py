@@ -9,7 +9,7 @@ from pages import Page, Panel
 from real_browser import write_notebook
 
 from ctmem.explorers.render import bands_of, colours, palette, quantise, stretch
-from ctmem.scenes import load_scene
+from ctmem.scenes import load_scene, synthetic
 
 SHAPE = (145, 145)
 TABS = {
@@ -40,7 +40,7 @@ def assert_drawn(points: np.ndarray, values: np.ndarray) -> None:
 
 def test_band_explorer(open_notebook, notebook_folder: Path, pictures: Path):
     cells = [
-        "from ctmem.explorers import BandExplorer\nfrom ctmem.scenes import load_scene",
+        "from ctmem.explorers import BandExplorer\nfrom ctmem.scenes import load_scene, synthetic",
         "explorer = BandExplorer(load_scene('indian_pines'))\nexplorer",
     ]
     write_notebook(notebook_folder / "band.ipynb", cells)
@@ -101,22 +101,37 @@ def test_band_explorer(open_notebook, notebook_folder: Path, pictures: Path):
 
 
 def test_a_burst_of_slider_events_ends_where_the_hand_ended(open_notebook, notebook_folder: Path):
+    """Of a small stack, which is in the browser, of a large one, whose frames Python sends, and where Python computes."""
     cells = [
-        "from ctmem.explorers import BandExplorer\nfrom ctmem.scenes import synthetic",
-        "explorer = BandExplorer(synthetic(0, height=40, width=50, bands=120))\nexplorer.show.value = 'one band'\nexplorer",
+        "from ctmem.explorers import BandExplorer, DegradationExplorer, view\nfrom ctmem.scenes import synthetic",
+        "scene = synthetic(0, height=40, width=50, bands=120)",
+        "small = BandExplorer(scene)\nsmall.show.value = 'one band'\nsmall",
+        "view.WHOLE = 0  # every stack counts as large\nlarge = BandExplorer(scene)\nlarge.show.value = 'one band'\nlarge",
+        "degradation = DegradationExplorer(scene, snr_db=10)\ndegradation",
     ]
     write_notebook(notebook_folder / "burst.ipynb", cells)
     page: Page = open_notebook("burst.ipynb")
-    panel: Panel = page.explorer("BandExplorer")
-    start, handle = page.ask("explorer.band"), panel.slider("band")
-    handle.focus()
-    for _ in range(60):
+    for number, name in enumerate(("small", "large")):
+        panel = page.explorer("BandExplorer", number)
+        end = page.ask(f"{name}.band") + 60
+        panel.slider("band").focus()
+        for _ in range(60):
+            page.page.keyboard.press("ArrowRight")
+        page.until(lambda: panel.canvas().get_attribute("data-frame") == str(end), "the last frame")  # noqa: B023
+        page.until(lambda: page.ask(f"{name}.band") == end, "Python's last band")  # noqa: B023
+        panel.until_text(f"(band {end})")
+        panel.until_shown(f"{name}.views[0]", 0)
+        assert np.array_equal(panel.pixels(), band_image(synthetic(0, height=40, width=50, bands=120).cube, end))
+
+    panel = page.explorer("DegradationExplorer")
+    panel.slider("SNR of lr_hsi").focus()
+    for _ in range(30):
         page.page.keyboard.press("ArrowRight")
-    page.until(lambda: panel.canvas().get_attribute("data-frame") == str(start + 60), "the last frame")
-    page.until(lambda: page.ask("explorer.band") == start + 60, "Python's last band")
-    panel.until_text(f"(band {start + 60})")
+    page.until(lambda: page.ask("degradation.snr_db") == 40, "Python's last level")
+    panel.until_text(" 40 dB")
     page.page.wait_for_timeout(300)  # nothing comes after it
-    assert panel.canvas().get_attribute("data-frame") == str(start + 60)
+    panel.until_shown("degradation.lr_view", 1)
+    assert page.ask("degradation.snr_db") == 40
 
 
 def test_cubes_beside_each_other_and_a_divider(open_notebook, notebook_folder: Path):
@@ -165,7 +180,9 @@ def test_match_explorer(open_notebook, pictures: Path):
     assert panel.said() == page.ask("explorer.label")
     page.until(lambda: panel.marks(1) == page.ask("len(explorer.reference.marks)") > 0, "outlines in the reference")
     best = page.ask("explorer.windows[0].tolist()[:2]")
-    assert page.ask("[[mark['row'], mark['column']] for mark in explorer.reference.marks if mark['text'] == '1']") == [best]
+    assert page.ask("[[mark['row'], mark['column']] for mark in explorer.reference.marks if mark['text'] == '1']") == [
+        best
+    ]
     assert panel.root.locator("img.ctmem-tile").count() == 2 * (1 + page.ask("len(explorer.reference.marks)"))
 
     before, said = panel.pixels(2), panel.said()
