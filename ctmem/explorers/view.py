@@ -19,12 +19,14 @@ import ipywidgets
 import numpy as np
 import traitlets
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from ctmem.checks import fail
 from ctmem.explorers.render import paint, palette
-from ctmem.plots import Picture
 
 HERE = Path(__file__).parent
 WHOLE = 12_000_000  # bytes of a stack that is sent to the browser whole
@@ -112,7 +114,14 @@ class ImageView(anywidget.AnyWidget):
         rows, columns = self.grid or (self.height, self.width)
         stack, extent = self._stacks[0], (-0.5, columns - 0.5, rows - 0.5, -0.5)
         number = min(self.frame, stack.frames - 1)
-        ax.imshow(paint(stack.frame(number)[0], stack.colour_map), extent=extent, interpolation="nearest")
+        picture, limits = stack.frame(number)
+        ax.imshow(paint(picture, stack.colour_map), extent=extent, interpolation="nearest")
+        if limits is not None:
+            scale = ScalarMappable(Normalize(*limits), stack.colour_map)
+            style = {"orientation": "horizontal", "fraction": 0.08, "pad": 0.03, "shrink": 0.85}
+            bar = ax.figure.colorbar(scale, ax=ax, ticks=MaxNLocator(3), **style)
+            bar.set_label(stack.unit, fontsize=8)
+            bar.ax.tick_params(labelsize=8)
         cursor = [mark(*self.cursor, "#ffffff")] if self.cursor[0] >= 0 else []
         for one in [*self.marks, *cursor]:
             outline_mark(ax, one, max(rows, columns) / 30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pages import Page, Panel
+from pages import Page
 from real_browser import write_notebook
 
 from ctmem.explorers.render import bands_of, colours, palette, quantise, stretch
