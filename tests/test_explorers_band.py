@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -227,6 +229,14 @@ def test_text_and_picture_for_pages_without_a_kernel(several):
 def test_bad_cubes(cubes, options, error, message):
     with pytest.raises(error, match=message):
         BandExplorer(cubes, **options)
+
+
+def test_scenes_of_other_wavelengths_are_not_compared():
+    other = replace(SCENE, name="other", wavelengths_nm=SCENE.wavelengths_nm + 5)
+    with pytest.raises(
+        ValueError, match="`cubes` must be of the same wavelengths, got others in 'other' than in 'synthetic_3'"
+    ):
+        BandExplorer({"a": SCENE, "b": other})
 
 
 def test_bad_places(explorer):

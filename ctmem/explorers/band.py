@@ -20,6 +20,7 @@ ONE_BAND, SIDE_BY_SIDE = "one band", "side by side"
 EACH, ALL = "each band", "all bands"
 MOST = 4  # cubes beside each other, the error map counted
 WIDTH = 860  # screen pixels of the whole
+ROWS = 16  # of a cube that are worked on at a time
 DASHES = ("", "7 4", "2 3", "9 3 2 3")  # one per cube
 CURSOR, PINNED = "#000000", COLOURS[:6]  # colours of the lines
 
@@ -56,12 +57,14 @@ class BandExplorer(Explorer):
         target: str | None = None,
         unit: str = "radiance (scaled)",
     ) -> None:
-        named = dict(cubes) if isinstance(cubes, Mapping) else {cubes.name if isinstance(cubes, Scene) else "cube": cubes}
+        named = (
+            dict(cubes) if isinstance(cubes, Mapping) else {cubes.name if isinstance(cubes, Scene) else "cube": cubes}
+        )
         self.cubes = _checked(named)
         scenes = [cube for cube in named.values() if isinstance(cube, Scene)]
-        known = next((scene.wavelengths_nm for scene in scenes if scene.wavelengths_nm is not None), None)
+        known = _common_wavelengths(scenes) if wavelengths_nm is None else wavelengths_nm
         self.rows, self.columns, self.bands = next(iter(self.cubes.values())).shape
-        self.wavelengths_nm = checked_wavelengths(known if wavelengths_nm is None else wavelengths_nm, self.bands)
+        self.wavelengths_nm = checked_wavelengths(known, self.bands)
         self.target, self.unit = target, unit
         if target is not None:
             check_choice(target, "target", self.cubes)
@@ -320,9 +323,9 @@ def absolute_error(cube: np.ndarray, target: np.ndarray, band: int) -> np.ndarra
 
 
 def rms_error(cube: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Returns the root mean square over bands of cube − target, (H, W), without a second cube in memory."""
-    squares = sum(absolute_error(cube, target, band).astype(np.float64) ** 2 for band in range(cube.shape[2]))
-    return np.sqrt(squares / cube.shape[2])
+    """Returns the root mean square over bands of cube − target, (H, W), some rows at a time to save memory."""
+    pairs = ((cube[top : top + ROWS], target[top : top + ROWS]) for top in range(0, len(cube), ROWS))
+    return np.concatenate([np.sqrt(np.square(a.astype(np.float32) - b).mean(-1)) for a, b in pairs])
 
 
 def _checked(cubes: Mapping[str, Cube]) -> dict[str, np.ndarray]:
@@ -342,6 +345,15 @@ def _checked(cubes: Mapping[str, Cube]) -> dict[str, np.ndarray]:
         if array.shape != shape:
             fail(f"cubes[{name!r}]", f"of the shape of {first!r}, {shape}", array.shape)
     return arrays
+
+
+def _common_wavelengths(scenes: Sequence[Scene]) -> np.ndarray | None:
+    """The wavelengths that the scenes agree on; None where none has any."""
+    known = [scene for scene in scenes if scene.wavelengths_nm is not None]
+    for scene in known[1:]:
+        if not np.allclose(scene.wavelengths_nm, known[0].wavelengths_nm):
+            fail("cubes", "of the same wavelengths", f"others in {scene.name!r} than in {known[0].name!r}")
+    return known[0].wavelengths_nm if known else None
 
 
 def checked_wavelengths(wavelengths_nm: Sequence[float] | None, bands: int) -> np.ndarray | None:

@@ -63,6 +63,7 @@ function render({ model, el }) {
       "aria-label": "divider between two images", "data-lm-suppress-shortcuts": "true" },
     frame,
   );
+  const spoken = make("span", { class: "ctmem-spoken", "aria-live": "polite" }, root); // for screen readers
   const bar = make("div", { class: "ctmem-bar" }, root);
   const low = make("span", {}, bar);
   const ramp = make("canvas", { class: "ctmem-ramp", width: "255", height: "1" }, bar);
@@ -137,6 +138,7 @@ function render({ model, el }) {
     const least = SMALLEST_MARK / (side()[2] * model.get("zoom"));
     for (const mark of model.get("marks")) outline(mark, least);
     const [row, column] = model.get("cursor");
+    spoken.textContent = row >= 0 ? `row ${row}, column ${column}` : "";
     if (row >= 0) outline({ row, column, rows: 1, columns: 1, colour: "#ffffff", cursor: true }, least);
   }
 
