@@ -26,6 +26,7 @@ function closest(values) {
   return steps.length ? Math.min(...steps) : 0;
 }
 
+const ink = (colour) => (colour === "#000000" ? "currentColor" : colour); // black is the theme's own: white on dark
 const finite = (values) => values.filter((value) => value !== null);
 
 function render({ model, el }) {
@@ -87,10 +88,10 @@ function render({ model, el }) {
 
   // A line breaks where a value is null; with `points` there are dots instead.
   function drawLine(line, x, y) {
-    const style = { stroke: line.colour, "stroke-dasharray": line.dash || "none", "stroke-width": line.width || 2 };
+    const style = { stroke: ink(line.colour), "stroke-dasharray": line.dash || "none", "stroke-width": line.width || 2 };
     const group = make("g", { class: "ctmem-line", "data-name": line.name }, svg);
     if (line.points) {
-      line.x.forEach((value, i) => line.y[i] !== null && make("circle", { cx: x(value), cy: y(line.y[i]), r: 5, fill: line.colour, class: "ctmem-point" }, group));
+      line.x.forEach((value, i) => line.y[i] !== null && make("circle", { cx: x(value), cy: y(line.y[i]), r: 5, fill: ink(line.colour), class: "ctmem-point" }, group));
       return;
     }
     let path = "";
@@ -117,8 +118,8 @@ function render({ model, el }) {
     for (const line of model.get("lines").filter((one) => one.name)) {
       const entry = make("span", { class: "ctmem-entry" }, legend, null);
       const sample = make("svg", { width: 26, height: 12 }, entry);
-      if (line.points) make("circle", { cx: 13, cy: 6, r: 5, fill: line.colour, class: "ctmem-point" }, sample);
-      else make("line", { x1: 1, x2: 25, y1: 6, y2: 6, stroke: line.colour, "stroke-dasharray": line.dash || "none", "stroke-width": line.width || 2 }, sample);
+      if (line.points) make("circle", { cx: 13, cy: 6, r: 5, fill: ink(line.colour), class: "ctmem-point" }, sample);
+      else make("line", { x1: 1, x2: 25, y1: 6, y2: 6, stroke: ink(line.colour), "stroke-dasharray": line.dash || "none", "stroke-width": line.width || 2 }, sample);
       entry.append(line.name);
     }
   }
