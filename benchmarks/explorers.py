@@ -88,6 +88,18 @@ WATCH = """(node) => {
         observer.observe(node, { attributes: true, childList: true, characterData: true, subtree: true });
     });
 }"""
+BURST = """([node, frame]) => {
+    let last = 0;
+    window.addEventListener("keydown", (event) => { last = event.timeStamp; }, { capture: true });
+    window.measured = new Promise((resolve) => {
+        const observer = new MutationObserver(() => {
+            if (node.dataset.frame !== String(frame)) return;
+            observer.disconnect();
+            requestAnimationFrame(() => resolve(performance.now() - last));
+        });
+        observer.observe(node, { attributes: true });
+    });
+}"""
 FIRST = f"""async ([cell, selector]) => {{
     const content = {lab.CURRENT}.content;
     content.activeCellIndex = cell;
@@ -102,8 +114,10 @@ FIRST = f"""async ([cell, selector]) => {{
 READING = """\
 What to read from it:
 
-1. A band step needs no answer from Python while the whole stack is in the browser; of a large cube, Python sends the band.
-2. A click's time is mostly the way to Python and back, which `echo` takes, too.
+1. A band step needs no answer from Python where the stack is in the browser: a small one whole, of a large one the neighbours
+   of the band on show, which are sent when the hand rests.
+2. Sixty steps in a row do not queue: the last one is drawn soon after its event; of a large cube, after one answer of Python.
+3. A click's time is mostly the way to Python and back, which `echo` takes, too.
 """
 
 
@@ -148,6 +162,7 @@ def run(name: str, shape: tuple[int, int, int], rounds: int, browser) -> dict[st
             found["first drawing, matches"] = page.evaluate(FIRST, [3, ".MatchExplorer canvas[data-frame]"])
             page.wait_for_timeout(3000)
             found |= take_turns(page, rounds)
+            found["burst"] = statistics.median(burst(page) for _ in range(2))
             page.close()
     return found
 
@@ -170,6 +185,17 @@ def take_turns(page, rounds: int) -> dict[str, float]:
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
+def burst(page, count: int = 60) -> float:
+    """Milliseconds from the last of many key presses in a row to the drawing of the band they end at."""
+    handle, image = page.locator(".BandExplorer .noUi-handle"), page.locator(".BandExplorer canvas.ctmem-canvas").first
+    start = int(image.get_attribute("data-frame"))
+    page.evaluate(BURST, [image.element_handle(), start + count])
+    handle.focus()
+    for _ in range(count):
+        page.keyboard.press("ArrowRight")
+    return page.evaluate("() => window.measured")
+
+
 def memory(page, shape: tuple[int, int, int]) -> dict[str, float]:
     """What the kernel needed beside the cube at its peak, and what was sent to the browser, MB."""
     ask = f"""async (code) => (await {lab.CURRENT}.sessionContext.session.kernel.requestExecute(
@@ -187,6 +213,10 @@ def report(results: dict[str, dict[str, float]], rounds: int) -> str:
         cells = [f"{small[event]:.0f} ms", f"≤ {limit} ms", f"{large[event]:.0f} ms", f"≤ {TIMES * limit} ms"]
         ratios = [f"{one[event] / one['echo']:.2f}" if event != "first drawing" else "" for one in (small, large)]
         rows.append([event, *cells, *ratios])
+    rows.append(
+        ["last of 60 band steps in a row", f"{small['burst']:.0f} ms", "", f"{large['burst']:.0f} ms", ""]
+        + [f"{one['burst'] / one['echo']:.2f}" for one in (small, large)]
+    )
     rows.append(["echo", f"{small['echo']:.0f} ms", "", f"{large['echo']:.0f} ms", "", "1", "1"])
     names = list(results)
     header = ["event", names[0], "aim", names[1], "aim", "over echo", "over echo, large"]

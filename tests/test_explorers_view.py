@@ -112,6 +112,22 @@ def test_of_a_large_stack_only_the_frame_asked_for(monkeypatch):
     assert one.first == 7
 
 
+def test_neighbours_of_a_large_stack_when_they_are_asked_for(monkeypatch):
+    monkeypatch.setattr(view, "WHOLE", 20)
+    monkeypatch.setattr(view, "AHEAD", 60)  # two frames on either side
+    one = ImageView(frame=1)
+    one._send_neighbours(one, {"ask": "neighbours"}, [])  # nothing is shown yet
+    one.show(numbered(9))
+    one._send_neighbours(one, {"ask": "neighbours"}, [])
+    assert (one.first, one.data) == (0, b"".join(bytes([n]) * 15 for n in range(4)))
+    assert one.limits == [[0, n] for n in range(4)]
+    before = one.data
+    one.set_state({"frame": 3})  # it is there
+    assert one.data is before
+    one.set_state({"frame": 5})
+    assert (one.first, len(one.data)) == (5, 15)
+
+
 def test_a_shorter_stack_after_a_long_one():
     one = ImageView(frame=8)
     one.show(numbered(9))

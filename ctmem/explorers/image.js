@@ -2,6 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const SMALLEST_MARK = 9; // screen pixels: what is smaller is drawn larger, or nobody would see it
+const REST_MS = 100; // a hand that has not moved for so long rests
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const ZOOMS = { "+": 2, "=": 2, "-": 0.5, "0": 0 };
 
@@ -82,11 +83,21 @@ function render({ model, el }) {
     const whole = paint(canvas, model, "data") & (!swiping() || paint(second, model, "other"));
     frame.setAttribute("aria-busy", String(!whole));
     drawBar();
+    if (whole) lookAhead();
+  }
+
+  // Of a large stack, which is not in the browser whole, the neighbours are asked for when the hand rests.
+  let resting = null;
+  function lookAhead() {
+    clearTimeout(resting);
+    const near = [-1, 1].map((step) => model.get("frame") + step);
+    const lacking = near.some((one) => one >= 0 && one < model.get("frames") && !bytesOf(model, "data", one));
+    if (lacking) resting = setTimeout(() => model.send({ ask: "neighbours" }), REST_MS);
   }
 
   function drawBar() {
     const limits = model.get("limits");
-    const at = limits[limits.length === 1 ? 0 : model.get("frame")];
+    const at = limits[limits.length === 1 ? 0 : model.get("frame") - model.get("first")];
     bar.classList.toggle("ctmem-empty", model.get("channels") !== 1 || !at);
     if (model.get("channels") !== 1 || !at) return;
     [low.textContent, high.textContent] = at.map((value) => number(value));
@@ -232,7 +243,10 @@ function render({ model, el }) {
   for (const [events, listener] of listeners) model.on(events, listener);
   arrange();
   draw();
-  return () => listeners.forEach(([events, listener]) => model.off(events, listener));
+  return () => {
+    clearTimeout(resting);
+    listeners.forEach(([events, listener]) => model.off(events, listener));
+  };
 }
 
 export default { render };

@@ -2,7 +2,7 @@
 
 `ImageView` shows one image, or one frame of a stack of images. A stack that is small is sent to the browser whole, and
 a slider linked to `frame` moves through it there, without asking Python; of a large one, Python sends the frame that is
-asked for. Where a click lands is the trait `cursor`; what to do then is the explorer's business.
+asked for, and its neighbours when the hand rests. Where a click lands is the trait `cursor`; what to do then is the explorer's business.
 
 Both keep their whole state in traits, so that a page that is loaded anew, or a second view of the same widget, shows
 the same.
@@ -30,6 +30,7 @@ from ctmem.explorers.render import paint, palette
 
 HERE = Path(__file__).parent
 WHOLE = 12_000_000  # bytes of a stack that is sent to the browser whole
+AHEAD = 2_000_000  # bytes of neighbouring frames that are sent ahead of a larger one
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class ImageView(anywidget.AnyWidget):
         super().__init__(**traits)
         self._stacks: tuple[Stack, Stack | None] | None = None
         self.observe(self._send_frame, "frame")
+        self.on_msg(self._send_neighbours)
 
     def show(self, stack: Stack, other: Stack | None = None) -> None:
         """Shows a stack; with `other`, two of the same size with a divider between them.
@@ -139,6 +141,12 @@ class ImageView(anywidget.AnyWidget):
         if self._stacks and not self.first <= change["new"] < self.first + loaded and change["new"] < self.frames:
             with self.hold_sync():
                 self._fill([change["new"]])
+
+    def _send_neighbours(self, _: object, content: dict, buffers: object) -> None:
+        if self._stacks and content.get("ask") == "neighbours":
+            reach = max(1, AHEAD // (2 * self.height * self.width * self.channels))
+            with self.hold_sync():
+                self._fill(range(max(0, self.frame - reach), min(self.frames, self.frame + reach + 1)))
 
 
 def mark(
