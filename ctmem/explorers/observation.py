@@ -199,11 +199,11 @@ def psf_lines(psf: torch.Tensor, fwhm: float, scale: int, widest: float) -> list
     edges = np.repeat(np.append(offsets - 0.5, offsets[-1] + 0.5), 2)
     distance = np.linspace(-1.5 * fwhm, 1.5 * fwhm, 121)
     return [
-        line("", [-1.5 * widest, 1.5 * widest], [np.nan, np.nan], "none"),
         line("weights", edges, np.concatenate([[0], np.repeat(heights, 2), [0]]), COLOURS[5]),
         line("Gaussian", distance, 2 ** -((2 * distance / fwhm) ** 2), COLOURS[0]),
         line("FWHM", [-fwhm / 2, fwhm / 2], [0.5, 0.5], COLOURS[1], dash="7 4"),
         line("coarse px", [-scale / 2, scale / 2], [0, 0], COARSE, width=5.0),
+        line("", [-1.5 * widest, 1.5 * widest], [np.nan, np.nan], "none"),
     ]
 
 
