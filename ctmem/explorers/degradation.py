@@ -231,6 +231,7 @@ class DegradationExplorer(Explorer):
             y_label=self.unit,
             width=wide,
             height=185,
+            layout={"flex": f"0 0 {wide + 14}px"},  # so that a longer legend beside it moves nothing
         )
         self.srf_plot = LinePlot(
             name="", x_label="wavelength (nm)", y_label="response (peak 1)", width=404, height=185, limits=[0.0, 1.0]
