@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from pages import Page
-from real_browser import CHROMIUM, CURRENT, ROOT, VIEWPORT, chromium, copy_notebooks, jupyterlab, voila
+from real_browser import CHROMIUM, ROOT, VIEWPORT, chromium, copy_notebooks, jupyterlab, voila
 
 HERE = Path(__file__).parent
 MISSING = [
@@ -51,22 +51,27 @@ def lab(notebook_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield address
 
 
+@pytest.fixture(scope="session")
+def opened(browser) -> Iterator[dict[str, Page]]:
+    """Notebooks that are open: explorers of one notebook share its page."""
+    pages: dict[str, Page] = {}
+    yield pages
+    for page in pages.values():
+        page.page.close()
+
+
 @pytest.fixture
-def open_notebook(lab: str, browser) -> Iterator[Callable[[str], Page]]:
-    """Opens a notebook, runs its cells; at the end nothing may have gone wrong in the page."""
-    opened = []
+def open_notebook(lab: str, browser, opened: dict[str, Page]) -> Iterator[Callable[[str], Page]]:
+    """Opens a notebook, runs its cells; at the end of the test nothing may have gone wrong in any page."""
 
     def open_one(name: str) -> Page:
-        page = Page(browser.new_page(viewport=VIEWPORT), f"{lab}/lab/tree/{name}?reset")
-        opened.append(page)
-        page.run_all()
-        return page
+        if name not in opened:
+            opened[name] = Page(browser.new_page(viewport=VIEWPORT), f"{lab}/lab/tree/{name}?reset")
+            opened[name].run_all()
+        return opened[name]
 
     yield open_one
-    for page in opened:
-        page.page.evaluate(f"() => {{ {CURRENT}.sessionContext.shutdown(); }}")  # without waiting for it
-        page.page.close()
-        assert page.errors == []
+    assert [error for page in opened.values() for error in page.errors] == []
 
 
 @pytest.fixture

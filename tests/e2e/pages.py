@@ -93,7 +93,7 @@ class Page:
         self.page.wait_for_timeout(200)
         raw = folder / f"{name}.raw.png"
         self.page.screenshot(path=str(raw))
-        few = Image.open(raw).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few = Image.open(raw).convert("RGB").quantize(256, kmeans=4, dither=Image.Dither.NONE)
         few.save(folder / f"{name}.png", optimize=True)
         raw.unlink()
 

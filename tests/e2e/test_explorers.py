@@ -38,13 +38,8 @@ def assert_drawn(points: np.ndarray, values: np.ndarray) -> None:
     np.testing.assert_allclose(points[:, 1], fit, atol=0.11)  # drawn to a tenth of a pixel
 
 
-def test_band_explorer(open_notebook, notebook_folder: Path, pictures: Path):
-    cells = [
-        "from ctmem.explorers import BandExplorer\nfrom ctmem.scenes import load_scene, synthetic",
-        "explorer = BandExplorer(load_scene('indian_pines'))\nexplorer",
-    ]
-    write_notebook(notebook_folder / "band.ipynb", cells)
-    page: Page = open_notebook("band.ipynb")
+def test_band_explorer(open_notebook, pictures: Path):
+    page: Page = open_notebook("01_data_construction.ipynb")
     panel, scene = page.explorer("BandExplorer"), load_scene("indian_pines")
     cube = scene.cube
 
@@ -100,6 +95,41 @@ def test_band_explorer(open_notebook, notebook_folder: Path, pictures: Path):
     panel.until_changed(before)
 
 
+def test_degradation_explorer(open_notebook, pictures: Path):
+    page: Page = open_notebook("01_data_construction.ipynb")
+    panel = page.explorer("DegradationExplorer")
+    cube = load_scene("indian_pines").cube
+
+    for label, key, value in (("PSF FWHM (fine px)", "ArrowRight", "fwhm"), ("SNR of lr_hsi", "ArrowLeft", "snr_db"),
+                              ("scale", "ArrowLeft", "scale")):  # fmt: skip
+        before, said, old = panel.pixels(1), panel.said(), page.ask(f"degradation.{value}")
+        panel.slider(label).press(key)
+        panel.until_changed(before, 1)
+        panel.until_said(said)
+        assert page.ask(f"degradation.{value}") != old
+        panel.until_shown("degradation.lr_view", 1)
+
+    panel.click(100, 20, SHAPE, number=1)
+    panel.until_text("row 100, column 20")
+    assert page.ask("degradation.pixel") == (100, 20)
+    order = np.argsort(load_scene("indian_pines").wavelengths_nm, kind="stable")
+    assert_drawn(panel.line("gt, fine pixel", 1), cube[100, 20][order])
+    place = "degradation.lr_hsi[0, :, 100 // degradation.scale, 20 // degradation.scale].tolist()"
+    assert_drawn(panel.line("lr_hsi, coarse pixel", 1), np.array(page.ask(place))[order])
+    panel.press("ArrowUp", number=2)
+    panel.until_text("row 99, column 20")
+    page.screenshot(panel, "degradation_explorer", pictures)
+
+    before = panel.pixels(2)
+    panel.choose("MSI sensor", "landsat8")
+    panel.until_changed(before, 2)
+    assert page.ask("degradation.sensor") == "landsat8"
+    lines = panel.root.locator(".ctmem-plot").nth(2).locator("g.ctmem-line")
+    count = lines.count()
+    panel.choose("MSI bands", "all that the scene covers")
+    page.until(lambda: lines.count() > count, "more responses")
+
+
 def test_a_burst_of_slider_events_ends_where_the_hand_ended(open_notebook, notebook_folder: Path):
     """Of a small stack, which is in the browser, of a large one, whose frames Python sends, and where Python computes."""
     cells = [
@@ -134,29 +164,28 @@ def test_a_burst_of_slider_events_ends_where_the_hand_ended(open_notebook, noteb
     assert page.ask("degradation.snr_db") == 40
 
 
-def test_cubes_beside_each_other_and_a_divider(open_notebook, notebook_folder: Path):
-    cells = [
-        "from ctmem.explorers import BandExplorer\nfrom ctmem.scenes import synthetic",
-        "gt = synthetic(0, height=30, width=40, bands=31)",
-        "cubes = {'up': gt.cube * 0.5, 'pred': gt.cube * 0.75, 'gt': gt}",
-        "explorer = BandExplorer(cubes, target='gt')\nexplorer",
-    ]
-    write_notebook(notebook_folder / "compare.ipynb", cells)
-    page: Page = open_notebook("compare.ipynb")
+def test_cubes_beside_each_other_and_a_divider(open_notebook):
+    page: Page = open_notebook("05_spectral_evaluation.ipynb")
     panel = page.explorer("BandExplorer")
-    page.until(lambda: panel.root.locator(".ctmem-frame").count() == 4, "four images")
-    panel.click(7, 11, (30, 40), number=2)
+    assert panel.root.locator(".ctmem-frame").count() == 4
+    panel.click(7, 11, page.ask("(explorer.rows, explorer.columns)"), number=2)
     panel.until_text("row 7, column 11")
-    assert page.ask("[view.cursor for view in explorer.views]") == [[7, 11]] * 4
-    lines = [panel.line(f"cursor (7, 11) {name}")[:, 1] for name in ("up", "pred", "gt")]
-    np.testing.assert_allclose(lines[1] - lines[0], lines[2] - lines[1], atol=0.21)  # halves and quarters
+    page.until(lambda: page.ask("[view.cursor for view in explorer.views]") == [[7, 11]] * 4, "linked cursors")
+    order = np.argsort(load_scene("indian_pines").wavelengths_nm, kind="stable")
+    for name in ("lr_hsi_up", "pred", "gt"):
+        values = page.ask(f"explorer.spectra['{name}'].tolist()")
+        assert_drawn(panel.line(f"cursor (7, 11) {name}"), np.array(values)[order])
 
     before = panel.pixels(3)
-    panel.choose("error of", "pred")
+    panel.choose("error of", "lr_hsi_up")
     panel.until_changed(before, 3)
-    panel.choose("images", "swipe up | gt")
+    for number in range(4):
+        panel.until_shown(f"explorer.views[{number}]", number)
+    left, right = panel.pixels(0), panel.pixels(2)
+    panel.choose("images", "swipe lr_hsi_up | gt")
     page.until(lambda: panel.root.locator(".ctmem-frame").count() == 1, "one image")
-    np.testing.assert_array_equal(panel.pixels(second=True), panel.pixels(second=True))
+    np.testing.assert_array_equal(panel.pixels(), left)
+    np.testing.assert_array_equal(panel.pixels(second=True), right)
     handle = panel.root.get_by_role("slider", name="divider between two images")
     handle.press("ArrowRight")
     page.until(lambda: page.ask("round(explorer.views[0].swipe, 2)") == 0.55, "the divider by keys")
@@ -255,41 +284,6 @@ def test_diffusion_explorer(open_notebook, pictures: Path):
     panel.until_shown("explorer.views[1]", 1)
     curve.press("ArrowRight")
     page.until(lambda: page.ask("explorer.step") == 1, "the next step")
-
-
-def test_degradation_explorer(open_notebook, pictures: Path):
-    page: Page = open_notebook("01_data_construction.ipynb")
-    panel = page.explorer("DegradationExplorer")
-    cube = load_scene("indian_pines").cube
-
-    for label, key, value in (("PSF FWHM (fine px)", "ArrowRight", "fwhm"), ("SNR of lr_hsi", "ArrowLeft", "snr_db"),
-                              ("scale", "ArrowLeft", "scale")):  # fmt: skip
-        before, said, old = panel.pixels(1), panel.said(), page.ask(f"degradation.{value}")
-        panel.slider(label).press(key)
-        panel.until_changed(before, 1)
-        panel.until_said(said)
-        assert page.ask(f"degradation.{value}") != old
-        panel.until_shown("degradation.lr_view", 1)
-
-    panel.click(100, 20, SHAPE, number=1)
-    panel.until_text("row 100, column 20")
-    assert page.ask("degradation.pixel") == (100, 20)
-    order = np.argsort(load_scene("indian_pines").wavelengths_nm, kind="stable")
-    assert_drawn(panel.line("gt, fine pixel", 1), cube[100, 20][order])
-    place = "degradation.lr_hsi[0, :, 100 // degradation.scale, 20 // degradation.scale].tolist()"
-    assert_drawn(panel.line("lr_hsi, coarse pixel", 1), np.array(page.ask(place))[order])
-    panel.press("ArrowUp", number=2)
-    panel.until_text("row 99, column 20")
-    page.screenshot(panel, "degradation_explorer", pictures)
-
-    before = panel.pixels(2)
-    panel.choose("MSI sensor", "landsat8")
-    panel.until_changed(before, 2)
-    assert page.ask("degradation.sensor") == "landsat8"
-    lines = panel.root.locator(".ctmem-plot").nth(2).locator("g.ctmem-line")
-    count = lines.count()
-    panel.choose("MSI bands", "all that the scene covers")
-    page.until(lambda: lines.count() > count, "more responses")
 
 
 def test_the_dashboard_as_a_page_of_its_own(dashboard: Page):
