@@ -11,7 +11,7 @@ import torch
 
 from ctmem.checks import check_choice, check_count, fail
 from ctmem.explorers.render import COMPOSITES, INDICES, bands_of, colours, normalised_difference, quantise, stretch
-from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, line, link, mark, set_all
+from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, checked_place, line, link, mark, set_all
 from ctmem.plots import COLOURS, Picture, to_array, with_gaps
 from ctmem.scenes import Scene
 
@@ -87,7 +87,7 @@ class BandExplorer(Explorer):
 
     @pixel.setter
     def pixel(self, place: tuple[int, int]) -> None:
-        set_all("cursor", list(self._inside(place, "pixel")), self.views)
+        set_all("cursor", list(checked_place(place, "pixel", self.rows, self.columns)), self.views)
 
     @property
     def pins(self) -> list[tuple[int, int]]:
@@ -96,7 +96,8 @@ class BandExplorer(Explorer):
 
     @pins.setter
     def pins(self, places: Sequence[tuple[int, int]]) -> None:
-        set_all("pins", [list(self._inside(place, "pins")) for place in places], self.views)
+        pins = [list(checked_place(place, "pins", self.rows, self.columns)) for place in places]
+        set_all("pins", pins, self.views)
 
     @property
     def band(self) -> int:
@@ -308,13 +309,6 @@ class BandExplorer(Explorer):
 
     def _band_name(self, band: int) -> str:
         return f"band {band}" if self.wavelengths_nm is None else f"{self.wavelengths_nm[band]:.0f} nm (band {band})"
-
-    def _inside(self, place: Sequence[int], name: str) -> tuple[int, int]:
-        """The place as whole numbers, or the error of one outside."""
-        row, column = place
-        if not (0 <= row < self.rows and 0 <= column < self.columns):
-            fail(name, f"(row, column) inside {self.rows}×{self.columns} px", f"({row}, {column})")
-        return int(row), int(column)
 
 
 def absolute_error(cube: np.ndarray, target: np.ndarray, band: int) -> np.ndarray:

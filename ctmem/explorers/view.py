@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import anywidget
@@ -267,6 +268,22 @@ def link(trait: str, *widgets: ipywidgets.Widget | tuple[ipywidgets.Widget, str]
     ends = [item if isinstance(item, tuple) else (item, trait) for item in widgets]
     for end in ends[1:]:
         ipywidgets.jslink(ends[0], end)
+
+
+def checked_place(place: Sequence[int], name: str, rows: int, columns: int) -> tuple[int, int]:
+    """Returns a place in an image as two whole numbers, or raises the error of one that is none.
+
+    Raises:
+        TypeError: not two whole numbers.
+        ValueError: outside of rows × columns pixels.
+    """
+    pair = tuple(place) if isinstance(place, Sequence | np.ndarray) and not isinstance(place, str) else ()
+    if len(pair) != 2 or not all(isinstance(value, Integral) for value in pair):
+        fail(name, "(row, column), two whole numbers", repr(place), TypeError)
+    row, column = map(int, pair)
+    if not (0 <= row < rows and 0 <= column < columns):
+        fail(name, f"(row, column) inside {rows}×{columns} px", f"({row}, {column})")
+    return row, column
 
 
 def set_all(trait: str, value: object, widgets: Sequence[ipywidgets.Widget]) -> None:
