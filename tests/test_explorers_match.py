@@ -426,12 +426,31 @@ def test_settings_without_any_window(images):
     with pytest.raises(ValueError, match=r"`reference` must be finite in all pixels of at least one 8×8 px window"):
         explorer.choose(patch=8)
     assert (explorer.config, explorer.patch.value) == (before, 4)
-    explorer.patch.value = 8
-    assert "Not possible, P 4 and stride 1 stay: `reference` must be finite" in explorer.status.value
-    assert explorer.config == before and explorer.texture is texture
-    explorer.patch.value = 4
     assert explorer.label in explorer.status.value
-    assert explorer.config == before
+    explorer.patch.value = 8
+    refusal = "Not possible, P 4 and stride 1 stay: `reference` must be finite"
+    assert refusal in explorer.status.value
+    assert explorer.config == before and explorer.texture is texture
+    assert (explorer.patch.value, explorer.patch.index, explorer.patch.label) == (4, 0, "4")
+    explorer.patch.set_state({"index": 1})  # what a message from the browser does
+    assert (explorer.patch.value, explorer.patch.index) == (4, 0)
+    assert refusal in explorer.status.value  # until the next click
+    explorer.pixel = (2, 3)
+    assert explorer.label in explorer.status.value
+
+
+def test_after_a_refusal_all_controls_work(images):
+    striped = rand(1, 3, 48, 48, seed=1)
+    striped[..., ::12] = math.nan
+    images = {**images, "lr_hsi": rand(1, 7, 12, 12), "ref_msi": striped}
+    explorer = MatchExplorer(**images, config=CONFIG)
+    explorer.patch.value = 16
+    assert "Not possible" in explorer.status.value
+    for name, value in {"similarity": "l2", "stride": 4, "temperature": 1.0, "patch": 8}.items():
+        getattr(explorer, name).value = value
+        assert getattr(explorer.config, name) == value
+        assert explorer.label in explorer.status.value
+        assert all(control.value == getattr(explorer.config, name) for name, control in explorer._controls.items())
 
 
 @pytest.mark.parametrize(

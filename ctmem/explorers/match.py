@@ -129,9 +129,7 @@ class MatchExplorer(Explorer):
         for name, value in given.items():
             check_choice(value, name, self._controls[name].options)
         self._use(self._config_of(**given))
-        with self._quiet():
-            for name, value in given.items():
-                self._controls[name].value = value
+        self._set_controls()
 
     @property
     def number(self) -> int:
@@ -268,8 +266,15 @@ class MatchExplorer(Explorer):
             return
         try:
             self._use(self._config_of(**{name: control.value for name, control in self._controls.items()}))
-        except ValueError as error:  # holes can leave no window: what was shown stays
+        except ValueError as error:  # holes can leave no window: what was shown stays, and the controls say so
+            self._set_controls()
             self._say(f"Not possible, P {self.config.patch} and stride {self.config.stride} stay: {error}")
+
+    def _set_controls(self) -> None:
+        """Puts the controls where the settings of what is shown are."""
+        with self._quiet():
+            for name, control in self._controls.items():
+                control.value = getattr(self.config, name)
 
     def _config_of(self, **settings: object) -> MatchConfig:
         """The present settings with some of them changed; query patches overlap by the same share as before."""
@@ -278,13 +283,17 @@ class MatchExplorer(Explorer):
         return replace(config, query_stride=max(1, round(share * config.patch)))
 
     def _use(self, config: MatchConfig) -> None:
-        """Matches with these settings and shows it; a new temperature needs no new search."""
+        """Matches with these settings and shows it; a new temperature needs no new search. After an error all stays."""
         if config == self.config:
             self._say(self.label)  # "not possible" may have stood there
             return
         self._say("matching …")
         same = replace(config, temperature=self.config.temperature) == self.config
-        self.matched = self.matched.at_temperature(config.temperature) if same else Matched(self.looks, config)
+        try:
+            self.matched = self.matched.at_temperature(config.temperature) if same else Matched(self.looks, config)
+        except ValueError:
+            self._say(self.label)
+            raise
         self._show_maps()
         self._show()
 
