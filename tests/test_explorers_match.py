@@ -181,6 +181,22 @@ def test_takers_are_the_patches_whose_windows_cover_the_place(images):
     assert found > 20
 
 
+def test_windows_of_no_weight_are_not_taken_from(images):
+    one = make(images, replace(CONFIG, similarity="l2", temperature=0.02))
+    weights, left_out = one.weights().tolist(), 0
+    corners, windows = one.match.corners.tolist(), one.match.windows[0, :, :3].tolist()
+    for row, column in ((r, c) for r in range(0, 22, 3) for c in range(0, 31, 3)):
+        wanted = {}
+        for corner, places, shares in zip(corners, windows, weights):
+            covers = [top <= row < top + 4 and left <= column < left + 4 for top, left, _ in places]
+            taken = [share for share, inside in zip(shares, covers) if inside and share >= 1e-4]
+            left_out += any(covers) and not taken
+            if taken:
+                wanted[tuple(corner)] = (len(taken), pytest.approx(sum(taken), rel=1e-5))
+        assert {(t.row, t.column): (t.windows, t.weight) for t in one.takers(row, column)} == wanted
+    assert left_out > 5
+
+
 def test_nobody_takes_from_a_hole(images):
     assert make(images, CONFIG).takers(15, 20) == []
 

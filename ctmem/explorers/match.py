@@ -38,14 +38,14 @@ class MatchExplorer(Explorer):
 
     Click the query, or walk with the arrow keys: the best windows of that patch are outlined in the reference,
     numbered by rank, and shown enlarged; a map says how alike every window is. Click the reference: the query patches
-    that took from there are outlined. What is shown is what `ctmem.dmb.dmb` does for the settings chosen. With another
-    P, query patches overlap by the same share of P as in `config`.
+    that took from there are outlined, by windows of a weight of at least 1e-4. What is shown is what `ctmem.dmb.dmb`
+    does for the settings chosen. With another P, query patches overlap by the same share of P as in `config`.
 
     The vectors of all candidate windows are kept in memory, 4·c·P² bytes each, up to 256 MB.
 
     Args:
-        lr_hsi: (1, C, h, w), [0, 1], or a scene.
-        ref_msi: (1, c, Hr, Wr), [0, 1], or a scene; pixels that are not finite are holes.
+        lr_hsi: (1, C, h, w), or a scene.
+        ref_msi: (1, c, Hr, Wr), or a scene; pixels that are not finite are holes.
         degrade: K, from (1, c, Hr, Wr) to the same shape.
         scale: fine pixels per LR pixel.
         srf: spectral response (c, C); default: Sentinel-2's blue, green, red and near infrared at `wavelengths_nm`.

@@ -23,6 +23,7 @@ from ctmem.patches import cut, dihedral_inverse, starts
 from ctmem.search import PIECE, SIMILARITIES, embed, finish, nearest
 from ctmem.sensors import apply_srf, upsample
 
+LEAST = 1e-4  # of a window's weight: below, nothing is taken from it
 KEPT_MB = 256  # candidates' vectors that are kept from click to click; more are made anew each time
 
 
@@ -47,7 +48,7 @@ class Taker(NamedTuple):
 
     row: int  # of its first pixel
     column: int
-    windows: int  # how many of the windows it averages cover the place
+    windows: int  # how many of the windows it averages cover the place, those of a weight below `LEAST` left out
     weight: float  # of these windows in the average, 0 … 1
 
 
@@ -62,8 +63,8 @@ def bring_together(
     """Returns both images as `dmb.dmb` compares them.
 
     Args:
-        lr_hsi: (1, C, h, w), [0, 1].
-        ref_msi: (1, c, Hr, Wr), [0, 1]; pixels that are not finite are holes.
+        lr_hsi: (1, C, h, w).
+        ref_msi: (1, c, Hr, Wr); pixels that are not finite are holes.
         srf: (c, C), rows sum to 1.
         degrade: K, from (1, c, Hr, Wr) to the same shape.
         scale: fine pixels per LR pixel.
@@ -146,11 +147,14 @@ class Matched:
         return kept
 
     def takers(self, row: int, column: int) -> list[Taker]:
-        """Which query patches took from a pixel of the reference, by weight, largest first."""
+        """Which query patches took from a pixel of the reference, by weight, largest first.
+
+        Windows whose weight in a patch's average is below 1e-4 are left out: nothing is seen of them.
+        """
         windows = self.match.windows[0, :, : self.config.hard_k, :2]
-        off = torch.tensor([row, column], device=windows.device) - windows
-        covers = ((off >= 0) & (off < self.match.patch)).all(2)
-        counts, shares = covers.sum(1).tolist(), (self.weights() * covers).sum(1).tolist()
+        off, weights = torch.tensor([row, column], device=windows.device) - windows, self.weights()
+        covers = ((off >= 0) & (off < self.match.patch)).all(2) & (weights >= LEAST)
+        counts, shares = covers.sum(1).tolist(), (weights * covers).sum(1).tolist()
         order = sorted((n for n, count in enumerate(counts) if count), key=lambda n: -shares[n])
         return [Taker(*self.match.corners[n].tolist(), counts[n], shares[n]) for n in order]
 
