@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -69,6 +70,12 @@ def named(plot, name: str) -> dict:
 def everything(widget) -> list:
     """The widget and all that is inside."""
     return [widget, *(one for child in getattr(widget, "children", ()) for one in everything(child))]
+
+
+def axes_of(explorer) -> list:
+    """The axes of its picture, but not those of colour bars."""
+    axes = explorer.picture().findobj(lambda artist: hasattr(artist, "get_xlabel"))
+    return [ax for ax in axes if ax.get_label() != "<colorbar>"]
 
 
 # --- the recording ----------------------------------------------------------------------------------------------------
@@ -174,6 +181,11 @@ def test_what_record_refuses(model, change, message):
     arguments = {"lr_hsi": LR_HSI, "ref_msi": REF_MSI, "srf": SRF, **change}
     with pytest.raises(ValueError, match=message):
         record(model, arguments.pop("lr_hsi"), arguments.pop("ref_msi"), **arguments)
+
+
+def test_recording_needs_a_model():
+    with pytest.raises(TypeError, match="`model` must be a model, as `load_model` returns it, got NoneType"):
+        record(None, LR_HSI, REF_MSI, srf=SRF)
 
 
 # --- the explorer -----------------------------------------------------------------------------------------------------
@@ -306,7 +318,7 @@ def test_without_a_target(run):
         f"draw 0, the answer, back-projected · row 6, column 10: deviation of the draws {value:.4f}"
     )
     assert explorer.notes[0] == "No target: no error and no curves."
-    assert len(explorer.picture().findobj(lambda artist: hasattr(artist, "get_xlabel"))) == 4
+    assert len(axes_of(explorer)) == 4
 
 
 def test_without_wavelengths_bands_are_counted(run):
@@ -368,12 +380,49 @@ def test_pixels_without_truth(run):
         (GT.mT, ValueError, r"`target` must be of the recording's size .* got \(20, 12, 31\)"),
         (GT * torch.nan, ValueError, "`target` must be finite, in one pixel at least"),
         (GT.clamp_min(0.1) / 0, ValueError, "`target` must be finite, in one pixel at least"),
+        (GT + 1, ValueError, r"`target` must be in \[0, 1\], got values from 1.* to "),
+        (SCENE.cube - 1, ValueError, r"`target` must be in \[0, 1\], got values from -"),
+        (torch.full_like(GT, 255).byte(), ValueError, r"`target` must be in \[0, 1\], got values from 255 to 255"),
+        (GT > 0.5, TypeError, r"`target` must be numbers in \[0, 1\], got values of type bool"),
+        (GT + 0j, TypeError, r"`target` must be numbers in \[0, 1\], got values of type complex64"),
+        (SCENE.cube.astype(str), TypeError, r"`target` must be numbers in \[0, 1\], got values of type <U"),
         ([[1.0]], TypeError, "`target` must be a Scene, an array .* got list"),
+        ("truth", TypeError, "`target` must be a Scene, an array .* got str"),
+        (np.array("truth"), ValueError, r"`target` must be a Scene, .* got shape \(\)"),
+        (GT.repeat(2, 1, 1, 1), ValueError, r"`target` must be a Scene, .* got shape \(2, 31, 12, 20\)"),
+        (SCENE.cube[None], ValueError, r"`target` must be a Scene, .* got shape \(1, 12, 20, 31\)"),
     ],
 )
 def test_targets_that_do_not_fit(run, target, error, message):
     with pytest.raises(error, match=message):
         DiffusionExplorer(run, target=target)
+
+
+@pytest.mark.parametrize("target", [SCENE, SCENE.cube, SCENE.cube.astype(float), GT, GT[0], GT.double()])
+def test_targets_of_all_kinds(run, target):
+    assert torch.equal(DiffusionExplorer(run, target=target).target, GT)
+
+
+def test_targets_of_coarse_numbers(run):
+    assert torch.equal(DiffusionExplorer(run, target=GT.bfloat16()).target, GT.bfloat16().float())
+    assert torch.equal(DiffusionExplorer(run, target=(GT > 0.5).byte()).target, (GT > 0.5).float())
+
+
+def test_numbers_of_numpy_are_numbers(explorer):
+    explorer.step, explorer.sample, explorer.pixel = np.int64(2), np.uint8(1), np.array([3, 7])
+    assert (explorer.step, explorer.sample, explorer.pixel) == (2, 1, (3, 7))
+    for name, value in (("step", True), ("sample", np.float64(1.0)), ("step", "1")):
+        with pytest.raises(ValueError, match=f"`{name}` must be a whole number from 0 to"):
+            setattr(explorer, name, value)
+
+
+@pytest.mark.parametrize("place", [(1.9, 2.9), 5, None, "ab", (1, 2, 3)])
+def test_places_that_are_none(explorer, place):
+    with pytest.raises(
+        TypeError, match=rf"`pixel` must be \(row, column\), two whole numbers, got {re.escape(repr(place))}"
+    ):
+        explorer.pixel = place
+    assert explorer.pixel == (6, 10)
 
 
 def test_other_bad_input(run, explorer):
@@ -396,7 +445,7 @@ def test_a_page_without_a_kernel_shows_a_picture(explorer):
     bundle = explorer._repr_mimebundle_()
     assert bundle["text/plain"] == repr(explorer) == text
     assert bundle["image/png"][:4] == b"\x89PNG"
-    axes = explorer.picture().findobj(lambda artist: hasattr(artist, "get_xlabel"))
+    axes = axes_of(explorer)
     assert [ax.get_title() for ax in axes[:4]] == [view.name for view in explorer.views]
     assert [ax.get_ylabel() for ax in axes[4:]] == ["radiance (scaled)", "PSNR (dB)", "SAM (degrees)"]
 

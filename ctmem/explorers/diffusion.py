@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from numbers import Integral
 
 import ipywidgets
 import numpy as np
@@ -13,7 +14,7 @@ from ctmem.checks import check_count, fail
 from ctmem.explorers.band import WIDTH, Cube, checked_wavelengths
 from ctmem.explorers.recording import Figures, Recording, measure, spread
 from ctmem.explorers.render import COMPOSITES, bands_of, colours, quantise, stretch
-from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, line, link, set_all
+from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, checked_place, line, link, set_all
 from ctmem.plots import COLOURS, Picture, to_array, with_gaps
 from ctmem.scenes import Scene
 
@@ -39,8 +40,8 @@ class DiffusionExplorer(Explorer):
         unit: name and unit of the values.
 
     Raises:
-        TypeError: `run` is no recording, or the target none of these.
-        ValueError: a target of another size or without a whole pixel, wavelengths that do not fit.
+        TypeError: `run` is no recording, or the target none of these or not of real numbers.
+        ValueError: a target of another size, outside [0, 1] or without a whole pixel, wavelengths that do not fit.
     """
 
     def __init__(
@@ -77,10 +78,7 @@ class DiffusionExplorer(Explorer):
 
     @pixel.setter
     def pixel(self, place: Sequence[int]) -> None:
-        row, column = place
-        if not (0 <= row < self.rows and 0 <= column < self.columns):
-            fail("pixel", f"(row, column) inside {self.rows}×{self.columns} px", f"({row}, {column})")
-        set_all("cursor", [int(row), int(column)], self.views)
+        set_all("cursor", [*checked_place(place, "pixel", self.rows, self.columns)], self.views)
 
     @property
     def step(self) -> int:
@@ -89,6 +87,7 @@ class DiffusionExplorer(Explorer):
 
     @step.setter
     def step(self, index: int) -> None:
+        index = whole(index)
         check_count(index, "step", at_least=0, at_most=self.run.steps)
         set_all("frame", index, self.views)
         set_all("marker", index, self.curves)
@@ -101,6 +100,7 @@ class DiffusionExplorer(Explorer):
 
     @sample.setter
     def sample(self, index: int) -> None:
+        index = whole(index)
         check_count(index, "sample", at_least=0, at_most=self.run.samples - 1)
         self.draw_of.value = index
 
@@ -316,14 +316,28 @@ class DiffusionExplorer(Explorer):
 
 def checked_target(target: Cube, shape: tuple[int, int, int]) -> torch.Tensor:
     """The target as a tensor (1, C, H, W), or the error of what is wrong with it; `shape` is (H, W, C)."""
+    wanted = "a Scene, an array (H, W, C) or a tensor (1, C, H, W)"
     if not isinstance(target, Scene | np.ndarray | torch.Tensor):
-        fail("target", "a Scene, an array (H, W, C) or a tensor (1, C, H, W)", type(target).__name__, TypeError)
-    cube = target.cube if isinstance(target, Scene) else to_array(target)
+        fail("target", wanted, type(target).__name__, TypeError)
+    image = target.cube if isinstance(target, Scene) else target
+    if image.ndim not in (2, 3) and not (isinstance(image, torch.Tensor) and image.ndim == 4 and len(image) == 1):
+        fail("target", wanted, f"shape {tuple(image.shape)}")
+    cube = to_array(image.float() if getattr(image, "dtype", None) == torch.bfloat16 else image)
+    if cube.dtype.kind not in "fiu":
+        fail("target", "numbers in [0, 1]", f"values of type {cube.dtype}", TypeError)
     if cube.shape != shape:
         fail("target", f"of the recording's size (H, W, C) = {shape}", cube.shape)
     if np.isinf(cube).any() or np.isnan(cube).any(-1).all():
         fail("target", "finite, in one pixel at least", "infinite values, or a NaN in every pixel")
+    low, high = np.nanmin(cube), np.nanmax(cube)
+    if low < 0 or high > 1:
+        fail("target", "in [0, 1]", f"values from {low:.4g} to {high:.4g}")
     return torch.tensor(cube, dtype=torch.float32).movedim(-1, 0)[None]
+
+
+def whole(value: object) -> object:
+    """A whole number of any type, as of numpy, as an int; anything else as it is."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def composites(bands: int, wavelengths_nm: np.ndarray | None) -> dict[str, tuple[int, int, int]]:

@@ -129,8 +129,10 @@ def record(
         generator: of the noise.
 
     Raises:
-        TypeError, ValueError: as `super_resolve`; a batch of several images.
+        TypeError, ValueError: as `super_resolve`; no model; a batch of several images.
     """
+    if not isinstance(model, Model):
+        fail("model", "a model, as `load_model` returns it", type(model).__name__, TypeError)
     check_image(lr_hsi, "lr_hsi")
     check_count(samples, "samples")
     if len(lr_hsi) != 1:
