@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import replace
 
@@ -420,6 +421,26 @@ def test_places_outside(wide):
         wide.source = (0, -1)
 
 
+@pytest.mark.parametrize("name", ["pixel", "source"])
+@pytest.mark.parametrize("place", [(1.9, 2.9), 5, None, "ab", (1, 2, 3)])
+def test_places_that_are_none(wide, name, place):
+    before = getattr(wide, name)
+    with pytest.raises(
+        TypeError, match=rf"`{name}` must be \(row, column\), two whole numbers, got {re.escape(repr(place))}"
+    ):
+        setattr(wide, name, place)
+    assert getattr(wide, name) == before
+
+
+def test_numbers_of_numpy_are_numbers(explorer):
+    explorer.pixel, explorer.source = np.array([3, 7]), (np.int64(5), np.uint8(6))
+    assert (explorer.pixel, explorer.source) == ((3, 7), (5, 6))
+    explorer.choose(patch=np.int64(8), stride=np.int32(1), temperature=np.float64(0.5))
+    config = explorer.config
+    assert [type(value) for value in (config.patch, config.stride, config.temperature)] == [int, int, float]
+    assert (config.patch, config.stride, config.temperature) == (8, 1, 0.5)
+
+
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
@@ -474,6 +495,8 @@ def test_after_a_refusal_all_controls_work(images):
     [
         ({"srf": None}, r"`srf` must be given where `lr_hsi` has no wavelengths, got None"),
         ({"srf": None, "wavelengths_nm": [400 + 10 * n for n in range(7)]}, r"B0[234]"),
+        ({"srf": None, "wavelengths_nm": [500, 600]}, r"`wavelengths_nm` must be 7 finite number\(s\), one per band"),
+        ({"wavelengths_nm": [500, 600]}, r"`wavelengths_nm` must be 7 finite number\(s\), one per band"),
         ({"srf": torch.full((3, 6), 1 / 6)}, r"`srf` must be of 7 columns, one per band of the image, got 6 columns"),
         ({"ref_msi": torch.rand(1, 4, 22, 31)}, r"`ref_msi` must be of 3 band\(s\).*got 4 band\(s\)"),
         ({"ref_msi": torch.full((1, 3, 22, 31), math.nan)}, r"`ref_msi` must be finite in at least one pixel"),
@@ -492,9 +515,21 @@ def test_bad_input(images, change, message):
         MatchExplorer(**{**images, "config": CONFIG, **change})
 
 
-def test_no_image(images):
-    with pytest.raises(TypeError, match=r"`ref_msi` must be a floating-point tensor \(B, C, H, W\), got ndarray"):
-        MatchExplorer(**{**images, "ref_msi": np.zeros((22, 31, 3))}, config=CONFIG)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"ref_msi": np.zeros((22, 31, 3))},
+            r"`ref_msi` must be a floating-point tensor \(B, C, H, W\), got ndarray",
+        ),
+        ({"lr_hsi": None, "srf": None}, r"`lr_hsi` must be a floating-point tensor \(B, C, H, W\), got NoneType"),
+        ({"config": None}, "`config` must be a `MatchConfig`, got NoneType"),
+        ({"degrade": None}, "`degrade` must be a function from images to blurry images, got NoneType"),
+    ],
+)
+def test_arguments_of_another_kind(images, change, message):
+    with pytest.raises(TypeError, match=message):
+        MatchExplorer(**{**images, "config": CONFIG, **change})
 
 
 def test_a_second_click_at_the_same_place_is_answered(explorer):

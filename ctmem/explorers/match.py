@@ -11,12 +11,13 @@ import ipywidgets
 import numpy as np
 import torch
 
-from ctmem.checks import check_choice, fail
+from ctmem.checks import check_choice, check_image, fail
 from ctmem.config import MatchConfig
+from ctmem.explorers.band import checked_wavelengths
 from ctmem.explorers.matched import Matched, Taker, bring_together, spread
 from ctmem.explorers.render import colours, quantise, stretch
 from ctmem.explorers.tiles import TURNS, composite, draw_tiles, limits_of, tiles, tiles_html
-from ctmem.explorers.view import Explorer, ImageView, Stack, link, mark, set_all
+from ctmem.explorers.view import Explorer, ImageView, Stack, checked_place, link, mark, set_all
 from ctmem.plots import Picture
 from ctmem.scenes import Scene
 from ctmem.search import SIMILARITIES
@@ -54,9 +55,10 @@ class MatchExplorer(Explorer):
         unit: of the values.
 
     Raises:
-        TypeError: an image that is neither a scene nor a floating-point tensor.
-        ValueError: no response for the bands, bands that do not fit, a query with values that are not finite, a patch
-            larger than an image, a reference without a whole window.
+        TypeError: an image that is neither a scene nor a floating-point tensor, `degrade` is no function, `config` no
+            `MatchConfig`.
+        ValueError: no response for the bands, bands or wavelengths that do not fit, a query with values that are not
+            finite, a patch larger than an image, a reference without a whole window.
     """
 
     def __init__(
@@ -71,9 +73,15 @@ class MatchExplorer(Explorer):
         config: MatchConfig = MatchConfig(),
         unit: str = "radiance (scaled)",
     ) -> None:
+        if not isinstance(config, MatchConfig):
+            fail("config", "a `MatchConfig`", type(config).__name__, TypeError)
+        if not callable(degrade):
+            fail("degrade", "a function from images to blurry images", type(degrade).__name__, TypeError)
         if wavelengths_nm is None and isinstance(lr_hsi, Scene):
             wavelengths_nm = lr_hsi.wavelengths_nm
         query, reference = (image.tensor() if isinstance(image, Scene) else image for image in (lr_hsi, ref_msi))
+        check_image(query, "lr_hsi")
+        checked_wavelengths(wavelengths_nm, query.shape[1])
         srf = _default_srf(wavelengths_nm) if srf is None else srf
         self.looks = bring_together(query, reference, srf, degrade, scale, config)
         self._base, self._setting, self._backwards, self.unit = config, False, False, unit
@@ -95,7 +103,7 @@ class MatchExplorer(Explorer):
 
     @pixel.setter
     def pixel(self, place: tuple[int, int]) -> None:
-        _click(_inside(place, "pixel", self.size), self._own_views, self._on_pixel)
+        _click([*checked_place(place, "pixel", *self.size)], self._own_views, self._on_pixel)
 
     @property
     def source(self) -> tuple[int, int] | None:
@@ -104,7 +112,7 @@ class MatchExplorer(Explorer):
 
     @source.setter
     def source(self, place: tuple[int, int]) -> None:
-        _click(_inside(place, "source", self.reference_size), self._other_views, self._on_source)
+        _click([*checked_place(place, "source", *self.reference_size)], self._other_views, self._on_source)
 
     @property
     def config(self) -> MatchConfig:
@@ -127,7 +135,9 @@ class MatchExplorer(Explorer):
         given = {"patch": patch, "stride": stride, "similarity": similarity, "temperature": temperature}
         given = {name: value for name, value in given.items() if value is not None}
         for name, value in given.items():
-            check_choice(value, name, self._controls[name].options)
+            options = self._controls[name].options
+            check_choice(value, name, options)
+            given[name] = options[options.index(value)]  # a number of numpy's becomes the option it equals
         self._use(self._config_of(**given))
         self._set_controls()
 
@@ -411,11 +421,3 @@ def _click(place: list[int], views: Sequence[ImageView], answer: Callable[[], No
     set_all("cursor", place, views)
     if not moved:
         answer()
-
-
-def _inside(place: Sequence[int], name: str, size: tuple[int, int]) -> list[int]:
-    """The place as whole numbers, or the error of one outside."""
-    row, column = place
-    if not (0 <= row < size[0] and 0 <= column < size[1]):
-        fail(name, f"(row, column) inside {size[0]}×{size[1]} px", f"({row}, {column})")
-    return [int(row), int(column)]
