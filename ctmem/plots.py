@@ -56,23 +56,25 @@ def grid(rows: int, columns: int, *, size: tuple[float, float] = (3.0, 3.0), **o
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def to_array(image: ImageLike) -> np.ndarray:
+def to_array(image: ImageLike, name: str = "image") -> np.ndarray:
     """Returns the image as a numpy array (H, W, C).
 
     Args:
         image: array (H, W, C) or (H, W); or tensor (1, C, H, W), (C, H, W) or (H, W).
+        name: what the error calls it.
 
     Raises:
         ValueError: any other shape.
     """
     if isinstance(image, torch.Tensor):
         x = image.detach().cpu()
+        x = x.float() if x.dtype == torch.bfloat16 else x  # numpy has no such type
         x = x[0] if x.ndim == 4 and len(x) == 1 else x
         image = x.movedim(0, -1).numpy() if x.ndim == 3 else x.numpy()
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3:
-        fail("image", "an array (H, W, C) or a tensor (1, C, H, W) or (C, H, W)", f"shape {tuple(image.shape)}")
+        fail(name, "an array (H, W, C) or a tensor (1, C, H, W) or (C, H, W)", f"shape {tuple(image.shape)}")
     return image
 
 

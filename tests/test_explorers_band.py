@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,8 @@ import torch
 from ctmem.explorers import BandExplorer
 from ctmem.explorers.band import ONE_BAND, absolute_error, rms_error
 from ctmem.explorers.render import colours, normalised_difference, quantise, stretch
+from ctmem.explorers.view import isolated
+from ctmem.plots import Picture
 from ctmem.scenes import synthetic
 
 SCENE = synthetic(3, height=12, width=20, bands=31)
@@ -51,7 +55,7 @@ def test_a_click_shows_the_spectrum_of_that_pixel(explorer):
     np.testing.assert_allclose(line["x"], SCENE.wavelengths_nm)
     value = SCENE.cube[3, 7, explorer.band]
     assert explorer.label == f"row 3, column 7 · 623 nm (band 3): {value:.4g}"
-    assert explorer.status.value == explorer.label
+    assert explorer.label in explorer.status.value
 
 
 def test_pins_keep_their_spectra_and_colours(explorer):
@@ -72,7 +76,7 @@ def test_pins_keep_their_spectra_and_colours(explorer):
 
 
 def test_the_slider_walks_through_the_bands(explorer):
-    explorer.band = 9
+    explorer.band = np.int64(9)
     assert explorer.show.value == ONE_BAND
     sent = frames(explorer.views[0])
     assert len(sent) == 31
@@ -109,7 +113,10 @@ def test_cubes_share_cursor_stretch_and_pins(several):
     assert {len(view.marks) for view in several.views} == {1}
     several.show.value = ONE_BAND
     assert several.views[0].limits == several.views[2].limits
-    assert len(several.plot.lines) == 6
+    drawn = [line for line in several.plot.lines if line["x"]]
+    assert len(drawn) == 6
+    listed = [(line["name"], line["dash"]) for line in several.plot.lines if line["legend"]]
+    assert listed == [("cursor (2, 3)", ""), ("1 (1, 1)", ""), ("up", ""), ("pred", "7 4"), ("gt", "2 3")]
     assert several.label.count(",") == 3  # row and column, then three values
 
 
@@ -183,6 +190,73 @@ def test_gaps_of_water_vapour_stay_empty():
     assert explorer.plot.lines[0]["y"] == [1] * 5 + [None] + [1] * 5
 
 
+def test_a_single_band_between_two_gaps_is_a_dot():
+    nm = [443, 490, 560, 665, 705, 740, 783, 842, 865, 945, 1610, 2190]
+    explorer = BandExplorer(np.ones((3, 3, 12)), wavelengths_nm=nm)
+    assert isolated(np.array([np.nan if y is None else y for y in explorer.plot.lines[0]["y"]])).sum() == 2
+    ax = Picture().subplots()
+    explorer.plot.draw(ax)
+    assert ax.lines[1].get_xdata().tolist() == [1610, 2190]
+
+
+def test_a_dead_band_leaves_the_composite_whole():
+    cube = np.random.default_rng(0).integers(10_000, 60_000, (20, 20, 30)).astype(np.uint16)
+    cube[..., 3] = 4000
+    explorer = BandExplorer(cube, wavelengths_nm=np.linspace(420, 2400, 30))
+    assert (frames(explorer.views[0])[..., 3] == 255).all()
+    explorer.pixel = (1, 2)
+    assert explorer.label.endswith(f": {cube[1, 2, explorer.band]}")  # counts are not rounded
+
+
+def test_masked_pixels_are_gaps():
+    cube = np.ma.masked_array(SCENE.cube, mask=False)
+    cube[2, 3] = np.ma.masked
+    explorer = BandExplorer(cube)
+    explorer.pixel = (2, 3)
+    assert explorer.label.endswith("no data")
+
+
+def test_controls_without_an_effect_cannot_be_moved(several):
+    several.show.value = "NDVI, vegetation"
+    assert several.scale.disabled
+    several.show.value = "true colour"
+    assert not several.scale.disabled
+    before = several.views[0].data
+    several.scale.value = "all bands"
+    assert several.views[0].data != before
+    several.arrangement.value = ("up", "gt")
+    assert several.error_of.disabled
+    one = BandExplorer(np.ones((3, 4, 1)))
+    shown = [child for row in one.children for child in (row, *getattr(row, "children", ()))]
+    assert not {one.slider, one.show, one.scale} & set(shown)
+
+
+def test_more_pins_than_colours_differ_in_width(explorer):
+    explorer.pins = [(0, column) for column in range(12)]
+    styles = {(line["colour"], line["width"]) for line in explorer.plot.lines}
+    assert len(styles) == 13
+
+
+def test_the_static_picture_of_a_divider_shows_both(several):
+    several.arrangement.value = ("up", "gt")
+    ax = Picture().subplots()
+    several.views[0].draw(ax)
+    shown = (ax.images[0].get_array() * 255).round().astype(np.uint8)
+    left, right = (frames(several.views[0])[0], np.frombuffer(several.views[0].other, np.uint8).reshape(12, 20, 4))
+    np.testing.assert_array_equal(shown[:, :10], left[:, :10])
+    np.testing.assert_array_equal(shown[:, 10:], right[:, 10:])
+
+
+def test_closing_frees_the_cube():
+    cube = SCENE.cube.copy()
+    explorer, kept = BandExplorer({"cube": cube, "other": SCENE}, target="other"), weakref.ref(cube)
+    explorer.band = 3
+    explorer.close()
+    del explorer, cube
+    gc.collect()
+    assert kept() is None
+
+
 def test_a_large_cube_is_not_copied():
     cube = np.ones((60, 50, 4), np.float32)
     assert BandExplorer(cube).cubes["cube"] is cube
@@ -211,7 +285,11 @@ def test_text_and_picture_for_pages_without_a_kernel(several):
     [
         ({}, {}, ValueError, "`cubes` must be at least one cube, got none"),
         ({"a": [1, 2]}, {}, TypeError, r"`cubes\['a'\]` must be a Scene, an array .*, got list"),
-        ({"a": np.ones(3)}, {}, ValueError, "`image` must be an array"),
+        ({"a": np.ones(3)}, {}, ValueError, r"`cubes\['a'\]` must be an array"),
+        ({"a": torch.ones(2, 3, 4, 5)}, {}, ValueError, r"`cubes\['a'\]` must be an array"),
+        ({None: np.ones((2, 2, 2))}, {}, TypeError, r"`cubes` must be a dict of names \(text\) and cubes, got the name None"),
+        (np.ones((2, 3, 4)), {"wavelengths_nm": "abc"}, TypeError, r"`wavelengths_nm` must be 4 number\(s\)"),
+        (np.ones((2, 3, 2)), {"wavelengths_nm": [0.4, 2.5]}, ValueError, "`wavelengths_nm` must be in nm, got .* micrometres"),
         ({"a": np.ones((2, 2, 0))}, {}, ValueError, r"`cubes\['a'\]` must be numbers"),
         ({"a": np.full((2, 2, 2), "x")}, {}, ValueError, r"`cubes\['a'\]` must be numbers"),
         (
@@ -237,6 +315,14 @@ def test_scenes_of_other_wavelengths_are_not_compared():
         ValueError, match="`cubes` must be of the same wavelengths, got others in 'other' than in 'synthetic_3'"
     ):
         BandExplorer({"a": SCENE, "b": other})
+
+
+@pytest.mark.parametrize("place", [5, None, "ab", (1, 2, 3), (1.5, 2)])
+def test_places_that_are_none(explorer, place):
+    with pytest.raises(TypeError, match=r"`pixel` must be \(row, column\), two whole numbers, got"):
+        explorer.pixel = place
+    with pytest.raises(TypeError, match="`pins` must be"):
+        explorer.pins = [place]
 
 
 def test_bad_places(explorer):

@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 from matplotlib import colormaps
 
+from ctmem.checks import fail
 from ctmem.explorers import BandExplorer, Tabs, view
 from ctmem.explorers.render import (
-    bands_of, colours, nearest_band, normalised_difference, paint, palette, quantise, stretch,
+    bands_of,
+    colours,
+    nearest_band,
+    normalised_difference,
+    paint,
+    palette,
+    quantise,
+    stretch,
 )  # fmt: skip
 from ctmem.explorers.view import ImageView, LinePlot, Stack, line, link, mark, set_all
 from ctmem.plots import Picture
@@ -49,7 +57,12 @@ def test_the_stretch_of_a_large_plane_is_about_that_of_all_its_pixels():
 
 
 @pytest.mark.parametrize(
-    ("plane", "limits"), [(np.full((3, 4), np.nan), (0, 1)), (np.full((3, 4), 2.0), (2, 2 + 1e-6))]
+    ("plane", "limits"),
+    [
+        (np.full((3, 4), np.nan), (0, 1)),
+        (np.full((3, 4), 2.0), (2, 2 + 2e-6)),
+        (np.full((3, 4), 5e3), (5e3, 5e3 + 5e-3)),
+    ],
 )
 def test_the_stretch_of_nothing_has_a_width(plane, limits):
     assert stretch(plane) == pytest.approx(limits)
@@ -209,6 +222,22 @@ def test_tabs_make_what_is_opened():
     assert tabs.opened.value == "b"
     assert repr(tabs) == "Tabs(a, b)"
     assert tabs._repr_mimebundle_()["text/plain"] == "Tabs(a, b)"
+
+
+def test_a_tab_that_cannot_be_made_says_why_and_is_tried_again():
+    ready = []
+
+    def maker():
+        return ipywidgets.Label("there") if ready else fail("data", "loaded", "nothing")
+
+    tabs = Tabs({"a": lambda: ipywidgets.Label("a"), "b": maker})
+    with pytest.raises(ValueError, match="`data` must be loaded, got nothing"):
+        tabs.selected_index = 1
+    assert tabs.children[1].children[0].value == "This could not be made: `data` must be loaded, got nothing"
+    tabs.selected_index = 0
+    ready.append(True)
+    tabs.selected_index = 1
+    assert tabs.opened.value == "there"
 
 
 def test_tabs_say_what_the_open_explorer_says():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 
 import ipywidgets
@@ -11,7 +10,7 @@ import torch
 
 from ctmem.checks import check_choice, check_count, fail
 from ctmem.explorers.render import COMPOSITES, INDICES, bands_of, colours, normalised_difference, quantise, stretch
-from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, checked_place, line, link, mark, set_all
+from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, checked_place, line, link, mark, set_all, status
 from ctmem.plots import COLOURS, Picture, to_array, with_gaps
 from ctmem.scenes import Scene
 
@@ -20,6 +19,7 @@ ONE_BAND, SIDE_BY_SIDE = "one band", "side by side"
 EACH, ALL = "each band", "all bands"
 MOST = 4  # cubes beside each other, the error map counted
 WIDTH = 860  # screen pixels of the whole
+SHORTEST_NM = 100.0  # wavelengths below are none in nm
 ROWS = 16  # of a cube that are worked on at a time
 DASHES = ("", "7 4", "2 3", "9 3 2 3")  # one per cube
 CURSOR, PINNED = "#000000", COLOURS[:6]  # colours of the lines
@@ -106,6 +106,7 @@ class BandExplorer(Explorer):
 
     @band.setter
     def band(self, index: int) -> None:
+        index = int(index) if isinstance(index, np.integer) else index
         check_count(index, "band", at_least=0, at_most=self.bands - 1)
         set_all("frame", index, self.views)
         self.plot.marker = self.slider.index = index
@@ -120,7 +121,7 @@ class BandExplorer(Explorer):
         """The values at the cursor in the band of the slider."""
         (row, column), values = self.pixel, {name: cube[(*self.pixel, self.band)] for name, cube in self.cubes.items()}
         names = {name: f"{name} " if len(values) > 1 else "" for name in values}
-        text = ", ".join(f"{names[name]}{'no data' if np.isnan(v) else f'{v:.4g}'}" for name, v in values.items())
+        text = ", ".join(f"{names[name]}{number(v)}" for name, v in values.items())
         return f"row {row}, column {column} · {self._band_name(self.band)}: {text}"
 
     def describe(self) -> str:
@@ -162,7 +163,10 @@ class BandExplorer(Explorer):
         if "true colour" in kinds:
             self.show.value = "true colour"
         self.scale = ipywidgets.Dropdown(
-            options=[EACH, ALL], description="stretch", layout={"width": "200px"}, tooltip="where black and white lie"
+            options=[EACH, ALL],
+            description="stretch",
+            layout={"width": "200px"},
+            tooltip="black and white, of each band or of all alike",
         )
         self.slider = ipywidgets.SelectionSlider(
             options=[(self._band_name(band), band) for band in range(self.bands)],
@@ -178,16 +182,21 @@ class BandExplorer(Explorer):
             options=[(SIDE_BY_SIDE, ()), *pairs], description="images", layout={"width": "300px"}
         )
         self.error_of = ipywidgets.Dropdown(options=others, description="error of", layout={"width": "240px"})
-        self.status = ipywidgets.HTML()
+        self.status = ipywidgets.HTML(layout={"height": "28px", "width": f"{WIDTH}px"})
 
     def _layout(self) -> list[ipywidgets.Widget]:
         """The widgets, row by row."""
         self.images = ipywidgets.HBox(self.views)
-        upper = [self.show, self.scale, self.pin, self.clear]
+        upper = [self.show] * (len(self.show.options) > 1) + [self.scale] * (self.bands > 1) + [self.pin, self.clear]
         lower = [self.arrangement] * (len(self.cubes) > 1) + [self.error_of] * (
             self.target is not None and len(self.cubes) > 2
         )
-        rows = [ipywidgets.HBox(upper), *([ipywidgets.HBox(lower)] if lower else []), self.slider, self.status]
+        rows = [
+            ipywidgets.HBox(upper),
+            *[ipywidgets.HBox(lower)] * bool(lower),
+            *[self.slider] * (self.bands > 1),
+            self.status,
+        ]
         if len(self.views) == 1:
             return [*rows, ipywidgets.HBox([self.images, self.plot])]
         return [*rows, self.images, self.plot]
@@ -211,7 +220,7 @@ class BandExplorer(Explorer):
 
     def _on_cursor(self, _: object = None) -> None:
         self.plot.lines = self._lines()
-        self.status.value = html.escape(self.label)
+        self.status.value = status(self.label)
 
     def _on_pins(self, _: object = None) -> None:
         marks = [mark(*pin, PINNED[n % len(PINNED)], text=str(n + 1)) for n, pin in enumerate(self.pins)]
@@ -221,11 +230,13 @@ class BandExplorer(Explorer):
     def _on_band(self, _: object) -> None:
         if self.show.value != ONE_BAND:  # whoever moves the slider wants to see the band
             self.show.value = ONE_BAND
-        self.status.value = html.escape(self.label)
+        self.status.value = status(self.label)
 
     def _redraw(self, _: object = None) -> None:
         """Shows what is chosen: new stacks for all views."""
         names = list(self.cubes)
+        self.scale.disabled = self.show.value in INDICES  # their ends are −1 and 1
+        self.error_of.disabled = bool(self.arrangement.value)  # no error map is on show
         self._stacks = [self._stack(name) for name in names]
         titles = names.copy()
         pair = self.arrangement.value
@@ -258,7 +269,10 @@ class BandExplorer(Explorer):
         if kind in INDICES:
             index = normalised_difference(*(cube[..., band].astype(np.float32) for band in bands))
             return Stack.of(quantise(index, (-1, 1)), (-1, 1), unit=kind.split(",")[0], colour_map="BrBG")
-        return Stack.of(colours(cube[..., list(bands)], [stretch(first[..., band]) for band in bands]))
+        limits = [stretch(first[..., band]) for band in bands]
+        if self.scale.value == ALL:
+            limits = [(min(low for low, _ in limits), max(high for _, high in limits))] * 3
+        return Stack.of(colours(cube[..., list(bands)], limits))
 
     def _error_stack(self, name: str) -> Stack:
         """Absolute error of one cube, band by band, or its root mean square over bands; one stretch for all cubes."""
@@ -287,15 +301,19 @@ class BandExplorer(Explorer):
 
     def _lines(self) -> list[dict[str, object]]:
         """The spectra of the cursor and of the pins in every cube, as lines of the plot."""
-        places = [(self.pixel, CURSOR, "cursor")]
-        places += [(pin, PINNED[n % len(PINNED)], f"{n + 1}") for n, pin in enumerate(self.pins)]
-        lines = []
-        for place, colour, text in places:
+        several, lines = len(self.cubes) > 1, []
+        places = [(self.pixel, CURSOR, 2.0, "cursor")]
+        for n, pin in enumerate(self.pins):  # a second round of the colours is wider
+            places.append((pin, PINNED[n % len(PINNED)], 2.0 + 1.5 * (n // len(PINNED)), f"{n + 1}"))
+        for place, colour, width, text in places:
+            lines += [line(f"{text} {place}", [], [], colour, width=width)] * several  # of the legend: a pixel's colour
             for dash, (name, cube) in zip(DASHES, self.cubes.items()):
                 x, y = self._over_wavelength(cube[place], name)
-                title = f"{text} {place}" + f" {name}" * (len(self.cubes) > 1)
-                lines.append(line(title, x, y, colour, dash=dash, points=self.bands == 1))
-        return lines
+                title = f"{text} {place}" + f" {name}" * several
+                style = {"dash": dash, "width": width, "points": self.bands == 1, "legend": not several}
+                lines.append(line(title, x, y, colour, **style))
+        cubes = [line(name, [], [], CURSOR, dash=dash) for dash, name in zip(DASHES, self.cubes)]
+        return lines + cubes * several  # of the legend: a cube's dashes
 
     def _over_wavelength(self, values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Wavelengths, or band numbers, and values, with NaN where the line is to break."""
@@ -309,6 +327,13 @@ class BandExplorer(Explorer):
 
     def _band_name(self, band: int) -> str:
         return f"band {band}" if self.wavelengths_nm is None else f"{self.wavelengths_nm[band]:.0f} nm (band {band})"
+
+
+def number(value: np.number) -> str:
+    """Returns a value as the label says it: counts whole, others with four digits."""
+    if isinstance(value, np.integer):
+        return str(value)
+    return "no data" if np.isnan(value) else f"{value:.4g}"
 
 
 def absolute_error(cube: np.ndarray, target: np.ndarray, band: int) -> np.ndarray:
@@ -331,7 +356,11 @@ def _checked(cubes: Mapping[str, Cube]) -> dict[str, np.ndarray]:
         if not isinstance(cube, Scene | np.ndarray | torch.Tensor):
             wanted = "a Scene, an array (H, W, C) or a tensor (1, C, H, W)"
             fail(f"cubes[{name!r}]", wanted, type(cube).__name__, TypeError)
-        arrays[name] = cube.cube if isinstance(cube, Scene) else to_array(cube)
+        if not isinstance(name, str):
+            fail("cubes", "a dict of names (text) and cubes", f"the name {name!r}", TypeError)
+        if isinstance(cube, np.ma.MaskedArray):
+            cube = cube.astype(np.float32).filled(np.nan)
+        arrays[name] = cube.cube if isinstance(cube, Scene) else to_array(cube, f"cubes[{name!r}]")
         if arrays[name].dtype.kind not in "fiu" or 0 in arrays[name].shape:
             fail(f"cubes[{name!r}]", "numbers (H, W, C)", f"{arrays[name].dtype} of shape {arrays[name].shape}")
     first, shape = next((name, array.shape) for name, array in arrays.items())
@@ -354,7 +383,14 @@ def checked_wavelengths(wavelengths_nm: Sequence[float] | None, bands: int) -> n
     """The wavelengths as an array, or the error of what does not fit."""
     if wavelengths_nm is None:
         return None
-    nm = np.asarray(wavelengths_nm, float)
-    if nm.shape != (bands,) or not np.isfinite(nm).all():
+    try:
+        nm = np.asarray(wavelengths_nm, float)
+    except (TypeError, ValueError):
+        fail("wavelengths_nm", f"{bands} number(s), one per band", repr(wavelengths_nm), TypeError)
+    if nm.shape != (bands,):
         fail("wavelengths_nm", f"{bands} finite number(s), one per band", f"shape {nm.shape}")
+    if not np.isfinite(nm).all():
+        fail("wavelengths_nm", f"{bands} finite number(s), one per band", f"{int((~np.isfinite(nm)).sum())} not finite")
+    if nm.max() < SHORTEST_NM:
+        fail("wavelengths_nm", "in nm", f"values from {nm.min():g} to {nm.max():g}: micrometres?")
     return nm

@@ -117,20 +117,38 @@ function render({ model, el }) {
 
   const swiping = () => model.get("swipe") >= 0;
 
+  // What a zoomed view is centred on: where the cursor was when the zoom changed, or when it left the part on show. A hand
+  // that points at a pixel does not move the image under itself.
+  let centre = null;
+  let zoomed = 1;
+  function follow() {
+    const [zoom, counts] = [model.get("zoom"), grid()];
+    const place = model.get("cursor").map((value) => Math.max(value, 0));
+    const hidden = (axis) => {
+      const begin = (offset(centre[axis], counts[axis]) / -zoom) * counts[axis];
+      return place[axis] < begin - 0.5 || place[axis] + 0.5 > begin + counts[axis] / zoom;
+    };
+    if (centre === null || zoom !== zoomed || hidden(0) || hidden(1)) [centre, zoomed] = [place, zoom];
+  }
+
+  // How far the zoomed image is shifted, in sides of the frame: 0 … 1 − zoom.
+  const offset = (place, count) => clamp(0.5 - ((place + 0.5) / count) * model.get("zoom"), 1 - model.get("zoom"), 0);
+
   function arrange() {
     const [height, width] = side();
     Object.assign(frame.style, { width: `${width}px`, height: `${height}px` });
     root.style.width = `${Math.max(width, model.get("span") || model.get("size"))}px`;
-    title.textContent = model.get("name");
-    frame.setAttribute("aria-label", `${model.get("name")}. Arrow keys move the cursor, shift by ten; ${model.get("pinning") ? "Enter pins it, " : ""}plus and minus zoom.`);
+    title.textContent = title.title = model.get("name");
+    const keys = `arrow keys move the cursor, with shift by ten; ${model.get("pinning") ? "Enter pins it; " : ""}+, − and 0 zoom`;
+    frame.title = `click, or ${keys}`;
+    frame.setAttribute("aria-label", `${model.get("name")}: ${keys}`);
     const zoom = model.get("zoom");
     const [rows, columns] = grid();
-    const [row, column] = model.get("cursor");
-    const offset = (place, count) => (clamp(0.5 - ((place + 0.5) / count) * zoom, 1 - zoom, 0) * 100).toFixed(3);
+    follow();
     for (const one of frame.querySelectorAll(".ctmem-layer")) {
       Object.assign(one.style, {
         width: `${zoom * 100}%`, height: `${zoom * 100}%`,
-        top: `${offset(Math.max(row, 0), rows)}%`, left: `${offset(Math.max(column, 0), columns)}%`,
+        top: `${(100 * offset(centre[0], rows)).toFixed(3)}%`, left: `${(100 * offset(centre[1], columns)).toFixed(3)}%`,
       });
     }
     canvas.style.imageRendering = second.style.imageRendering = side()[2] * zoom >= 1 ? "pixelated" : "auto";
@@ -149,7 +167,7 @@ function render({ model, el }) {
     const least = SMALLEST_MARK / (side()[2] * model.get("zoom"));
     for (const mark of model.get("marks")) outline(mark, least);
     const [row, column] = model.get("cursor");
-    spoken.textContent = row >= 0 ? `row ${row}, column ${column}` : "";
+    spoken.textContent = row >= 0 && frame === document.activeElement ? `row ${row}, column ${column}` : "";
     if (row >= 0) outline({ row, column, rows: 1, columns: 1, colour: "#ffffff", cursor: true }, least);
   }
 
@@ -163,15 +181,20 @@ function render({ model, el }) {
     }
     if (!mark.text) return;
     const scale = side()[2] * model.get("zoom");
-    const after = x + width + (8 * mark.text.length + 4) / scale < grid()[1];
-    const place = after ? { x: x + width + 4 / scale, "text-anchor": "start" } : { x: x - 4 / scale, "text-anchor": "end" };
+    const room = (8 * mark.text.length + 4) / scale; // beside the rectangle, or above it where neither side has any
+    const [right, left] = [x + width + room < grid()[1], x - room > 0];
+    const beside = right ? { x: x + width + 4 / scale, "text-anchor": "start" } : { x: x - 4 / scale, "text-anchor": "end" };
+    const place = right || left ? { ...beside, y: y + 11 / scale } : { x, y: Math.max(y - 4 / scale, 11 / scale) };
     const style = { fill: mark.colour, "font-size": 13 / scale, "stroke-width": 4 / scale, class: "ctmem-mark-text" };
-    make("text", { y: y + 11 / scale, ...place, ...style }, svg, SVG).textContent = mark.text;
+    make("text", { ...place, ...style }, svg, SVG).textContent = mark.text;
   }
 
   // --- hands ---------------------------------------------------------------------------------------------------
 
+  // The pixel under the pointer; null outside of the image.
   function place(event) {
+    const seen = frame.getBoundingClientRect();
+    if (event.clientX < seen.left || event.clientX >= seen.right || event.clientY < seen.top || event.clientY >= seen.bottom) return null;
     const box = canvas.getBoundingClientRect();
     const [rows, columns] = grid();
     const row = Math.floor(((event.clientY - box.top) / box.height) * rows);
@@ -196,8 +219,9 @@ function render({ model, el }) {
 
   frame.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || event.target === handle) return;
-    go(place(event));
-    if (event.shiftKey) togglePin(place(event));
+    const pixel = place(event);
+    go(pixel);
+    if (event.shiftKey) togglePin(pixel);
     else frame.setPointerCapture(event.pointerId);
   });
   frame.addEventListener("pointermove", (event) => {

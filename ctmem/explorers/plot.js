@@ -10,15 +10,22 @@ function make(tag, attributes, parent, namespace = SVG) {
   return node;
 }
 
-// About `count` round numbers between low and high, at least `least` apart.
+// About `count` round numbers between low and high, at least `least` apart, and how to write them: very large and very
+// small ones as multiples of a power of ten, which is the axis's to tell.
 function ticks(low, high, count, least = 0) {
   const raw = Math.max((high - low) / count, least) || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((times) => times * power >= raw * 0.999);
-  const found = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) found.push(k * step);
-  return [found, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9))];
+  const step = power * ([1, 2, 5].find((times) => times * power >= raw * 0.999) ?? 10);
+  const [from, to] = [Math.ceil(low / step - 1e-9), Math.floor(high / step + 1e-9)];
+  const values = Array.from({ length: Math.min(Math.max(to - from + 1, 0), 50) }, (_, i) => (from + i) * step);
+  const largest = Math.max(Math.abs(low), Math.abs(high));
+  const exponent = largest >= 1e5 || largest < 1e-3 ? Math.floor(Math.log10(largest)) : 0;
+  const digits = Math.min(Math.max(Math.ceil(exponent - Math.log10(step) - 1e-9), 0), 6);
+  return { values, exponent, labels: values.map((value) => (value / 10 ** exponent).toFixed(digits)) };
 }
+
+const raised = (exponent) => [...String(exponent)].map((sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]).join("");
+const named = (label, exponent) => (exponent ? `${label} × 10${raised(exponent)}` : label);
 
 // The smallest distance between neighbouring values; 0 where there are none.
 function closest(values) {
@@ -41,7 +48,10 @@ function render({ model, el }) {
     const lines = model.get("lines");
     const xs = [...model.get("positions"), ...lines.flatMap((line) => finite(line.x))];
     const ys = [...lines.flatMap((line) => finite(line.y)), ...model.get("limits")];
-    const wide = (low, high) => (high > low ? [low, high] : [low - 0.5, low + 0.5]);
+    const wide = (low, high) => {
+      const [size, half] = [Math.max(Math.abs(low), Math.abs(high)), Math.abs(low) / 2 || 0.5];
+      return high - low > 1e-9 * size ? [low, high] : [low - half, low + half];
+    };
     const span = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
     const [left, right] = xs.length ? wide(...span(xs)) : [0, 1];
     const [bottom, top] = ys.length ? wide(...span(ys)) : [0, 1];
@@ -70,39 +80,40 @@ function render({ model, el }) {
     frame.setAttribute("aria-label", `${model.get("name")}: ${model.get("y_label")} over ${model.get("x_label")}`);
   }
 
-  function axes([xs, xDigits], [ys, yDigits], x, y, width, height) {
+  function axes(xs, ys, x, y, width, height) {
     const [ground, wall] = [height - MARGIN.bottom, MARGIN.left];
-    for (const value of xs) {
+    const write = (place, words) => { make("text", place, svg).textContent = words; };
+    xs.values.forEach((value, i) => {
       make("line", { x1: x(value), x2: x(value), y1: MARGIN.top, y2: ground, class: "ctmem-grid" }, svg);
-      make("text", { x: x(value), y: ground + 16, "text-anchor": "middle" }, svg).textContent = value.toFixed(xDigits);
-    }
-    for (const value of ys) {
+      write({ x: x(value), y: ground + 16, "text-anchor": "middle" }, xs.labels[i]);
+    });
+    ys.values.forEach((value, i) => {
       make("line", { x1: wall, x2: width - MARGIN.right, y1: y(value), y2: y(value), class: "ctmem-grid" }, svg);
-      make("text", { x: wall - 6, y: y(value) + 4, "text-anchor": "end" }, svg).textContent = value.toFixed(yDigits);
-    }
+      write({ x: wall - 6, y: y(value) + 4, "text-anchor": "end" }, ys.labels[i]);
+    });
     make("path", { d: `M${wall} ${MARGIN.top}V${ground}H${width - MARGIN.right}`, class: "ctmem-axis" }, svg);
     const middle = (MARGIN.top + ground) / 2;
-    make("text", { x: (wall + width - MARGIN.right) / 2, y: height - 6, "text-anchor": "middle" }, svg).textContent = model.get("x_label");
-    make("text", { x: 14, y: middle, "text-anchor": "middle", transform: `rotate(-90 14 ${middle})` }, svg).textContent = model.get("y_label");
+    write({ x: (wall + width - MARGIN.right) / 2, y: height - 6, "text-anchor": "middle" }, named(model.get("x_label"), xs.exponent));
+    write({ x: 14, y: middle, "text-anchor": "middle", transform: `rotate(-90 14 ${middle})` }, named(model.get("y_label"), ys.exponent));
   }
 
-  // A line breaks where a value is null; with `points` there are dots instead.
+  // A line breaks where a value is null; a value between two breaks is a dot. With `points` there are dots only.
   function drawLine(line, x, y) {
-    const style = { stroke: ink(line.colour), "stroke-dasharray": line.dash || "none", "stroke-width": line.width || 2 };
+    const colour = ink(line.colour);
     const group = make("g", { class: "ctmem-line", "data-name": line.name }, svg);
+    const there = (i) => (line.x[i] ?? null) !== null && (line.y[i] ?? null) !== null;
+    const dot = (i, kind) => make("circle", { cx: x(line.x[i]), cy: y(line.y[i]), fill: colour, ...kind }, group);
+    const numbers = [...line.x.keys()].filter(there);
     if (line.points) {
-      line.x.forEach((value, i) => line.y[i] !== null && make("circle", { cx: x(value), cy: y(line.y[i]), r: 5, fill: ink(line.colour), class: "ctmem-point" }, group));
+      for (const i of numbers) dot(i, { r: 5, class: "ctmem-point" });
       return;
     }
-    let path = "";
-    let pen = false;
-    line.x.forEach((value, i) => {
-      const drawn = value !== null && line.y[i] !== null;
-      if (drawn) path += `${pen ? "L" : "M"}${x(value).toFixed(1)} ${y(line.y[i]).toFixed(1)}`;
-      pen = drawn;
-    });
-    make("path", { d: path, fill: "none", "stroke-linejoin": "round", "stroke-linecap": "round", ...style }, group);
+    const path = numbers.map((i) => `${there(i - 1) ? "L" : "M"}${x(line.x[i]).toFixed(1)} ${y(line.y[i]).toFixed(1)}`).join("");
+    make("path", { d: path, fill: "none", ...pen(line), "stroke-linejoin": "round", "stroke-linecap": "round" }, group);
+    for (const i of numbers.filter((i) => !there(i - 1) && !there(i + 1))) dot(i, { r: 1 + line.width / 2 });
   }
+
+  const pen = (line) => ({ stroke: ink(line.colour), "stroke-dasharray": line.dash || "none", "stroke-width": line.width });
 
   function drawMarker() {
     svg.querySelector(".ctmem-marker")?.remove();
@@ -115,11 +126,11 @@ function render({ model, el }) {
   function drawLegend() {
     legend.replaceChildren();
     legend.hidden = !model.get("legend");
-    for (const line of model.get("lines").filter((one) => one.name)) {
+    for (const line of model.get("lines").filter((one) => one.name && one.legend)) {
       const entry = make("span", { class: "ctmem-entry" }, legend, null);
       const sample = make("svg", { width: 26, height: 12 }, entry);
       if (line.points) make("circle", { cx: 13, cy: 6, r: 5, fill: ink(line.colour), class: "ctmem-point" }, sample);
-      else make("line", { x1: 1, x2: 25, y1: 6, y2: 6, stroke: ink(line.colour), "stroke-dasharray": line.dash || "none", "stroke-width": line.width || 2 }, sample);
+      else make("line", { x1: 1, x2: 25, y1: 6, y2: 6, ...pen(line) }, sample);
       entry.append(line.name);
     }
   }

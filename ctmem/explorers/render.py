@@ -15,6 +15,7 @@ from ctmem.plots import GAMMA
 
 PERCENTILES = (1.0, 99.0)
 SAMPLE = 40_000  # pixels that percentiles are taken from, about
+LEAST = 1e-6  # width of a stretch, of its lower end: a constant band has one, too
 NEAR_NM = 60.0  # how far a band may be from the wavelength that a composite asks for
 COMPOSITES = {  # name → wavelengths in nm that become red, green and blue
     "true colour": (650.0, 550.0, 460.0),
@@ -40,8 +41,8 @@ def stretch(plane: np.ndarray) -> tuple[float, float]:
     values = sample(plane)
     if not len(values):
         return 0.0, 1.0
-    low, high = np.percentile(values, PERCENTILES)
-    return float(low), float(high if high > low else low + 1e-6)
+    low, high = map(float, np.percentile(values, PERCENTILES))
+    return low, max(high, low + LEAST * max(1.0, abs(low)))
 
 
 def quantise(plane: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
@@ -65,7 +66,7 @@ def colours(image: np.ndarray, limits: Sequence[tuple[float, float]] | None = No
     """
     shares = np.asarray(image, np.float32)
     if limits is not None:
-        low, high = np.array(limits, np.float32).T
+        low, high = np.array(limits, np.float64).T
         shares = np.clip((shares - low) / (high - low), 0, 1) ** GAMMA
     holes = ~np.isfinite(shares).all(-1, keepdims=True)
     shown = np.rint(255 * np.clip(np.nan_to_num(shares), 0, 1)).astype(np.uint8)

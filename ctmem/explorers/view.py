@@ -10,7 +10,8 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import html
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -108,6 +109,11 @@ class ImageView(anywidget.AnyWidget):
             self.swipe = -1.0 if other is None else (0.5 if self.swipe < 0 else self.swipe)
             self._fill(numbers)
 
+    def close(self) -> None:
+        """Takes the view off every page, and lets go of what it showed."""
+        self._stacks = None
+        super().close()
+
     def draw(self, ax: Axes) -> None:
         """Draws the view as it stands into matplotlib axes."""
         ax.set_axis_off()
@@ -118,6 +124,10 @@ class ImageView(anywidget.AnyWidget):
         stack, extent = self._stacks[0], (-0.5, columns - 0.5, rows - 0.5, -0.5)
         number = min(self.frame, stack.frames - 1)
         picture, limits = stack.frame(number)
+        if self._stacks[1] is not None:
+            place = round(self.swipe * self.width)
+            picture = np.concatenate([picture[:, :place], self._stacks[1].frame(number)[0][:, place:]], axis=1)
+            ax.axvline(self.swipe * columns - 0.5, color="white", linewidth=2)
         ax.imshow(paint(picture, stack.colour_map), extent=extent, interpolation="nearest")
         if limits is not None:
             scale = ScalarMappable(Normalize(*limits), stack.colour_map)
@@ -182,7 +192,11 @@ class LinePlot(anywidget.AnyWidget):
             x, y = (np.array([np.nan if v is None else v for v in one[key]], float) for key in "xy")
             dash = (0, tuple(float(v) / 2 for v in one["dash"].split())) if one["dash"] else "-"
             style = {"marker": "o", "linestyle": "none"} if one["points"] else {"linestyle": dash}
-            ax.plot(x, y, color=one["colour"], linewidth=0.8 * one["width"], label=one["name"] or None, **style)
+            label = one["name"] if one["legend"] and one["name"] else None
+            ax.plot(x, y, color=one["colour"], linewidth=0.8 * one["width"], label=label, **style)
+            alone = isolated(x + y)
+            if alone.any() and not one["points"]:
+                ax.plot(x[alone], y[alone], "o", color=one["colour"], markersize=2 + 0.8 * one["width"])
         if 0 <= self.marker < len(self.positions):
             ax.axvline(self.positions[self.marker], color="0.2", linestyle=":", linewidth=1)
         if self.limits and self.positions:
@@ -191,9 +205,15 @@ class LinePlot(anywidget.AnyWidget):
         ax.set(xlabel=self.x_label, ylabel=self.y_label)
         ax.grid(color="0.9", linewidth=0.8)
         ax.spines[["top", "right"]].set_visible(False)
-        named = [one["name"] for one in self.lines if one["name"]]
+        named = ax.get_legend_handles_labels()[1]
         if named and self.legend:
             ax.legend(frameon=False, fontsize=8, ncols=1 + (len(named) > 4))
+
+
+def isolated(values: np.ndarray) -> np.ndarray:
+    """Which values of a line (n,) stand alone between two that are not finite: a line cannot show them, bool (n,)."""
+    there = np.pad(np.isfinite(values), 1)
+    return there[1:-1] & ~there[:-2] & ~there[2:]
 
 
 def outline_mark(ax: Axes, one: dict, least: float) -> None:
@@ -226,20 +246,23 @@ def line(
     dash: str = "",
     width: float = 2.0,
     points: bool = False,
+    legend: bool = True,
 ) -> dict[str, object]:
     """A line for `LinePlot.lines`; it breaks at values that are not finite.
 
     Args:
-        name: in the legend; empty: not there.
+        name: what it is called.
         x: horizontal values.
         y: vertical values, as many.
         colour: as in CSS.
         dash: as in SVG's stroke-dasharray; empty: solid.
         width: screen pixels.
         points: dots instead of a line.
+        legend: whether the legend lists it; it never lists a line without a name.
     """
     xs, ys = ([float(v) if np.isfinite(v) else None for v in values] for values in (x, y))
-    return {"name": name, "x": xs, "y": ys, "colour": colour, "dash": dash, "width": width, "points": points}
+    style = {"colour": colour, "dash": dash, "width": width, "points": points, "legend": legend}
+    return {"name": name, "x": xs, "y": ys, **style}
 
 
 class Explorer(ipywidgets.VBox):
@@ -251,6 +274,16 @@ class Explorer(ipywidgets.VBox):
     def __init__(self, children: Sequence[ipywidgets.Widget] = ()) -> None:
         super().__init__(children)
         self.add_class(type(self).__name__)  # a name for style sheets
+
+    def close(self) -> None:
+        """Takes the explorer off every page, and frees what it holds: ipywidgets keeps every widget until it is closed."""
+        for widget in {id(one): one for one in owned(self)}.values():
+            for made in getattr(widget, "_links", ()):
+                made.close()
+            widget.unobserve_all()
+            if widget is not self:
+                widget.close()
+        super().close()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.describe()})"
@@ -266,8 +299,8 @@ def link(trait: str, *widgets: ipywidgets.Widget | tuple[ipywidgets.Widget, str]
     while a hand is moving would pull it back. Code that sets such a trait sets it for all (`set_all`).
     """
     ends = [item if isinstance(item, tuple) else (item, trait) for item in widgets]
-    for end in ends[1:]:
-        ipywidgets.jslink(ends[0], end)
+    first = ends[0][0]
+    first._links = [*getattr(first, "_links", ()), *(ipywidgets.jslink(ends[0], end) for end in ends[1:])]
 
 
 def checked_place(place: Sequence[int], name: str, rows: int, columns: int) -> tuple[int, int]:
@@ -286,10 +319,28 @@ def checked_place(place: Sequence[int], name: str, rows: int, columns: int) -> t
     return row, column
 
 
+def status(text: str) -> str:
+    """Returns HTML of one line of text, cut off where it is too long, and whole when a hand rests on it."""
+    shown = html.escape(text)
+    return f'<div class="ctmem-status" title="{shown}">{shown}</div>'
+
+
 def set_all(trait: str, value: object, widgets: Sequence[ipywidgets.Widget]) -> None:
     """Sets a trait of several widgets, of the first one last: that is the one to listen to."""
     for widget in reversed(widgets):
         setattr(widget, trait, value)
+
+
+def owned(explorer: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    """Yields a widget, its attributes that are widgets or lists of them, and all their children, some of them twice."""
+    yield explorer
+    values = (
+        [*vars(explorer).values(), *getattr(explorer, "children", ())] if isinstance(explorer, ipywidgets.Box) else []
+    )
+    for value in values:
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, ipywidgets.Widget):
+                yield from owned(one)
 
 
 class Tabs(ipywidgets.Tab):
@@ -312,8 +363,17 @@ class Tabs(ipywidgets.Tab):
         self._open()
 
     def _open(self, _: object = None) -> None:
-        if self.selected_index in self._waiting:
-            self.children[self.selected_index].children = [self._waiting.pop(self.selected_index)()]
+        """Makes what the open tab waits for; where that fails, the tab says why, and tries again when it is opened anew."""
+        maker = self._waiting.get(self.selected_index)
+        if maker is None:
+            return
+        box = self.children[self.selected_index]
+        try:
+            box.children = [maker()]
+        except Exception as error:
+            box.children = [ipywidgets.Label(f"This could not be made: {error}")]
+            raise
+        del self._waiting[self.selected_index]
 
     @property
     def opened(self) -> ipywidgets.Widget:
