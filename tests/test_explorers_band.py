@@ -317,7 +317,7 @@ def test_scenes_of_other_wavelengths_are_not_compared():
         BandExplorer({"a": SCENE, "b": other})
 
 
-@pytest.mark.parametrize("place", [5, None, "ab", (1, 2, 3), (1.5, 2)])
+@pytest.mark.parametrize("place", [5, None, "ab", (1, 2, 3), (1.5, 2), (True, 1)])
 def test_places_that_are_none(explorer, place):
     with pytest.raises(TypeError, match=r"`pixel` must be \(row, column\), two whole numbers, got"):
         explorer.pixel = place

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ctmem import metrics, pairs, sensors
 from ctmem.explorers import DegradationExplorer, observation
 from ctmem.explorers.degradation import ALL, FOUR
 from ctmem.explorers.render import bands_of, colours, quantise, stretch
+from ctmem.looks import fill_holes
 from ctmem.scenes import load_scene, synthetic
 
 SCENE = synthetic(3, height=22, width=35, bands=150)  # no whole number of chunks
@@ -94,6 +98,70 @@ def test_the_noise_has_the_strength_asked_for(explorer):
     clean = degraded(2, 4.0, None)
     ratio = clean.square().mean((2, 3)) / (explorer.lr_hsi - clean).square().mean((2, 3))
     assert 10 * math.log10(ratio.mean()) == pytest.approx(10, abs=0.3)
+
+
+# --- memory of large cubes -------------------------------------------------------------------------------------------
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor that torch makes, views and what is written in place left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        given = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        result = operation(*args, **(kwargs or {}))
+        for x in tree_leaves(result):
+            if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in given:
+                self.numbers = max(self.numbers, x.numel())
+        return result
+
+
+@pytest.mark.parametrize("shape", [(37, 3, 5), (17, 1, 1), (3, 2, 2), (150, 11, 17), (200, 64, 64), (5, 301, 300)])
+def test_noise_in_pieces_is_the_noise_of_the_whole(shape):
+    clean = torch.rand(1, *shape, generator=torch.Generator().manual_seed(1))
+    expected = sensors.add_noise(clean, 23.0, generator=torch.Generator().manual_seed(0))
+    with Largest() as largest:
+        given = clean.clone()
+        largest.numbers = 0
+        assert observation.add_noise_(given, 23) is given
+    assert torch.equal(given, expected)
+    assert largest.numbers < max(observation.CHUNK * 2, 17 * 16)
+
+
+def test_noise_needs_no_second_image(monkeypatch):
+    monkeypatch.setattr(observation, "CHUNK", 1000)
+    clean = torch.rand(1, 150, 11, 17, generator=torch.Generator().manual_seed(1))
+    expected = sensors.add_noise(clean, 23.0, generator=torch.Generator().manual_seed(0))
+    with Largest() as largest:
+        observation.add_noise_(clean, 23)
+    assert torch.equal(clean, expected) and largest.numbers < clean.numel() / 4
+
+
+def test_holes_are_filled_in_the_one_copy(monkeypatch):
+    monkeypatch.setattr(observation, "CHUNK", 1000)
+    cube = SCENE.cube.copy()
+    cube[9, 14, 3], cube[9, 15], cube[0, 0], cube[21, 20:] = np.nan, np.inf, -np.inf, np.nan
+    expected, where = fill_holes(torch.from_numpy(cube.transpose(2, 0, 1)[None].copy()))
+    with Largest() as largest:
+        image, holes = observation.filled(cube)
+    assert torch.equal(image, expected) and torch.equal(holes, where)
+    assert largest.numbers < image.numel() / 20
+    tracemalloc.start()
+    observation.checked_scene(cube)
+    assert tracemalloc.get_traced_memory()[1] < cube.nbytes / 10
+    tracemalloc.stop()
+
+
+def test_a_large_image_is_not_kept_twice_and_comes_out_the_same(monkeypatch):
+    monkeypatch.setattr("ctmem.explorers.degradation.SLOW", 20_000)  # numbers at scale 2: 28050, at scale 3: 11550
+    explorer = DegradationExplorer(SCENE, scale=2, fwhm=3.0)
+    for scale, snr_db in ((2, 20), (2, 31), (2, None), (2, 20), (3, 20), (3, 40), (2, 40), (2, None)):
+        explorer.scale, explorer.snr_db = scale, snr_db
+        assert torch.equal(explorer.lr_hsi, degraded(scale, 3.0, snr_db)), (scale, snr_db)
+        assert (explorer._clean is None) == (scale == 2 and snr_db is not None)
 
 
 # --- what is seen ----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ctmem.explorers.band import Cube, checked_wavelengths
 from ctmem.explorers.observation import (
     COARSE,
     SMALLEST,
+    add_noise_,
     band_styles,
     blurred,
     checked_scene,
@@ -22,7 +23,6 @@ from ctmem.explorers.observation import (
     dot_lines,
     filled,
     gaps_of,
-    noisy,
     on_fine_grid,
     psf_lines,
     response_lines,
@@ -164,7 +164,7 @@ class DegradationExplorer(Explorer):
     @property
     def lr_hsi(self) -> torch.Tensor:
         """The coarse image (1, C, h, w), NaN in gaps."""
-        return self._coarse if self._gaps is None else self._coarse.masked_fill(self._gaps, torch.nan)
+        return self._with_gaps(self._coarse)
 
     @property
     def label(self) -> str:
@@ -280,10 +280,8 @@ class DegradationExplorer(Explorer):
 
     def _degrade(self, _: object = None) -> None:
         """Blurs and decimates anew."""
-        if self._fine.numel() > SLOW:
-            self.status.value = "computing …"
         self.psf = gaussian_psf(self.fwhm, scale=self.scale)
-        self._clean = blurred(self._fine, self.psf, self.scale)
+        self._clean = None
         self._gaps = None if self._holes is None else gaps_of(self._holes, self.psf, self.scale)
         self.psf_plot.lines = psf_lines(self.psf, self.fwhm, self.scale, WIDTHS[1])
         side = len(self.psf)
@@ -291,11 +289,25 @@ class DegradationExplorer(Explorer):
         self._add_noise()
 
     def _add_noise(self, _: object = None) -> None:
-        """The noise, what it all costs, and the picture."""
-        self._coarse = noisy(self._clean, self.snr_db)
+        """The coarse image with its noise, what it all costs, and the picture."""
+        self._coarse = None  # gives its memory back before the new one takes any
+        if self._clean is None:
+            if self._fine.numel() > SLOW:
+                self.status.value = "computing …"
+            self._clean = blurred(self._fine, self.psf, self.scale)
+        self._coarse = self._clean if self.snr_db is None else self._noisy()
         self.psnr_db = upsampled_psnr_db(self._coarse, self._fine, self.scale, self._gaps)
         self._paint()
         self._point()
+
+    def _noisy(self) -> torch.Tensor:
+        """The coarse image with noise; one that is large is not kept without noise, but blurred anew next time."""
+        coarse = self._clean
+        if coarse.numel() > SLOW:
+            self._clean = None
+        else:
+            coarse = coarse.clone()
+        return add_noise_(coarse, self.snr_db)
 
     def _sense(self, _: object = None) -> None:
         """The multispectral image and its responses."""
@@ -320,7 +332,7 @@ class DegradationExplorer(Explorer):
         self.lr_view.name = f"lr_hsi, {height}×{width} px"
         bands = [self.band_slider.value] if self._visible is None else list(self._visible)
         fine = self._with_holes(self._fine[0, bands])
-        coarse = on_fine_grid(self.lr_hsi[0, bands], self.scale, (self.rows, self.columns))
+        coarse = on_fine_grid(self._with_gaps(self._coarse[:, bands])[0], self.scale, (self.rows, self.columns))
         limits = [stretch(fine[..., number]) for number in range(len(bands))]
         for view, image in ((self.gt_view, fine), (self.lr_view, coarse)):
             if self._visible is None:
@@ -386,6 +398,10 @@ class DegradationExplorer(Explorer):
             return lines
         centres_nm, values = self.srf.numpy() @ self.wavelengths_nm, self.msi[0, :, *self.pixel].numpy()
         return lines + dot_lines(values, centres_nm, self._styles, "msi (colours: right)")
+
+    def _with_gaps(self, coarse: torch.Tensor) -> torch.Tensor:
+        """Coarse bands (1, n, h, w), NaN in gaps."""
+        return coarse if self._gaps is None else coarse.masked_fill(self._gaps, torch.nan)
 
     def _with_holes(self, planes: torch.Tensor) -> np.ndarray:
         """Fine planes (n, H, W) as an image (H, W, n), NaN in holes."""

@@ -1,21 +1,22 @@
 """What two sensors make of a scene, for a page that must answer at once: tensors in, tensors and lines out, no widget.
 
 Images are what `ctmem.sensors` gives, to the last bit. They are computed a piece at a time, which stays in the
-processor's cache. Pixels without a value are filled for the blur, and are gaps again afterwards.
+processor's cache, and which is all the memory they need besides their results. Pixels without a value are filled for the blur, and are gaps again afterwards.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt
 
 from ctmem.checks import fail
 from ctmem.explorers.band import Cube
 from ctmem.explorers.view import line
-from ctmem.looks import fill_holes
 from ctmem.metrics import PSNR_CAP_DB
 from ctmem.plots import COLOURS, to_array, with_gaps
 from ctmem.scenes import Scene
@@ -23,6 +24,7 @@ from ctmem.sensors import SENSORS, add_noise, apply_srf, blur_down, load_rsr, sr
 
 CHUNK = 400_000  # numbers of the fine image at a time
 NOISE_SEED = 0
+BLOCK = 16  # numbers that torch draws together: pieces of whole blocks are what one draw gives
 SMALLEST = 2  # scale, and so side of a scene
 COARSE = COLOURS[4]  # the coarse pixel, as a line and on images
 FIRST_COLOURS = (COLOURS[0], COLOURS[2], COLOURS[1], COLOURS[3])  # blue, green, red, near infrared
@@ -42,8 +44,11 @@ def blurred(gt: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
     Raises:
         ValueError: as `sensors.blur_down`.
     """
-    whole = trimmed(gt, scale)
-    return torch.cat([blur_down(part, psf, scale) for part in whole.split(_bands_at_a_time(gt), 1)], 1)
+    whole, bands = trimmed(gt, scale), _bands_at_a_time(gt)
+    coarse = gt.new_empty(1, gt.shape[1], *(side // scale for side in whole.shape[2:]))
+    for into, part in zip(coarse.split(bands, 1), whole.split(bands, 1)):
+        into.copy_(blur_down(part, psf, scale))
+    return coarse
 
 
 def sensed(gt: torch.Tensor, srf: torch.Tensor) -> torch.Tensor:
@@ -57,19 +62,26 @@ def sensed(gt: torch.Tensor, srf: torch.Tensor) -> torch.Tensor:
         ValueError: as `sensors.apply_srf`.
     """
     rows = max(1, CHUNK // gt[0, :, 0].numel())
-    return torch.cat([apply_srf(part, srf) for part in gt.split(rows, 2)], 2)
+    msi = gt.new_empty(1, len(srf), *gt.shape[2:])
+    for into, part in zip(msi.split(rows, 2), gt.split(rows, 2)):
+        into.copy_(apply_srf(part, srf))
+    return msi
 
 
-def noisy(lr_hsi: torch.Tensor, snr_db: float | None) -> torch.Tensor:
-    """Returns the coarse image with noise, the same noise on every call; None: without.
+def add_noise_(lr_hsi: torch.Tensor, snr_db: float) -> torch.Tensor:
+    """Returns `lr_hsi` itself after noise was added in place: what `add_noise` gives, the same noise on every call.
 
     Args:
         lr_hsi: (1, C, h, w), finite.
         snr_db: signal-to-noise ratio of each band, dB.
     """
-    if snr_db is None:
-        return lr_hsi
-    return add_noise(lr_hsi, float(snr_db), generator=torch.Generator().manual_seed(NOISE_SEED))
+    generator = torch.Generator().manual_seed(NOISE_SEED)
+    bands, size = lr_hsi.shape[1], lr_hsi[0, 0].numel()
+    whole = BLOCK // math.gcd(BLOCK, size)  # bands that fill whole blocks
+    step = whole * max(1, CHUNK // (whole * size))
+    for part in lr_hsi.tensor_split(tuple(range(step, bands - step + 1, step)), 1):  # the last has at least `step` bands
+        part.copy_(add_noise(part, snr_db, generator=generator))
+    return lr_hsi
 
 
 def gaps_of(holes: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
@@ -97,12 +109,12 @@ def upsampled_psnr_db(lr_hsi: torch.Tensor, gt: torch.Tensor, scale: int, gaps: 
     kept = None if gaps is None or not gaps.any() else ~enlarged(gaps[0, 0], scale)
     if kept is not None and not kept.any():
         return float("nan")
-    bands, errors = _bands_at_a_time(gt), []
-    for coarse, fine in zip(lr_hsi.split(bands, 1), trimmed(gt, scale).split(bands, 1)):
+    mse, bands = torch.empty(gt.shape[1], dtype=torch.float64), _bands_at_a_time(gt)
+    for into, coarse, fine in zip(mse.split(bands), lr_hsi.split(bands, 1), trimmed(gt, scale).split(bands, 1)):
         error = upsample(coarse, scale) - fine
         error = error.flatten(2) if kept is None else error[..., kept]
-        errors.append(error.double().square().mean(2))
-    return float((-10 * torch.log10(torch.cat(errors, 1))).clamp(max=PSNR_CAP_DB).mean())
+        into.copy_(error.double().square().mean(2)[0])
+    return float((-10 * torch.log10(mse)).clamp(max=PSNR_CAP_DB).mean())
 
 
 def trimmed(x: torch.Tensor, scale: int) -> torch.Tensor:
@@ -144,17 +156,28 @@ def checked_scene(scene: Cube) -> np.ndarray:
         fail("scene", "numbers (H, W, C)", f"{cube.dtype} of shape {cube.shape}")
     if min(cube.shape[:2]) < SMALLEST:
         fail("scene", f"at least {SMALLEST}×{SMALLEST} px", f"{cube.shape[0]}×{cube.shape[1]}")
-    finite = np.isfinite(cube)
-    known = cube if finite.all() else cube[finite]
-    if known.size and (known.min() < 0 or known.max() > 1):
-        fail("scene", "in [0, 1]", f"values from {known.min():.4g} to {known.max():.4g}")
+    low, high = span(cube)
+    if low < 0 or high > 1:
+        fail("scene", "in [0, 1]", f"values from {low:.4g} to {high:.4g}")
     return cube
+
+
+def span(cube: np.ndarray) -> tuple[float, float]:
+    """Returns (lowest, highest) of the finite values of a cube (H, W, C); infinity and its negative without any."""
+    low, high, rows = np.inf, -np.inf, max(1, CHUNK // cube[0].size)
+    for top in range(0, len(cube), rows):
+        part = cube[top : top + rows]
+        finite = np.isfinite(part)
+        known = part if finite.all() else part[finite]
+        if known.size:
+            low, high = min(low, known.min()), max(high, known.max())
+    return float(low), float(high)
 
 
 def filled(cube: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Returns (image (1, C, H, W) float32, holes (1, 1, H, W) bool): holes take the values of the nearest pixel.
 
-    The holes are None where there are none.
+    The same as `looks.fill_holes`, in the one copy that is made of the cube. The holes are None where there are none.
 
     Args:
         cube: (H, W, C); a pixel with NaN or infinite values in any band is a hole.
@@ -163,7 +186,18 @@ def filled(cube: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
         ValueError: a cube of holes only.
     """
     image = torch.from_numpy(np.array(cube.transpose(2, 0, 1)[None], np.float32, order="C"))
-    return (image, None) if np.isfinite(cube).all() else fill_holes(image, "scene")
+    holes = torch.zeros(cube.shape[:2], dtype=torch.bool)
+    for part in image[0].split(_bands_at_a_time(image)):
+        holes |= ~torch.isfinite(part).all(0)
+    if not holes.any():
+        return image, None
+    if holes.all():
+        fail("scene", "finite in at least one pixel", "NaN or infinite values in all of them")
+    nearest = distance_transform_edt(holes, return_distances=False, return_indices=True)
+    rows, columns = (torch.from_numpy(places)[holes] for places in nearest)
+    for band in image[0]:
+        band[holes] = band[rows, columns]
+    return image, holes[None, None]
 
 
 def covered_bands(wavelengths_nm: Sequence[float] | None) -> dict[str, tuple[str, ...]]:

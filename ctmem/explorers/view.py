@@ -311,7 +311,7 @@ def checked_place(place: Sequence[int], name: str, rows: int, columns: int) -> t
         ValueError: outside of rows × columns pixels.
     """
     pair = tuple(place) if isinstance(place, Sequence | np.ndarray) and not isinstance(place, str) else ()
-    if len(pair) != 2 or not all(isinstance(value, Integral) for value in pair):
+    if len(pair) != 2 or not all(isinstance(v, Integral) and not isinstance(v, bool) for v in pair):
         fail(name, "(row, column), two whole numbers", repr(place), TypeError)
     row, column = map(int, pair)
     if not (0 <= row < rows and 0 <= column < columns):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pages import Page
+from pages import Page, Panel
 from real_browser import write_notebook
 
 from ctmem.explorers.render import bands_of, colours, palette, quantise, stretch
@@ -81,18 +81,38 @@ def test_band_explorer(open_notebook, pictures: Path):
     page.until(lambda: page.ask("explorer.band") >= 195, "a band at the right end")
     page.until(lambda: np.array_equal(panel.pixels(), band_image(cube, page.ask("explorer.band"))), "that band")
 
+    before = panel.pixels()
     panel.choose("show", "NDVI, vegetation")
-    before = panel.until_changed(panel.pixels())
+    before = panel.until_changed(before)
     assert page.ask("explorer.views[0].limits") == [[-1.0, 1.0]]
     panel.press("+", "+")
     page.until(lambda: page.ask("explorer.views[0].zoom") == 4, "zoom")
     np.testing.assert_array_equal(panel.pixels(), before)
+    drag_while_zoomed(page, panel)
     panel.press("0")
     panel.choose("show", "one band")
     panel.until_changed(before)
     before = panel.pixels()
     panel.choose("stretch", "all bands")
     panel.until_changed(before)
+
+
+def drag_while_zoomed(page: Page, panel: Panel) -> None:
+    """At four times the size, a hand moves 20 screen pixels, as far as two pixels of the image, and pins where it ends."""
+    canvas, frame = panel.canvas().bounding_box(), panel.root.locator(".ctmem-frame").first.bounding_box()
+    size = canvas["width"] / SHAPE[1]
+    x, y = frame["x"] + 100.0, frame["y"] + 120.0
+    place = [int((y - canvas["y"]) / size), int((x - canvas["x"]) / size)]
+    page.page.mouse.move(x, y)
+    page.page.mouse.down()
+    page.page.mouse.move(x + 2 * size, y, steps=5)
+    page.page.mouse.up()
+    page.until(lambda: page.ask("explorer.pixel") == (place[0], place[1] + 2), "two pixels to the right")
+    page.page.keyboard.down("Shift")
+    page.page.mouse.click(x - 60, y)
+    page.page.keyboard.up("Shift")
+    pinned = (place[0], int((x - 60 - canvas["x"]) / size))
+    page.until(lambda: page.ask("(explorer.pixel, explorer.pins[-1])") == (pinned, pinned), "the pin under the hand")
 
 
 def test_degradation_explorer(open_notebook, pictures: Path):
