@@ -268,11 +268,45 @@ def test_responses_are_the_matrix_with_peak_1():
     looks = set()
     for row, (name, line) in zip(explorer.srf.numpy(), by_name(explorer.srf_plot.lines).items(), strict=True):
         x, y = (np.array([np.nan if v is None else v for v in line[key]], float) for key in "xy")
-        np.testing.assert_allclose(y[y > 0], (row / row.max())[order][row[order] > 0])
+        lower, upper = sensors.band_edges(scene.wavelengths_nm)
+        means = row / (upper - lower)
+        np.testing.assert_allclose(y[y > 0], (means / means.max())[order][row[order] > 0])
         np.testing.assert_array_equal(x[y > 0], scene.wavelengths_nm[order][row[order] > 0])
         assert np.nanmax(y) == 1, name
         looks.add((line["colour"], line["dash"]))
     assert len(looks) == 12, "told apart"
+
+
+def test_responses_are_the_means_of_the_table_over_uneven_cells():
+    nm = 401.0 + np.cumsum(np.tile([4, 10, 6, 8], 22))  # steps from band to band
+    nm = nm[np.random.default_rng(0).permutation(len(nm))]
+    ascending = np.sort(nm)
+    steps = np.diff(ascending)
+    half = np.concatenate([[np.median(steps)], steps, [np.median(steps)]]) / 2
+    for sensor in ("sentinel2a", "landsat8"):
+        srf = sensors.srf_matrix(nm, sensor=sensor)
+        styles = dict.fromkeys(sensors.SENSORS[sensor], ("red", ""))
+        for one in observation.response_lines(srf.numpy(), nm, styles):
+            table_nm, response = sensors.load_rsr(sensor)[one["name"]]
+            fine = np.arange(380, 1100, 0.01) + 0.005  # each entry of the table stands for ± 0.5 nm
+            near = np.rint(fine - table_nm[0]).astype(int)
+            inside = (near >= 0) & (near < len(response))
+            value = np.where(inside, response[np.clip(near, 0, len(response) - 1)], 0)
+            cells = zip(ascending - half[:-1], ascending + half[1:])
+            means = np.array([value[(fine > low) & (fine < high)].mean() for low, high in cells])
+            shown = dict(zip(one["x"], one["y"]))
+            expected = {centre: mean / means.max() for centre, mean in zip(ascending, means) if mean > 0}
+            assert {x for x, y in shown.items() if y} == set(expected)
+            for centre, mean in expected.items():
+                assert shown[centre] == pytest.approx(mean, abs=1e-5)
+
+
+def test_a_wavelength_that_occurs_more_than_once_has_no_response_of_its_own():
+    nm = np.array([500.0, 510, 520, 520, 520, 530, 540])
+    srf = np.array([[0, 0.2, 0.2, 0, 0.2, 0.4, 0]])
+    (one,) = observation.response_lines(srf, nm, {"a": ("red", "")})
+    assert one["x"] == [500, 510, 520, 520, 530, 540]
+    np.testing.assert_allclose(one["y"], [0, 0.5, 1, 1, 1, 0])
 
 
 def test_responses_end_where_the_weight_does():
@@ -384,7 +418,7 @@ def test_wavelengths_without_visible_light():
 def test_one_band():
     explorer = DegradationExplorer(SCENE.cube[..., :1], wavelengths_nm=[650.0], scale=3)
     assert widgets(explorer, "Dropdown") == []
-    assert [w.description for w in widgets(explorer, "SelectionSlider")] == ["SNR of lr_hsi"]
+    assert {w.description for w in widgets(explorer, "SelectionSlider")} == {"PSF FWHM (fine px)", "SNR of lr_hsi"}
     assert "° from gt" not in explorer.label, "one band has no angle"
     assert all(line["points"] for line in explorer.plot.lines)
     assert explorer.plot.positions == []
@@ -402,6 +436,30 @@ def test_sliders_move_neither_the_cursor_nor_each_other(explorer):
         slider.observe(lambda change: echoes.append(change["owner"].description), "value")
     explorer.scale, explorer.fwhm, explorer.snr_db = 7, 2.0, 15
     assert echoes == [slider.description for slider in moved]
+
+
+def test_numbers_of_numpy_are_numbers(explorer):
+    other = DegradationExplorer(SCENE, scale=np.int64(3), fwhm=np.float32(2.5), snr_db=np.int32(30))
+    explorer.scale, explorer.fwhm, explorer.snr_db = 3, 2.5, 30
+    assert other.label == explorer.label and "scale 3, FWHM 2.5 px, 30 dB" in other.label
+    other.fwhm = np.int64(6)
+    assert [type(value) for value in (other.scale, other.fwhm, other.snr_db)] == [int, float, int]
+
+
+def test_the_width_is_sent_as_a_place_in_a_list(explorer):
+    """A number would come back from the browser as 3.9999999999999996, and everything would be computed again."""
+    assert [explorer.fwhm_slider.options[n] for n in (0, 1, 7, 23)] == [
+        ("0.5", 0.5),
+        ("1.0", 1),
+        ("4.0", 4),
+        ("12.0", 12),
+    ]
+    assert len(explorer.fwhm_slider.options) == 24 and "value" not in explorer.fwhm_slider.keys
+    clean = explorer.lr_hsi
+    explorer.fwhm_slider.set_state({"index": 7})  # as shown
+    assert explorer.lr_hsi is clean
+    explorer.fwhm_slider.set_state({"index": 8})
+    assert explorer.fwhm == 4.5 and explorer.lr_hsi is not clean
 
 
 def test_every_control_has_an_effect(explorer):
@@ -447,14 +505,24 @@ def test_what_is_given_stays_as_it_was():
         ("pines", {}, TypeError, r"`scene` must be a Scene, an array \(H, W, C\) or a tensor \(1, C, H, W\), got str"),
         (np.zeros((4, 4, 2), complex), {}, ValueError, "`scene` must be numbers"),
         (np.zeros((4, 4, 0)), {}, ValueError, "`scene` must be numbers"),
+        (torch.zeros(2, 3, 4, 4), {}, ValueError, r"`scene` must be one array .*, got shape \(2, 3, 4, 4\)"),
+        (torch.zeros(5), {}, ValueError, r"`scene` must be one array .*, got shape \(5,\)"),
+        (np.zeros(5), {}, ValueError, r"`scene` must be one array .*, got shape \(5,\)"),
+        (np.zeros((2, 4, 4, 3)), {}, ValueError, r"`scene` must be one array .*, got shape \(2, 4, 4, 3\)"),
         (np.zeros((4, 1, 2)), {}, ValueError, "`scene` must be at least 2×2 px, got 4×1"),
         (np.full((4, 4, 2), 1200), {}, ValueError, r"`scene` must be in \[0, 1\], got values from 1200 to 1200"),
         (np.full((4, 4, 2), np.nan), {}, ValueError, "`scene` must be finite in at least one pixel"),
         (SCENE.cube[:3], {}, ValueError, "`scale` must be a whole number from 2 to 3, got 4"),
         (SCENE, {"scale": 9}, ValueError, "`scale` must be a whole number from 2 to 8, got 9"),
         (SCENE, {"scale": 2.5}, ValueError, "`scale` must be a whole number from 2 to 8, got 2.5"),
-        (SCENE, {"fwhm": 0.4}, ValueError, "`fwhm` must be a number of fine pixels from 0.5 to 12, got 0.4"),
-        (SCENE, {"fwhm": math.nan}, ValueError, "`fwhm` must be a number of fine pixels from 0.5 to 12, got nan"),
+        (SCENE, {"fwhm": 0.4}, ValueError, r"`fwhm` must be one of the multiples of 0.5 from 0.5 to 12 .*, got 0.4"),
+        (SCENE, {"fwhm": 12.5}, ValueError, r"`fwhm` must be one of the multiples of 0.5 from 0.5 to 12 .*, got 12.5"),
+        (SCENE, {"fwhm": 3.9999999999999996}, ValueError, "`fwhm` must be one of the multiples of 0.5 from 0.5 to 12"),
+        (SCENE, {"fwhm": math.nan}, ValueError, r"`fwhm` must be one of the multiples of 0.5 from 0.5 to 12 .*, got nan"),
+        (SCENE, {"fwhm": "4"}, ValueError, "`fwhm` must be one of the multiples of 0.5 from 0.5 to 12 .*, got '4'"),
+        (SCENE, {"scale": True}, ValueError, "`scale` must be a whole number from 2 to 8, got True"),
+        (SCENE, {"scale": np.int64(9)}, ValueError, "`scale` must be a whole number from 2 to 8, got 9"),
+        (SCENE, {"snr_db": np.float64(20)}, ValueError, "`snr_db` must be a whole number from 10 to 50"),
         (SCENE, {"snr_db": 9}, ValueError, "`snr_db` must be a whole number from 10 to 50, got 9"),
         (SCENE, {"sensor": "modis"}, ValueError, "`sensor` must be one of 'sentinel2a', .*, got 'modis'"),
         (SCENE.cube, {"sensor": "landsat8"}, ValueError, "`sensor` must be left out: the scene's wavelengths cover none"),

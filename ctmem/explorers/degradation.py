@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import numbers
 from collections.abc import Sequence
 
 import ipywidgets
@@ -36,7 +37,7 @@ from ctmem.plots import Picture, with_gaps
 from ctmem.sensors import SENSORS, gaussian_psf, srf_matrix
 
 LARGEST = 8  # scale
-WIDTHS = (0.5, 12.0)  # of the PSF, fine pixels
+WIDTHS = tuple(half / 2 for half in range(1, 25))  # of the PSF, fine pixels
 SNRS = (10, 50)  # dB
 NO_NOISE = "no noise"
 FOUR, ALL = "blue, green, red, near infrared", "all that the scene covers"
@@ -56,7 +57,7 @@ class DegradationExplorer(Explorer):
         wavelengths_nm: (C,) centres of the bands, nm; default: the scene's. Without any there is no multispectral
             sensor, and bands are counted from 0.
         scale: fine pixels per coarse pixel, 2 to 8.
-        fwhm: full width at half maximum of the Gaussian blur, 0.5 to 12 fine pixels; default: `scale`.
+        fwhm: full width at half maximum of the Gaussian blur, 0.5 to 12 fine pixels in steps of 0.5; default: `scale`.
         snr_db: signal-to-noise ratio of the coarse image, 10 to 50 dB; None: no noise.
         sensor: one of `sensors.SENSORS` whose visible bands the scene covers; default: the first.
         unit: name and unit of the values.
@@ -124,6 +125,7 @@ class DegradationExplorer(Explorer):
 
     @scale.setter
     def scale(self, value: int) -> None:
+        value = _plain(value)
         check_count(value, "scale", at_least=SMALLEST, at_most=self.scale_slider.max)
         self.scale_slider.value = value
 
@@ -134,9 +136,9 @@ class DegradationExplorer(Explorer):
 
     @fwhm.setter
     def fwhm(self, value: float) -> None:
-        if not isinstance(value, int | float) or not WIDTHS[0] <= value <= WIDTHS[1]:
-            fail("fwhm", f"a number of fine pixels from {WIDTHS[0]:g} to {WIDTHS[1]:g}", repr(value))
-        self.fwhm_slider.value = value
+        if not isinstance(value, numbers.Real) or isinstance(value, bool) or float(value) not in WIDTHS:
+            fail("fwhm", "one of the multiples of 0.5 from 0.5 to 12 (fine pixels)", repr(value))
+        self.fwhm_slider.value = float(value)
 
     @property
     def snr_db(self) -> int | None:
@@ -145,6 +147,7 @@ class DegradationExplorer(Explorer):
 
     @snr_db.setter
     def snr_db(self, value: int | None) -> None:
+        value = _plain(value)
         if value is not None:
             check_count(value, "snr_db", at_least=SNRS[0], at_most=SNRS[1])
         self.snr_slider.value = math.inf if value is None else value
@@ -192,7 +195,7 @@ class DegradationExplorer(Explorer):
             plot.draw(ax)
             ax.set_title(plot.name, fontsize=8)
             ax.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.32))
-        ax.set_xlim(-1.5 * WIDTHS[1], 1.5 * WIDTHS[1])  # of the PSF, as in the browser
+        ax.set_xlim(-1.5 * WIDTHS[-1], 1.5 * WIDTHS[-1])  # of the PSF, as in the browser
         return figure
 
     # --- building ------------------------------------------------------------------------------------------------
@@ -202,8 +205,8 @@ class DegradationExplorer(Explorer):
         wide = {"layout": {"width": "440px"}, "style": {"description_width": "130px"}}
         most = min(LARGEST, self.rows, self.columns)
         self.scale_slider = ipywidgets.IntSlider(min=SMALLEST, max=most, description="scale", **wide)
-        self.fwhm_slider = ipywidgets.FloatSlider(
-            min=WIDTHS[0], max=WIDTHS[1], step=0.5, readout_format=".1f", description="PSF FWHM (fine px)", **wide
+        self.fwhm_slider = ipywidgets.SelectionSlider(  # by index: a slider of numbers rounds them in the browser
+            options=[(f"{width:.1f}", width) for width in WIDTHS], description="PSF FWHM (fine px)", **wide
         )
         levels = [(f"{snr} dB", snr) for snr in range(SNRS[0], SNRS[1] + 1)]
         self.snr_slider = ipywidgets.SelectionSlider(
@@ -283,7 +286,7 @@ class DegradationExplorer(Explorer):
         self.psf = gaussian_psf(self.fwhm, scale=self.scale)
         self._clean = None
         self._gaps = None if self._holes is None else gaps_of(self._holes, self.psf, self.scale)
-        self.psf_plot.lines = psf_lines(self.psf, self.fwhm, self.scale, WIDTHS[1])
+        self.psf_plot.lines = psf_lines(self.psf, self.fwhm, self.scale, WIDTHS[-1])
         side = len(self.psf)
         self.psf_plot.name = f"PSF, {side}×{side} px: FWHM = {self.fwhm / self.scale:.2g} coarse px"
         self._add_noise()
@@ -416,3 +419,9 @@ class DegradationExplorer(Explorer):
 
     def _band_name(self, band: int) -> str:
         return f"band {band}" if self.wavelengths_nm is None else f"{self.wavelengths_nm[band]:.0f} nm (band {band})"
+
+
+def _plain(value: object) -> object:
+    """A whole number of any library as Python's own; anything else as it is."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return int(value) if whole else value

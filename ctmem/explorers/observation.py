@@ -20,7 +20,7 @@ from ctmem.explorers.view import line
 from ctmem.metrics import PSNR_CAP_DB
 from ctmem.plots import COLOURS, to_array, with_gaps
 from ctmem.scenes import Scene
-from ctmem.sensors import SENSORS, add_noise, apply_srf, blur_down, load_rsr, srf_matrix, upsample
+from ctmem.sensors import SENSORS, add_noise, apply_srf, band_edges, blur_down, load_rsr, srf_matrix, upsample
 
 CHUNK = 400_000  # numbers of the fine image at a time
 NOISE_SEED = 0
@@ -79,7 +79,8 @@ def add_noise_(lr_hsi: torch.Tensor, snr_db: float) -> torch.Tensor:
     bands, size = lr_hsi.shape[1], lr_hsi[0, 0].numel()
     whole = BLOCK // math.gcd(BLOCK, size)  # bands that fill whole blocks
     step = whole * max(1, CHUNK // (whole * size))
-    for part in lr_hsi.tensor_split(tuple(range(step, bands - step + 1, step)), 1):  # the last has at least `step` bands
+    starts = tuple(range(step, bands - step + 1, step))  # so that the last piece has at least `step` bands, too
+    for part in lr_hsi.tensor_split(starts, 1):
         part.copy_(add_noise(part, snr_db, generator=generator))
     return lr_hsi
 
@@ -151,6 +152,9 @@ def checked_scene(scene: Cube) -> np.ndarray:
     """
     if not isinstance(scene, Scene | np.ndarray | torch.Tensor):
         fail("scene", "a Scene, an array (H, W, C) or a tensor (1, C, H, W)", type(scene).__name__, TypeError)
+    one = isinstance(scene, torch.Tensor) and scene.ndim == 4 and len(scene) == 1
+    if not isinstance(scene, Scene) and scene.ndim not in (2, 3) and not one:
+        fail("scene", "one array (H, W, C) or one tensor (1, C, H, W)", f"shape {tuple(scene.shape)}")
     cube = scene.cube if isinstance(scene, Scene) else to_array(scene)
     if cube.dtype.kind not in "fiu" or 0 in cube.shape:
         fail("scene", "numbers (H, W, C)", f"{cube.dtype} of shape {cube.shape}")
@@ -258,14 +262,21 @@ def response_lines(
 ) -> list[dict[str, object]]:
     """Returns the responses as lines with peak 1, each from the last scene band without weight to the next one.
 
+    A weight is the response over the cell of a scene band (`sensors.band_edges`) times the cell's width; a line shows
+    the mean response of each cell. Bands with a cell of no width, of wavelengths that occur more than once, are left
+    out.
+
     Args:
         srf: (c, C), weights of the scene's bands.
         wavelengths_nm: (C,) nm, in any order.
         styles: {band: (colour, dashes)} of the c bands.
     """
+    lower, upper = band_edges(wavelengths_nm)
+    wide = upper > lower
+    nm, means = wavelengths_nm[wide], np.asarray(srf, float)[:, wide] / (upper - lower)[wide]
     lines = []
-    for row, (name, (colour, dash)) in zip(srf, styles.items()):
-        x, y = with_gaps(wavelengths_nm, np.asarray(row / row.max(), float), name)
+    for row, (name, (colour, dash)) in zip(means, styles.items()):
+        x, y = with_gaps(nm, row / row.max(), name)
         on = np.nan_to_num(y) > 0
         near = on | np.append(on[1:], False) | np.append(False, on[:-1])
         lines.append(line(name, x[near], y[near], colour, dash=dash))
