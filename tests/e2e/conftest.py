@@ -33,41 +33,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator:
-    with chromium() as one:
-        yield one
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Page]]:
+    """Every notebook that holds an explorer, and the Voilà page of `make dashboard`.
 
-
-@pytest.fixture(scope="session")
-def notebook_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("notebooks")
+    All are opened at once and run side by side: most of that time they wait for something. Explorers of one notebook
+    share its page.
+    """
+    folder, dashboard, *logs = (tmp_path_factory.mktemp(name) for name in ("notebooks", "dashboard", "lab", "voila"))
     copy_notebooks(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def lab(notebook_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with jupyterlab(notebook_folder, tmp_path_factory.mktemp("jupyter")) as address:
-        yield address
-
-
-@pytest.fixture(scope="session")
-def opened(browser) -> Iterator[dict[str, Page]]:
-    """Notebooks that are open: explorers of one notebook share its page."""
-    pages: dict[str, Page] = {}
-    yield pages
-    for page in pages.values():
-        page.page.close()
+    alone = Path(shutil.copy(ROOT / "notebooks" / "dashboard.ipynb", dashboard))
+    with jupyterlab(folder, logs[0]) as lab, voila(alone, logs[1]) as page_alone, chromium() as browser:
+        names = sorted({path.name for path in folder.glob("*.ipynb")} - {alone.name})
+        addresses = {name: f"{lab}/lab/workspaces/{name[:2]}/tree/{name}?reset" for name in names}
+        pages = {name: Page(browser.new_page(viewport=VIEWPORT), address) for name, address in addresses.items()}
+        pages["voila"] = Page(browser.new_page(viewport=VIEWPORT), page_alone)
+        yield pages
+        for name in names:
+            pages[name].shut_down()
 
 
 @pytest.fixture
-def open_notebook(lab: str, browser, opened: dict[str, Page]) -> Iterator[Callable[[str], Page]]:
-    """Opens a notebook, runs its cells; at the end of the test nothing may have gone wrong in any page."""
+def open_notebook(opened: dict[str, Page]) -> Iterator[Callable[[str], Page]]:
+    """Waits until a notebook has run; at the end of the test nothing may have gone wrong in any page."""
 
     def open_one(name: str) -> Page:
-        if name not in opened:
-            opened[name] = Page(browser.new_page(viewport=VIEWPORT), f"{lab}/lab/tree/{name}?reset")
-            opened[name].run_all()
+        opened[name].until_run()
         return opened[name]
 
     yield open_one
@@ -75,14 +65,10 @@ def open_notebook(lab: str, browser, opened: dict[str, Page]) -> Iterator[Callab
 
 
 @pytest.fixture
-def dashboard(browser, tmp_path: Path) -> Iterator[Page]:
-    """The Voilà page of `make dashboard`."""
-    copy = shutil.copy(ROOT / "notebooks" / "dashboard.ipynb", tmp_path)
-    with voila(Path(copy), tmp_path) as address:
-        page = Page(browser.new_page(viewport=VIEWPORT), address)
-        yield page
-        page.page.close()
-        assert page.errors == []
+def dashboard(opened: dict[str, Page]) -> Iterator[Page]:
+    """The Voilà page."""
+    yield opened["voila"]
+    assert opened["voila"].errors == []
 
 
 @pytest.fixture(scope="session")

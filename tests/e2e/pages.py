@@ -13,17 +13,22 @@ from PIL import Image
 from real_browser import CURRENT, KERNEL_IDLE
 
 MILLISECONDS = 60_000
-ALL_RUN = f"""() => {{
-    const cells = {CURRENT}.content.widgets.filter((cell) => cell.model.type === "code");
-    return {KERNEL_IDLE} && cells.every((cell) => cell.model.executionCount);
-}}"""
+RUN_WHEN_READY = f"""
+    const timer = setInterval(() => {{
+        if (!({KERNEL_IDLE})) return;
+        clearInterval(timer);
+        window.jupyterapp.commands.execute("notebook:run-all-cells");
+    }}, 50);
+"""
+ALL_RUN = f"""() => ({KERNEL_IDLE}) && {CURRENT}.content.widgets
+    .every((cell) => cell.model.type !== "code" || cell.model.executionCount)"""
 STORED_ERRORS = f"""() => {CURRENT}.content.widgets
     .flatMap((cell) => (cell.model.type === "code" ? cell.model.outputs.toJSON() : []))
     .filter((output) => output.output_type === "error").map((output) => output.ename + ": " + output.evalue)"""
-ASK = f"""async (code) => {{
+ASK = f"""async ([code, expression]) => {{
     const kernel = {CURRENT}.sessionContext.session.kernel;
-    const reply = await kernel.requestExecute({{ code: "", silent: true, user_expressions: {{ answer: code }} }}).done;
-    const answer = reply.content.user_expressions.answer;
+    const reply = await kernel.requestExecute({{ code, silent: true, user_expressions: {{ answer: expression }} }}).done;
+    const answer = reply.content.user_expressions?.answer ?? reply.content;
     if (answer.status !== "ok") throw new Error(answer.ename + ": " + answer.evalue);
     return answer.data["text/plain"];
 }}"""
@@ -44,23 +49,27 @@ class Page:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
         page.on("request", self._note)
-        page.goto(address)
+        page.on("response", lambda reply: self.errors.append(f"{reply.status} {reply.url}") if reply.status >= 500 else None)
+        page.add_init_script(RUN_WHEN_READY)
+        page.goto(address, wait_until="commit")
 
     def _note(self, request) -> None:
         """Remembers requests that leave this machine."""
         if not request.url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")):
             self.asked_elsewhere.append(request.url)
 
-    def run_all(self) -> None:
-        """Runs every cell of the notebook and waits for the last one."""
-        self.page.wait_for_function(KERNEL_IDLE)
-        self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    def until_run(self) -> None:
+        """Waits until every cell of the notebook has run, without an error."""
         self.page.wait_for_function(ALL_RUN)
         assert self.page.evaluate(STORED_ERRORS) == []
 
-    def ask(self, expression: str) -> object:
-        """The value of an expression in the notebook's kernel; it is a literal: numbers, texts, lists of them."""
-        return ast.literal_eval(self.page.evaluate(ASK, expression))
+    def shut_down(self) -> None:
+        """Stops the kernel, without waiting for it."""
+        self.page.evaluate(f"() => {{ {CURRENT}.sessionContext.shutdown(); }}")
+
+    def ask(self, expression: str, *, after: str = "") -> object:
+        """The value of an expression in the notebook's kernel, a literal: numbers, texts, lists; `after` runs before."""
+        return ast.literal_eval(self.page.evaluate(ASK, [after, expression]))
 
     def pixels_of(self, view: str) -> np.ndarray:
         """What the canvas of an ImageView should hold, (H, W, 4) uint8, from Python's state."""
