@@ -13,6 +13,8 @@ from pages import Page
 from real_browser import CHROMIUM, ROOT, VIEWPORT, chromium, copy_notebooks, jupyterlab, voila
 
 HERE = Path(__file__).parent
+DASHBOARD = "dashboard"  # the Voilà page
+NOTEBOOKS = ("01_data_construction.ipynb", "04_patch_matching.ipynb", "07_sampling.ipynb")
 MISSING = [
     what
     for what, there in (
@@ -32,43 +34,51 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs " + " and ".join(MISSING)))
 
 
-@pytest.fixture(scope="session")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Page]]:
-    """Every notebook that holds an explorer, and the Voilà page of `make dashboard`.
+class Pages:
+    """The pages of the tests in their order: while one is tested, the next two load and run already."""
 
-    All are opened at once and run side by side: most of that time they wait for something. Explorers of one notebook
-    share its page.
-    """
+    def __init__(self, context, addresses: dict[str, str]) -> None:
+        self.context, self.addresses = context, addresses
+        self.pages: dict[str, Page] = {}
+
+    def load(self, name: str) -> Page:
+        """Begins to load a page; explorers of one notebook share it."""
+        if name not in self.pages:
+            self.pages[name] = Page(self.context.new_page(), self.addresses[name])
+        return self.pages[name]
+
+    def ready(self, name: str) -> Page:
+        """A page that has loaded, and whose notebook has run."""
+        page, names = self.load(name), list(self.addresses)
+        page.until_run()
+        for following in names[names.index(name) + 1 :][:2]:
+            self.load(following)
+        return page
+
+    @property
+    def errors(self) -> list[str]:
+        """What went wrong in any of them."""
+        return [error for page in self.pages.values() for error in page.errors]
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """The notebooks of the four explorers in one JupyterLab, and the Voilà page of `make dashboard`."""
     folder, dashboard, *logs = (tmp_path_factory.mktemp(name) for name in ("notebooks", "dashboard", "lab", "voila"))
     copy_notebooks(folder)
     alone = Path(shutil.copy(ROOT / "notebooks" / "dashboard.ipynb", dashboard))
     with jupyterlab(folder, logs[0]) as lab, voila(alone, logs[1]) as page_alone, chromium() as browser:
-        names = sorted({path.name for path in folder.glob("*.ipynb")} - {alone.name})
-        addresses = {name: f"{lab}/lab/workspaces/{name[:2]}/tree/{name}?reset" for name in names}
-        pages = {name: Page(browser.new_page(viewport=VIEWPORT), address) for name, address in addresses.items()}
-        pages["voila"] = Page(browser.new_page(viewport=VIEWPORT), page_alone)
-        yield pages
-        for name in names:
-            pages[name].shut_down()
+        addresses = {name: f"{lab}/lab/workspaces/{name[:2]}/tree/{name}?reset" for name in NOTEBOOKS}
+        context = browser.new_context(viewport=VIEWPORT)  # one for all: its pages share what they load
+        yield Pages(context, {**addresses, DASHBOARD: page_alone})
+        context.close()
 
 
 @pytest.fixture
-def open_notebook(opened: dict[str, Page]) -> Iterator[Callable[[str], Page]]:
-    """Waits until a notebook has run; at the end of the test nothing may have gone wrong in any page."""
-
-    def open_one(name: str) -> Page:
-        opened[name].until_run()
-        return opened[name]
-
-    yield open_one
-    assert [error for page in opened.values() for error in page.errors] == []
-
-
-@pytest.fixture
-def dashboard(opened: dict[str, Page]) -> Iterator[Page]:
-    """The Voilà page."""
-    yield opened["voila"]
-    assert opened["voila"].errors == []
+def open_page(pages: Pages) -> Iterator[Callable[[str], Page]]:
+    """Opens a page and waits until it is ready; at the end of the test nothing may have gone wrong in any page."""
+    yield pages.ready
+    assert pages.errors == []
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,15 @@ RUN_WHEN_READY = f"""
         if (!({KERNEL_IDLE})) return;
         clearInterval(timer);
         window.jupyterapp.commands.execute("notebook:run-all-cells");
-    }}, 50);
+    }}, 100);
 """
+RUN_CELL = f"""async (source) => {{
+    const content = {CURRENT}.content;
+    content.activeCellIndex = content.widgets.length - 1;
+    await window.jupyterapp.commands.execute("notebook:insert-cell-below");
+    content.activeCell.model.sharedModel.setSource(source);
+    await window.jupyterapp.commands.execute("notebook:run-cell");
+}}"""
 ALL_RUN = f"""() => ({KERNEL_IDLE}) && {CURRENT}.content.widgets
     .every((cell) => cell.model.type !== "code" || cell.model.executionCount)"""
 STORED_ERRORS = f"""() => {CURRENT}.content.widgets
@@ -49,7 +56,10 @@ class Page:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
         page.on("request", self._note)
-        page.on("response", lambda reply: self.errors.append(f"{reply.status} {reply.url}") if reply.status >= 500 else None)
+        page.on(
+            "response", lambda reply: self.errors.append(f"{reply.status} {reply.url}") if reply.status >= 500 else None
+        )
+        self.is_lab = "/lab/" in address
         page.add_init_script(RUN_WHEN_READY)
         page.goto(address, wait_until="commit")
 
@@ -59,13 +69,17 @@ class Page:
             self.asked_elsewhere.append(request.url)
 
     def until_run(self) -> None:
-        """Waits until every cell of the notebook has run, without an error."""
-        self.page.wait_for_function(ALL_RUN)
+        """Waits until every cell of the notebook has run, without an error, or until the Voilà page shows something."""
+        if not self.is_lab:
+            self.page.locator("canvas.ctmem-canvas[data-frame]").first.wait_for()
+            return
+        self.page.wait_for_function(ALL_RUN, polling=200)
         assert self.page.evaluate(STORED_ERRORS) == []
 
-    def shut_down(self) -> None:
-        """Stops the kernel, without waiting for it."""
-        self.page.evaluate(f"() => {{ {CURRENT}.sessionContext.shutdown(); }}")
+    def run_cell(self, source: str) -> None:
+        """Appends a cell to the notebook and runs it."""
+        self.page.evaluate(RUN_CELL, source)
+        self.until_run()
 
     def ask(self, expression: str, *, after: str = "") -> object:
         """The value of an expression in the notebook's kernel, a literal: numbers, texts, lists; `after` runs before."""
@@ -73,17 +87,14 @@ class Page:
 
     def pixels_of(self, view: str) -> np.ndarray:
         """What the canvas of an ImageView should hold, (H, W, 4) uint8, from Python's state."""
-        sizes = (
-            f"({view}.height, {view}.width, {view}.channels, {view}.frame - {view}.first if {view}.frames > 1 else 0)"
-        )
-        height, width, channels, number = self.ask(sizes)
-        length = height * width * channels
-        data = self.ask(f"{view}.data[{number * length}:{(number + 1) * length}].hex()")
+        length = f"{view}.height * {view}.width * {view}.channels"
+        number = f"({view}.frame - {view}.first if {view}.frames > 1 else 0)"
+        data = f"{view}.data[{number} * {length}:({number} + 1) * {length}].hex()"
+        parts = f"({view}.height, {view}.width, {view}.channels, {data}, {view}.palette.hex())"
+        height, width, channels, data, palette = self.ask(parts)
         numbers = np.frombuffer(bytes.fromhex(data), np.uint8).reshape(height, width, channels)
-        if channels == 4:
-            return numbers
-        table = np.frombuffer(bytes.fromhex(self.ask(f"{view}.palette.hex()")), np.uint8).reshape(256, 4)
-        return table[numbers[..., 0]]
+        table = np.frombuffer(bytes.fromhex(palette), np.uint8).reshape(256, 4)
+        return numbers if channels == 4 else table[numbers[..., 0]]
 
     def explorer(self, kind: str, number: int = 0) -> Panel:
         """The `number`-th explorer of a kind on the page."""
@@ -94,7 +105,7 @@ class Page:
         end = time.monotonic() + MILLISECONDS / 1000
         while not true():
             assert time.monotonic() < end, f"{what}: not within {MILLISECONDS / 1000:.0f} s"
-            self.page.wait_for_timeout(15)
+            self.page.wait_for_timeout(30)
 
     def screenshot(self, panel: Panel, name: str, folder: Path) -> None:
         """A picture of the page at 1300×900 that begins with the explorer, in few colours: small."""

@@ -8,7 +8,7 @@ import numpy as np
 from pages import Page, Panel
 
 from ctmem.explorers.render import bands_of, colours, palette, quantise, stretch
-from ctmem.scenes import load_scene
+from ctmem.scenes import load_scene, synthetic
 
 SHAPE = (145, 145)
 TABS = {
@@ -37,8 +37,8 @@ def assert_drawn(points: np.ndarray, values: np.ndarray) -> None:
     np.testing.assert_allclose(points[:, 1], fit, atol=0.11)  # drawn to a tenth of a pixel
 
 
-def test_band_explorer(open_notebook, pictures: Path):
-    page: Page = open_notebook("01_data_construction.ipynb")
+def test_band_explorer(open_page, pictures: Path):
+    page: Page = open_page("01_data_construction.ipynb")
     panel, scene = page.explorer("BandExplorer"), load_scene("indian_pines")
     cube = scene.cube
 
@@ -114,8 +114,8 @@ def drag_while_zoomed(page: Page, panel: Panel) -> None:
     page.until(lambda: page.ask("(explorer.pixel, explorer.pins[-1])") == (pinned, pinned), "the pin under the hand")
 
 
-def test_degradation_explorer(open_notebook, pictures: Path):
-    page: Page = open_notebook("01_data_construction.ipynb")
+def test_degradation_explorer(open_page, pictures: Path):
+    page: Page = open_page("01_data_construction.ipynb")
     panel = page.explorer("DegradationExplorer")
     cube = load_scene("indian_pines").cube
 
@@ -149,9 +149,9 @@ def test_degradation_explorer(open_notebook, pictures: Path):
     page.until(lambda: lines.count() > count, "more responses")
 
 
-def test_a_burst_of_slider_events_ends_where_the_hand_ended(open_notebook):
+def test_a_burst_of_slider_events_ends_where_the_hand_ended(open_page):
     """Of a small stack, which is in the browser, of a large one, whose frames Python sends, and where Python computes."""
-    page: Page = open_notebook("01_data_construction.ipynb")
+    page: Page = open_page("01_data_construction.ipynb")
     cube = load_scene("indian_pines").cube
     panel = page.explorer("BandExplorer")
     for whole in (12_000_000, 0):  # bytes of a stack that goes to the browser whole
@@ -180,23 +180,28 @@ def test_a_burst_of_slider_events_ends_where_the_hand_ended(open_notebook):
     assert page.ask("degradation.snr_db") == 40
 
 
-def test_cubes_beside_each_other_and_a_divider(open_notebook):
-    page: Page = open_notebook("05_spectral_evaluation.ipynb")
-    panel = page.explorer("BandExplorer")
-    assert panel.root.locator(".ctmem-frame").count() == 4
-    panel.click(7, 11, page.ask("(explorer.rows, explorer.columns)"), number=2)
+def test_cubes_beside_each_other_and_a_divider(open_page):
+    page: Page = open_page("01_data_construction.ipynb")
+    gt = synthetic(0, height=30, width=40, bands=31)
+    cubes = {"lr_hsi_up": gt.cube * np.float32(0.5), "pred": gt.cube * np.float32(0.75), "gt": gt.cube}
+    page.run_cell(
+        "gt = scenes.synthetic(0, height=30, width=40, bands=31)\n"
+        "cubes = {'lr_hsi_up': gt.cube * np.float32(0.5), 'pred': gt.cube * np.float32(0.75), 'gt': gt}\n"
+        "several = BandExplorer(cubes, target='gt')\nseveral.error_of.value = 'pred'\nseveral"
+    )
+    panel = page.explorer("BandExplorer", 1)
+    page.until(lambda: panel.root.locator(".ctmem-frame").count() == 4, "four images")
+    panel.click(7, 11, (30, 40), number=2)
     panel.until_text("row 7, column 11")
-    page.until(lambda: page.ask("[view.cursor for view in explorer.views]") == [[7, 11]] * 4, "linked cursors")
-    order = np.argsort(load_scene("indian_pines").wavelengths_nm, kind="stable")
-    for name in ("lr_hsi_up", "pred", "gt"):
-        values = page.ask(f"explorer.spectra['{name}'].tolist()")
-        assert_drawn(panel.line(f"cursor (7, 11) {name}"), np.array(values)[order])
+    page.until(lambda: page.ask("[view.cursor for view in several.views]") == [[7, 11]] * 4, "linked cursors")
+    for name, cube in cubes.items():
+        assert_drawn(panel.line(f"cursor (7, 11) {name}"), cube[7, 11])
 
     before = panel.pixels(3)
     panel.choose("error of", "lr_hsi_up")
     panel.until_changed(before, 3)
     for number in range(4):
-        panel.until_shown(f"explorer.views[{number}]", number)
+        panel.until_shown(f"several.views[{number}]", number)
     left, right = panel.pixels(0), panel.pixels(2)
     panel.choose("images", "swipe lr_hsi_up | gt")
     page.until(lambda: panel.root.locator(".ctmem-frame").count() == 1, "one image")
@@ -204,17 +209,17 @@ def test_cubes_beside_each_other_and_a_divider(open_notebook):
     np.testing.assert_array_equal(panel.pixels(second=True), right)
     handle = panel.root.get_by_role("slider", name="divider between two images")
     handle.press("ArrowRight")
-    page.until(lambda: page.ask("round(explorer.views[0].swipe, 2)") == 0.55, "the divider by keys")
+    page.until(lambda: page.ask("round(several.views[0].swipe, 2)") == 0.55, "the divider by keys")
     box = panel.canvas().bounding_box()
     handle.hover()
     page.page.mouse.down()
     page.page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 20, steps=3)
     page.page.mouse.up()
-    page.until(lambda: abs(page.ask("explorer.views[0].swipe") - 0.25) < 0.02, "the divider by hand")
+    page.until(lambda: abs(page.ask("several.views[0].swipe") - 0.25) < 0.02, "the divider by hand")
 
 
-def test_match_explorer(open_notebook, pictures: Path):
-    page: Page = open_notebook("04_patch_matching.ipynb")
+def test_match_explorer(open_page, pictures: Path):
+    page: Page = open_page("04_patch_matching.ipynb")
     panel = page.explorer("MatchExplorer")
     shape, reference = page.ask("explorer.size"), page.ask("explorer.reference_size")
 
@@ -262,8 +267,8 @@ def test_match_explorer(open_notebook, pictures: Path):
     page.until(lambda: page.ask("[mark['row'] for mark in explorer.reference.marks]") != before, "other windows")
 
 
-def test_diffusion_explorer(open_notebook, pictures: Path):
-    page: Page = open_notebook("07_sampling.ipynb")
+def test_diffusion_explorer(open_page, pictures: Path):
+    page: Page = open_page("07_sampling.ipynb")
     panel = page.explorer("DiffusionExplorer")
     rows, columns, _ = page.ask("explorer.run.shape")
 
@@ -302,8 +307,9 @@ def test_diffusion_explorer(open_notebook, pictures: Path):
     page.until(lambda: page.ask("explorer.step") == 1, "the next step")
 
 
-def test_the_dashboard_as_a_page_of_its_own(dashboard: Page):
+def test_the_dashboard_as_a_page_of_its_own(open_page):
     """All four explorers in tabs that are made when opened, each answering a click; no other server is asked."""
+    dashboard: Page = open_page("dashboard")
     first = dashboard.explorer("BandExplorer")
     for title, kind in TABS.items():
         dashboard.page.get_by_role("tab", name=title).click()
