@@ -141,6 +141,15 @@ def test_neighbours_of_a_large_stack_when_they_are_asked_for(monkeypatch):
     assert (one.first, len(one.data)) == (5, 15)
 
 
+def test_a_large_stack_that_is_shorter_than_the_frame_on_show(monkeypatch):
+    monkeypatch.setattr(view, "WHOLE", 0)
+    one = ImageView(frame=8)
+    one.show(numbered(3))
+    assert (one.first, one.data) == (2, bytes([2]) * 15)
+    one._send_neighbours(one, {"ask": "neighbours"}, [])
+    assert one.first == 0
+
+
 def test_a_shorter_stack_after_a_long_one():
     one = ImageView(frame=8)
     one.show(numbered(9))

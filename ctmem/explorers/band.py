@@ -57,9 +57,8 @@ class BandExplorer(Explorer):
         target: str | None = None,
         unit: str = "radiance (scaled)",
     ) -> None:
-        named = (
-            dict(cubes) if isinstance(cubes, Mapping) else {cubes.name if isinstance(cubes, Scene) else "cube": cubes}
-        )
+        alone = cubes.name if isinstance(cubes, Scene) else "cube"
+        named = dict(cubes) if isinstance(cubes, Mapping) else {alone: cubes}
         self.cubes = _checked(named)
         scenes = [cube for cube in named.values() if isinstance(cube, Scene)]
         known = _common_wavelengths(scenes) if wavelengths_nm is None else wavelengths_nm
@@ -72,7 +71,7 @@ class BandExplorer(Explorer):
         if len(self.cubes) + (target is not None) > MOST or not others:
             fail("cubes", f"1 to {MOST} cubes, the error map counted", f"{len(self.cubes)}, target {target!r}")
         self._limits: dict[int, tuple[float, float]] = {}
-        self._build(others)
+        self._build(others if target is not None else [])
         super().__init__(self._layout())
         self._connect()
         self._redraw()
@@ -145,7 +144,7 @@ class BandExplorer(Explorer):
     # --- building ------------------------------------------------------------------------------------------------
 
     def _build(self, others: list[str]) -> None:
-        """Makes the widgets."""
+        """Makes the widgets; `others` are the cubes that have an error."""
         count = len(self.cubes) + (self.target is not None)
         side = 340 if count == 1 else min(340, WIDTH // count - 14)
         self.views = [ImageView(size=side, pinning=True) for _ in range(count)]
@@ -188,15 +187,9 @@ class BandExplorer(Explorer):
         """The widgets, row by row."""
         self.images = ipywidgets.HBox(self.views)
         upper = [self.show] * (len(self.show.options) > 1) + [self.scale] * (self.bands > 1) + [self.pin, self.clear]
-        lower = [self.arrangement] * (len(self.cubes) > 1) + [self.error_of] * (
-            self.target is not None and len(self.cubes) > 2
-        )
-        rows = [
-            ipywidgets.HBox(upper),
-            *[ipywidgets.HBox(lower)] * bool(lower),
-            *[self.slider] * (self.bands > 1),
-            self.status,
-        ]
+        lower = [self.arrangement] * (len(self.cubes) > 1) + [self.error_of] * (len(self.error_of.options) > 1)
+        rows = [ipywidgets.HBox(upper)] + [ipywidgets.HBox(lower)] * bool(lower)
+        rows += [self.slider] * (self.bands > 1) + [self.status]
         if len(self.views) == 1:
             return [*rows, ipywidgets.HBox([self.images, self.plot])]
         return [*rows, self.images, self.plot]

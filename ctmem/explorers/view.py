@@ -2,7 +2,8 @@
 
 `ImageView` shows one image, or one frame of a stack of images. A stack that is small is sent to the browser whole, and
 a slider linked to `frame` moves through it there, without asking Python; of a large one, Python sends the frame that is
-asked for, and its neighbours when the hand rests. Where a click lands is the trait `cursor`; what to do then is the explorer's business.
+asked for, and its neighbours when the hand rests. Where a click lands is the trait `cursor`; what to do then is the
+explorer's business.
 
 Both keep their whole state in traits, so that a page that is loaded anew, or a second view of the same widget, shows
 the same.
@@ -96,12 +97,13 @@ class ImageView(anywidget.AnyWidget):
         Raises:
             ValueError: two stacks of different sizes or kinds.
         """
-        picture, _ = stack.frame(min(self.frame, stack.frames - 1))
+        number = min(self.frame, stack.frames - 1)
+        picture, _ = stack.frame(number)
         if other is not None:
-            _check_alike(picture.shape, stack, other, min(self.frame, stack.frames - 1))
+            _check_alike(picture.shape, stack, other, number)
         self._stacks = (stack, other)
         whole = picture.nbytes * stack.frames <= WHOLE
-        numbers = range(stack.frames) if whole else [self.frame]
+        numbers = range(stack.frames) if whole else [number]
         with self.hold_sync():
             self.height, self.width = picture.shape[:2]
             self.channels = 1 if picture.ndim == 2 else 4
@@ -156,8 +158,9 @@ class ImageView(anywidget.AnyWidget):
     def _send_neighbours(self, _: object, content: dict, buffers: object) -> None:
         if self._stacks and content.get("ask") == "neighbours":
             reach = max(1, AHEAD // (2 * self.height * self.width * self.channels))
+            number = min(self.frame, self.frames - 1)
             with self.hold_sync():
-                self._fill(range(max(0, self.frame - reach), min(self.frames, self.frame + reach + 1)))
+                self._fill(range(max(0, number - reach), min(self.frames, number + reach + 1)))
 
 
 def mark(
@@ -217,7 +220,7 @@ def isolated(values: np.ndarray) -> np.ndarray:
 
 
 def outline_mark(ax: Axes, one: dict, least: float) -> None:
-    """Draws a mark, at least `least` pixels large, with a dark rim and its text, into matplotlib axes."""
+    """Draws a mark, at least `least` pixels large, with a rim and its text, into matplotlib axes."""
     height, width = (max(one[key], least) for key in ("rows", "columns"))
     corner = one["column"] + (one["columns"] - width) / 2 - 0.5, one["row"] + (one["rows"] - height) / 2 - 0.5
     for colour, thick in (("black" if one["colour"] == "#ffffff" else "white", 2.8), (one["colour"], 1.5)):
