@@ -10,8 +10,20 @@ import torch
 
 from ctmem.checks import check_choice, check_count, fail
 from ctmem.explorers.render import COMPOSITES, INDICES, bands_of, colours, normalised_difference, quantise, stretch
-from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, checked_place, line, link, mark, set_all, status
-from ctmem.plots import COLOURS, Picture, to_array, with_gaps
+from ctmem.explorers.view import (
+    CubeExplorer,
+    ImageView,
+    LinePlot,
+    Stack,
+    checked_place,
+    line,
+    link,
+    mark,
+    set_all,
+    status,
+    whole,
+)
+from ctmem.plots import COLOURS, Picture, to_array
 from ctmem.scenes import Scene
 
 Cube = Scene | np.ndarray | torch.Tensor
@@ -25,7 +37,7 @@ DASHES = ("", "7 4", "2 3", "9 3 2 3")  # one per cube
 CURSOR, PINNED = "#000000", COLOURS[:6]  # colours of the lines
 
 
-class BandExplorer(Explorer):
+class BandExplorer(CubeExplorer):
     """Bands, composites and spectra of a cube, or of several of the same ground.
 
     A slider walks through the bands. Click a pixel, or walk with the arrow keys, to see its spectrum; Enter,
@@ -80,15 +92,6 @@ class BandExplorer(Explorer):
     # --- what a reader may ask and set ---------------------------------------------------------------------------
 
     @property
-    def pixel(self) -> tuple[int, int]:
-        """(row, column) of the cursor; setting it is a click."""
-        return tuple(self.views[0].cursor)
-
-    @pixel.setter
-    def pixel(self, place: tuple[int, int]) -> None:
-        set_all("cursor", list(checked_place(place, "pixel", self.rows, self.columns)), self.views)
-
-    @property
     def pins(self) -> list[tuple[int, int]]:
         """(row, column) of the pinned pixels, in the order they were pinned."""
         return [tuple(pin) for pin in self.views[0].pins]
@@ -105,7 +108,7 @@ class BandExplorer(Explorer):
 
     @band.setter
     def band(self, index: int) -> None:
-        index = int(index) if isinstance(index, np.integer) else index
+        index = whole(index)
         check_count(index, "band", at_least=0, at_most=self.bands - 1)
         set_all("frame", index, self.views)
         self.plot.marker = self.slider.index = index
@@ -121,7 +124,7 @@ class BandExplorer(Explorer):
         (row, column), values = self.pixel, {name: cube[(*self.pixel, self.band)] for name, cube in self.cubes.items()}
         names = {name: f"{name} " if len(values) > 1 else "" for name in values}
         text = ", ".join(f"{names[name]}{number(v)}" for name, v in values.items())
-        return f"row {row}, column {column} · {self._band_name(self.band)}: {text}"
+        return f"row {row}, column {column} · {self.band_name(self.band)}: {text}"
 
     def describe(self) -> str:
         """One line on what is explored."""
@@ -168,7 +171,7 @@ class BandExplorer(Explorer):
             tooltip="black and white, of each band or of all alike",
         )
         self.slider = ipywidgets.SelectionSlider(
-            options=[(self._band_name(band), band) for band in range(self.bands)],
+            options=[(self.band_name(band), band) for band in range(self.bands)],
             index=self._first_band(),
             description="band",
             layout={"width": f"{WIDTH - 40}px"},
@@ -301,25 +304,16 @@ class BandExplorer(Explorer):
         for place, colour, width, text in places:
             lines += [line(f"{text} {place}", [], [], colour, width=width)] * several  # of the legend: a pixel's colour
             for dash, (name, cube) in zip(DASHES, self.cubes.items()):
-                x, y = self._over_wavelength(cube[place], name)
+                x, y = self.over_wavelength(cube[place])
                 title = f"{text} {place}" + f" {name}" * several
                 style = {"dash": dash, "width": width, "points": self.bands == 1, "legend": not several}
                 lines.append(line(title, x, y, colour, **style))
         cubes = [line(name, [], [], CURSOR, dash=dash) for dash, name in zip(DASHES, self.cubes)]
         return lines + cubes * several  # of the legend: a cube's dashes
 
-    def _over_wavelength(self, values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Wavelengths, or band numbers, and values, with NaN where the line is to break."""
-        if self.wavelengths_nm is None:
-            return np.arange(self.bands), values
-        return with_gaps(self.wavelengths_nm, np.asarray(values, float), name)
-
     def _first_band(self) -> int:
         """Where the slider begins: at 650 nm, where the cube reaches it."""
         return 0 if self.wavelengths_nm is None else int(np.abs(self.wavelengths_nm - 650).argmin())
-
-    def _band_name(self, band: int) -> str:
-        return f"band {band}" if self.wavelengths_nm is None else f"{self.wavelengths_nm[band]:.0f} nm (band {band})"
 
 
 def number(value: np.number) -> str:

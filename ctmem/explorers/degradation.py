@@ -31,9 +31,9 @@ from ctmem.explorers.observation import (
     upsampled_psnr_db,
 )
 from ctmem.explorers.render import bands_of, colours, quantise, stretch
-from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, line, link, mark, set_all
+from ctmem.explorers.view import CubeExplorer, ImageView, LinePlot, Stack, line, link, mark, whole
 from ctmem.metrics import sam_map
-from ctmem.plots import Picture, with_gaps
+from ctmem.plots import Picture
 from ctmem.sensors import SENSORS, gaussian_psf, srf_matrix
 
 LARGEST = 8  # scale
@@ -44,7 +44,7 @@ FOUR, ALL = "blue, green, red, near infrared", "all that the scene covers"
 SLOW = 12_000_000  # numbers in a cube above which one waits long enough to be told
 
 
-class DegradationExplorer(Explorer):
+class DegradationExplorer(CubeExplorer):
     """A scene, what a coarse hyperspectral and a fine multispectral sensor see of it, and sliders for how.
 
     All images are drawn on the fine pixels, so a click in any of them is the same ground. The coarse image ends where
@@ -107,25 +107,13 @@ class DegradationExplorer(Explorer):
     # --- what a reader may ask and set ---------------------------------------------------------------------------
 
     @property
-    def pixel(self) -> tuple[int, int]:
-        """(row, column) of the cursor, fine pixels; setting it is a click."""
-        return tuple(self.views[0].cursor)
-
-    @pixel.setter
-    def pixel(self, place: tuple[int, int]) -> None:
-        row, column = place
-        if not (0 <= row < self.rows and 0 <= column < self.columns):
-            fail("pixel", f"(row, column) inside {self.rows}×{self.columns} px", f"({row}, {column})")
-        set_all("cursor", [int(row), int(column)], self.views)
-
-    @property
     def scale(self) -> int:
         """Fine pixels per coarse pixel; setting it moves the slider."""
         return self.scale_slider.value
 
     @scale.setter
     def scale(self, value: int) -> None:
-        value = _plain(value)
+        value = whole(value)
         check_count(value, "scale", at_least=SMALLEST, at_most=self.scale_slider.max)
         self.scale_slider.value = value
 
@@ -147,7 +135,7 @@ class DegradationExplorer(Explorer):
 
     @snr_db.setter
     def snr_db(self, value: int | None) -> None:
-        value = _plain(value)
+        value = whole(value)
         if value is not None:
             check_count(value, "snr_db", at_least=SNRS[0], at_most=SNRS[1])
         self.snr_slider.value = math.inf if value is None else value
@@ -215,7 +203,7 @@ class DegradationExplorer(Explorer):
         self.sensor_chooser = ipywidgets.Dropdown(options=list(self.covered), description="MSI sensor", **wide)
         self.bands_chooser = ipywidgets.Dropdown(options=[FOUR, ALL], description="MSI bands", **wide)
         self.band_slider = ipywidgets.SelectionSlider(
-            options=[(self._band_name(band), band) for band in range(self.bands)],
+            options=[(self.band_name(band), band) for band in range(self.bands)],
             value=self.bands // 2,
             description="band on show",
             **wide,
@@ -393,7 +381,7 @@ class DegradationExplorer(Explorer):
 
     def _lines(self) -> list[dict[str, object]]:
         """The spectra at the cursor, and the multispectral values as dots at their bands' centres."""
-        fine, coarse = (self._over_wavelength(spectrum) for spectrum in self._spectra())
+        fine, coarse = (self.over_wavelength(spectrum) for spectrum in self._spectra())
         dots = self.bands == 1
         lines = [line("gt, fine pixel", *fine, "#000000", points=dots)]
         lines.append(line("lr_hsi, coarse pixel", *coarse, COARSE, points=dots))
@@ -410,18 +398,3 @@ class DegradationExplorer(Explorer):
         """Fine planes (n, H, W) as an image (H, W, n), NaN in holes."""
         kept = planes if self._holes is None else planes.masked_fill(self._holes[0], torch.nan)
         return kept.numpy().transpose(1, 2, 0)
-
-    def _over_wavelength(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Wavelengths, or band numbers, and values, with NaN where the line is to break."""
-        if self.wavelengths_nm is None:
-            return np.arange(self.bands), values
-        return with_gaps(self.wavelengths_nm, np.asarray(values, float), "spectrum")
-
-    def _band_name(self, band: int) -> str:
-        return f"band {band}" if self.wavelengths_nm is None else f"{self.wavelengths_nm[band]:.0f} nm (band {band})"
-
-
-def _plain(value: object) -> object:
-    """A whole number of any library as Python's own; anything else as it is."""
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return int(value) if whole else value

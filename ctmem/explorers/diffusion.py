@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from numbers import Integral
 
 import ipywidgets
 import numpy as np
@@ -14,8 +13,8 @@ from ctmem.checks import check_count, fail
 from ctmem.explorers.band import WIDTH, Cube, checked_wavelengths
 from ctmem.explorers.recording import Figures, Recording, measure, spread
 from ctmem.explorers.render import COMPOSITES, bands_of, colours, quantise, stretch
-from ctmem.explorers.view import Explorer, ImageView, LinePlot, Stack, checked_place, line, link, set_all
-from ctmem.plots import COLOURS, Picture, to_array, with_gaps
+from ctmem.explorers.view import CubeExplorer, ImageView, LinePlot, Stack, line, link, set_all, whole
+from ctmem.plots import COLOURS, Picture, to_array
 from ctmem.scenes import Scene
 
 TALLEST = 260  # of an image, screen pixels
@@ -24,7 +23,7 @@ X_T, X0, TARGET, UP, OTHERS, MEAN = COLOURS[4], COLOURS[5], "#000000", "#8a8a8a"
 NAMES = {"x_t": "x_t", "x0": "x̂0", "target": "target", "lr_hsi_up": "lr_hsi_up"}  # key → name in the legend
 
 
-class DiffusionExplorer(Explorer):
+class DiffusionExplorer(CubeExplorer):
     """The steps of a recorded diffusion: x_t, x̂0, error and uncertainty as images, spectra, and quality over the steps.
 
     The slider moves through the steps; its last position is the answer after back-projection, with x_t where the chain
@@ -70,15 +69,6 @@ class DiffusionExplorer(Explorer):
         self.pixel = (self.rows // 2, self.columns // 2)
 
     # --- what a reader may ask and set ---------------------------------------------------------------------------
-
-    @property
-    def pixel(self) -> tuple[int, int]:
-        """(row, column) of the cursor; setting it is a click."""
-        return tuple(self.views[0].cursor)
-
-    @pixel.setter
-    def pixel(self, place: Sequence[int]) -> None:
-        set_all("cursor", [*checked_place(place, "pixel", self.rows, self.columns)], self.views)
 
     @property
     def step(self) -> int:
@@ -286,11 +276,7 @@ class DiffusionExplorer(Explorer):
         }
         spectra = self.spectra
         drawn = [key for key in styles if key in spectra]
-        nm = self.wavelengths_nm
-        over = {
-            key: (np.arange(self.bands), spectra[key]) if nm is None else with_gaps(nm, spectra[key].astype(float), key)
-            for key in drawn
-        }
+        over = {key: self.over_wavelength(spectra[key]) for key in drawn}
         return [line(NAMES[key], *over[key], **styles[key], points=self.bands == 1) for key in drawn]
 
     # --- words ---------------------------------------------------------------------------------------------------
@@ -333,11 +319,6 @@ def checked_target(target: Cube, shape: tuple[int, int, int]) -> torch.Tensor:
     if low < 0 or high > 1:
         fail("target", "in [0, 1]", f"values from {low:.4g} to {high:.4g}")
     return torch.tensor(cube, dtype=torch.float32).movedim(-1, 0)[None]
-
-
-def whole(value: object) -> object:
-    """A whole number of any type, as of numpy, as an int; anything else as it is."""
-    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def composites(bands: int, wavelengths_nm: np.ndarray | None) -> dict[str, tuple[int, int, int]]:

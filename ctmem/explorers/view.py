@@ -30,6 +30,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ctmem.checks import fail
 from ctmem.explorers.render import paint, palette
+from ctmem.plots import with_gaps
 
 HERE = Path(__file__).parent
 WHOLE = 12_000_000  # bytes of a stack that is sent to the browser whole
@@ -295,6 +296,35 @@ class Explorer(ipywidgets.VBox):
         return {**_bundle(super(), options), "text/plain": repr(self), "image/png": self.picture()._repr_png_()}
 
 
+class CubeExplorer(Explorer):
+    """What explorers of a cube share: images of the same ground with one cursor, and spectra over its wavelengths."""
+
+    views: list[ImageView]  # all of rows × columns places; the first is listened to
+    rows: int
+    columns: int
+    bands: int
+    wavelengths_nm: np.ndarray | None  # (C,) nm; None: bands are counted from 0
+
+    @property
+    def pixel(self) -> tuple[int, int]:
+        """(row, column) of the cursor; setting it is a click."""
+        return tuple(self.views[0].cursor)
+
+    @pixel.setter
+    def pixel(self, place: Sequence[int]) -> None:
+        set_all("cursor", [*checked_place(place, "pixel", self.rows, self.columns)], self.views)
+
+    def over_wavelength(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Wavelengths, or band numbers, and the values (C,) of a spectrum, with NaN where its line is to break."""
+        if self.wavelengths_nm is None:
+            return np.arange(self.bands), values
+        return with_gaps(self.wavelengths_nm, np.asarray(values, float), "values")
+
+    def band_name(self, band: int) -> str:
+        """What a slider calls a band."""
+        return f"band {band}" if self.wavelengths_nm is None else f"{self.wavelengths_nm[band]:.0f} nm (band {band})"
+
+
 def link(trait: str, *widgets: ipywidgets.Widget | tuple[ipywidgets.Widget, str]) -> None:
     """Keeps a trait of several widgets equal in the browser; (widget, name) where it has another name.
 
@@ -314,12 +344,18 @@ def checked_place(place: Sequence[int], name: str, rows: int, columns: int) -> t
         ValueError: outside of rows × columns pixels.
     """
     pair = tuple(place) if isinstance(place, Sequence | np.ndarray) and not isinstance(place, str) else ()
-    if len(pair) != 2 or not all(isinstance(v, Integral) and not isinstance(v, bool) for v in pair):
+    pair = tuple(map(whole, pair))
+    if len(pair) != 2 or not all(type(value) is int for value in pair):
         fail(name, "(row, column), two whole numbers", repr(place), TypeError)
-    row, column = map(int, pair)
+    row, column = pair
     if not (0 <= row < rows and 0 <= column < columns):
         fail(name, f"(row, column) inside {rows}×{columns} px", f"({row}, {column})")
     return row, column
+
+
+def whole(value: object) -> object:
+    """A whole number of any type, as of numpy, as an int; anything else as it is."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def status(text: str) -> str:
