@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from real_browser import CURRENT, KERNEL_IDLE
 
-MILLISECONDS = 60_000
+MILLISECONDS = 120_000
 RUN_WHEN_READY = f"""
     const timer = setInterval(() => {{
         if (!({KERNEL_IDLE})) return;

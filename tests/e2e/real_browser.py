@@ -20,11 +20,11 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--force-device-scale-factor=1", "--hide-scrollbars",
 )  # fmt: skip
 VIEWPORT = {"width": 1300, "height": 900}
-SECONDS = 60
+SECONDS = 120
 TAG = "explorer"  # of the cells that make explorers
 QUIET = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
 CURRENT = "window.jupyterapp.shell.currentWidget"
