@@ -22,9 +22,10 @@ import scipy.ndimage
 import torch
 from skimage.registration import phase_cross_correlation
 
-from ctmem import dmb, sensors
-from ctmem import patches as pt
-from ctmem.scenes import load_scene
+from ctmem.data.scenes import load_scene
+from ctmem.match import align, matching, search
+from ctmem.match import patches as pt
+from ctmem.observe import optics, responses
 
 SCENES = Path(__file__).resolve().parents[2] / "shared" / "scenes"
 FILES = ("paris_hyperion_hsi.npz", "paris_ali_msi.npz")
@@ -75,7 +76,7 @@ def load(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     hyperion, ali = (np.load(folder / name, allow_pickle=False) for name in FILES)
     response = torch.from_numpy(ali["R_ali_from_hyperion"][list(BANDS.values())]).float()
     cubes = [torch.from_numpy(file["cube"]).float().permute(2, 0, 1)[None] for file in (hyperion, ali)]
-    return sensors.apply_srf(cubes[0], response / response.sum(1, keepdim=True)), cubes[1][:, list(BANDS.values())]
+    return responses.apply_srf(cubes[0], response / response.sum(1, keepdim=True)), cubes[1][:, list(BANDS.values())]
 
 
 def offset(image: torch.Tensor, other: torch.Tensor) -> np.ndarray:
@@ -99,7 +100,7 @@ def moved(x: torch.Tensor, by: np.ndarray) -> torch.Tensor:
 
 def degrade(x: torch.Tensor, scale: int) -> torch.Tensor:
     """Blurred, decimated and enlarged again: the same size, without what a coarser sensor loses."""
-    return sensors.upsample(sensors.blur_down(x, sensors.default_psf(scale), scale), scale)
+    return optics.upsample(optics.blur_down(x, optics.default_psf(scale), scale), scale)
 
 
 def zncc(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -108,7 +109,7 @@ def zncc(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.cosine_similarity(a, b)
 
 
-def keep_first(match: dmb.Match, allowed: torch.Tensor, count: int) -> dmb.Match:
+def keep_first(match: matching.Match, allowed: torch.Tensor, count: int) -> matching.Match:
     """The same match with only the first `count` windows of each query patch that are `allowed` (N, 1, k).
 
     Raises:
@@ -122,7 +123,7 @@ def keep_first(match: dmb.Match, allowed: torch.Tensor, count: int) -> dmb.Match
     return dataclasses.replace(match, windows=windows, indices=indices, scores=scores)
 
 
-def elsewhere(match: dmb.Match, corners: torch.Tensor) -> torch.Tensor:
+def elsewhere(match: matching.Match, corners: torch.Tensor) -> torch.Tensor:
     """Which windows (N, 1, k) share no pixel with the window at `corners` (N, 2)."""
     return ((match.windows[..., :2] - corners[:, None, None]).abs() >= match.patch).any(-1)
 
@@ -133,10 +134,10 @@ def hits(windows: torch.Tensor, places: torch.Tensor) -> list[str]:
     return [f"{100 * float(near[:, :count].any(-1).float().mean()):.0f}" for count in (1, 5, KEPT)]
 
 
-def mean_of_best(match: dmb.Match, image: torch.Tensor) -> torch.Tensor:
+def mean_of_best(match: matching.Match, image: torch.Tensor) -> torch.Tensor:
     """Mean of the 64 best windows of `image`, weighted by softmax(score / temperature), (N, C, P, P)."""
     weights = torch.softmax(match.scores[:, 0, :KEPT] / TEMPERATURE, -1)
-    return sum(weights[:, rank, None, None, None] * dmb.gather(match, image, rank)[:, 0] for rank in range(KEPT))
+    return sum(weights[:, rank, None, None, None] * matching.gather(match, image, rank)[:, 0] for rank in range(KEPT))
 
 
 class Task:
@@ -152,7 +153,7 @@ class Task:
         """`fine` (1, C, H, W) is what the query comes from and the truth; `shift` (2,) its place in `reference`."""
         reference = reference[:, :, margin : reference.shape[2] - margin, margin : reference.shape[3] - margin]
         query, blurred = degrade(fine, scale), degrade(reference, scale)
-        gain, level = dmb.gain_and_offset(blurred, query)
+        gain, level = align.gain_and_offset(blurred, query)
         self.patch, self.sharp = patch, gain * reference + level  # in the query's units: all rows are judged alike
         self.detail = self.sharp - (gain * blurred + level)
         corners = pt.windows(*fine.shape[2:], patch, STEP)
@@ -161,7 +162,7 @@ class Task:
         inside = ((nearest >= 0) & (nearest <= last)).all(1)
         corners, self.places, self.nearest = corners[inside], places[inside], nearest[inside]
         self.query, self.truth, self.lost = (pt.cut(x[0], corners, patch) for x in (query, fine, fine - query))
-        self.references = {False: blurred, True: dmb.match_radiometry(blurred, query)}
+        self.references = {False: blurred, True: align.match_radiometry(blurred, query)}
 
     def judge(self, sharp: torch.Tensor, detail: torch.Tensor) -> list[torch.Tensor]:
         """zncc of sharp patches with the truth, and of their detail with what the blur took away, (N,) each."""
@@ -177,9 +178,9 @@ class Task:
         """Hits of one kind of matching; zncc and detail (N,) of the best window, both again elsewhere, mean of 64."""
         turns, same = (8 if transforms else 1), (2 * self.patch - 1) ** 2  # so many windows share a pixel with a place
         options = {"similarity": similarity, "transforms": transforms, "top_k": KEPT + same * turns}
-        match = dmb.match(self.query, self.references[radiometry], patch=self.patch, stride=1, **options)
+        match = matching.match(self.query, self.references[radiometry], patch=self.patch, stride=1, **options)
         other = keep_first(match, elsewhere(match, self.nearest), KEPT)
-        taken = [[dmb.gather(m, image)[:, 0] for image in (self.sharp, self.detail)] for m in (match, other)]
+        taken = [[matching.gather(m, image)[:, 0] for image in (self.sharp, self.detail)] for m in (match, other)]
         values = [*self.judge(*taken[0]), *self.judge(*taken[1]), zncc(mean_of_best(other, self.detail), self.lost)]
         return hits(match.windows[:, 0, :, :2], self.places), values
 
@@ -221,7 +222,7 @@ def tables(fine: torch.Tensor, ali: torch.Tensor, shift: np.ndarray) -> str:
         straight = Task(fine, moved(ali, -shift), scale, patch, np.zeros(2), scale // 2)
         found = {}
         for radiometry in (False, True):
-            names = {f"{name}{', radiometry matched' * radiometry}": name for name in dmb.SIMILARITIES}
+            names = {f"{name}{', radiometry matched' * radiometry}": name for name in search.SIMILARITIES}
             found |= {name: task.search(similarity, radiometry) for name, similarity in names.items()}
         found["zncc, radiometry matched, 8 turns"] = task.search("zncc", True, True)
         rows = [row("nothing: the query itself", [""] * 3, [zncc(task.query, task.truth)])]
@@ -259,7 +260,7 @@ def sensors_compared() -> str:
     """A table: how far the four bands of each two sensors differ on Indian Pines."""
     scene = load_scene("indian_pines")
     nm = scene.wavelengths_nm
-    seen = {name: sensors.apply_srf(scene.tensor(), sensors.srf_matrix(nm, sensor=name)) for name in sensors.SENSORS}
+    seen = {name: responses.apply_srf(scene.tensor(), responses.srf_matrix(nm, sensor=name)) for name in responses.SENSORS}
     rows = []
     for a, b in combinations(seen, 2):
         share = 100 * (seen[a] - seen[b]).abs().mean((0, 2, 3)) / seen[a].mean((0, 2, 3))

@@ -57,7 +57,7 @@ import numpy as np
 import torch
 
 from ctmem.explorers import BandExplorer, MatchExplorer
-from ctmem.inference import load_model
+from ctmem.model import load_model
 
 rows, columns, bands = {shape}
 generator = np.random.default_rng(0)

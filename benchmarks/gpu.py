@@ -15,12 +15,12 @@ import torch
 from scan import SIZES, inputs
 
 from ctmem.config import PAPER, Preset
-from ctmem.diffusion import sample
+from ctmem.diffusion.samplers import sample
+from ctmem.diffusion.schedule import make_schedule
 from ctmem.model import build_networks
-from ctmem.pool import Pool
-from ctmem.scan import BACKENDS, backends, obstacle, selective_scan
-from ctmem.schedule import make_schedule
-from ctmem.training import denoiser_loss
+from ctmem.networks.scan.selective import BACKENDS, backends, obstacle, selective_scan
+from ctmem.train.pool import Pool
+from ctmem.train.stages import denoiser_loss
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 

@@ -24,9 +24,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ctmem import pairs, scenes, sensors
-from ctmem.kernel import PsfKernel, impulse_response, train_kernel
-from ctmem.kernel_net import KernelNet
+from ctmem.data import scenes
+from ctmem.data.areas import split_areas
+from ctmem.networks.kernel_net import KernelNet
+from ctmem.observe import optics, responses
+from ctmem.observe.kernel import PsfKernel, impulse_response, train_kernel
 
 SCENES = Path(__file__).resolve().parents[2] / "shared" / "scenes"
 STEPS, NETWORK_WIDTH = 400, 32  # steps of 8 crops for a PSF, of 4 for the network, which then takes eight times as long
@@ -70,10 +72,10 @@ def smear() -> torch.Tensor:
     return psf / psf.sum()
 
 
-CASES = {f"FWHM {width} px": sensors.gaussian_psf(float(width), scale=4) for width in (2, 3, 4, 5, 6)}
-CASES |= {"6×3 px": sensors.gaussian_psf((6.0, 3.0), scale=4), "6×3 px, turned 30°": turned((6, 3), 30, 18)}
+CASES = {f"FWHM {width} px": optics.gaussian_psf(float(width), scale=4) for width in (2, 3, 4, 5, 6)}
+CASES |= {"6×3 px": optics.gaussian_psf((6.0, 3.0), scale=4), "6×3 px, turned 30°": turned((6, 3), 30, 18)}
 CASES |= {"detector and smear": smear()}
-WRONG = {f"FWHM {width} px": sensors.gaussian_psf(2.0 * width, scale=4) for width in (2, 3, 4, 5, 6)}
+WRONG = {f"FWHM {width} px": optics.gaussian_psf(2.0 * width, scale=4) for width in (2, 3, 4, 5, 6)}
 WRONG |= {name: psf.rot90() for name, psf in CASES.items() if name not in WRONG}
 
 
@@ -130,26 +132,26 @@ class Task:
 
 def chain(psf: torch.Tensor, scale: int = 4) -> Callable[[torch.Tensor], torch.Tensor]:
     """Blur, decimation, upsampling with a known PSF."""
-    return lambda x: sensors.upsample(sensors.blur_down(x, psf, scale), scale)
+    return lambda x: optics.upsample(optics.blur_down(x, psf, scale), scale)
 
 
 def observe(
     gt: torch.Tensor, srf: torch.Tensor, psf: torch.Tensor, snr_db: float | None, scale: int = 4, seed: int = 7
 ):
     """srf · gt and srf · lr_hsi_up; noise is added to the low-resolution hyperspectral image."""
-    low = sensors.blur_down(gt, psf, scale)
+    low = optics.blur_down(gt, psf, scale)
     if snr_db is not None:
-        low = sensors.add_noise(low, snr_db, generator=torch.Generator().manual_seed(seed))
-    return sensors.apply_srf(gt, srf), sensors.apply_srf(sensors.upsample(low, scale), srf)
+        low = optics.add_noise(low, snr_db, generator=torch.Generator().manual_seed(seed))
+    return responses.apply_srf(gt, srf), responses.apply_srf(optics.upsample(low, scale), srf)
 
 
 def embedded_task(name: str, psf: torch.Tensor, snr_db: float | None, scale: int = 4, seed: int = 7) -> Task:
     """One shipped scene in four bands of Sentinel-2, cut into areas by `split_areas`."""
     scene = scenes.load_scene(name)
-    srf = sensors.srf_matrix(scene.wavelengths_nm) if name == "indian_pines" else torch.eye(4)
+    srf = responses.srf_matrix(scene.wavelengths_nm) if name == "indian_pines" else torch.eye(4)
     height, width = (side // scale * scale for side in scene.cube.shape[:2])
     sharp, blurry = observe(scene.tensor()[..., :height, :width], srf, psf, snr_db, scale, seed)
-    areas = pairs.split_areas(height, width, scale=scale, halo=max(HALO, (len(psf) - scale) // 2))
+    areas = split_areas(height, width, scale=scale, halo=max(HALO, (len(psf) - scale) // 2))
     cut = {key: ([sharp[..., *box.slices]], [blurry[..., *box.slices]]) for key, box in areas.items()}
     return Task(cut["train"], cut["validation"], cut["test"], chain(psf, scale), scale)
 
@@ -160,7 +162,7 @@ def los_angeles_task(folder: Path, psf: torch.Tensor, snr_db: float | None) -> T
     files = [np.load(folder / f"aviris_la_{name}.npz") for name in names]
     cubes = [file["cube"].astype(np.float32) for file in files]
     white = np.percentile(np.concatenate([cube.reshape(-1, cube.shape[2]) for cube in cubes]), 99.9)
-    srf = sensors.srf_matrix(files[0]["wavelength_nm"])
+    srf = responses.srf_matrix(files[0]["wavelength_nm"])
     images = [torch.from_numpy(np.clip(cube / white, 0, 1)).movedim(2, 0)[None] for cube in cubes]
     seen = [observe(x[..., :96, : x.shape[3] // 4 * 4], srf, psf, snr_db, seed=7 + i) for i, x in enumerate(images)]
     cut = lambda rows, chosen: tuple([pair[i][..., rows, :] for pair in chosen] for i in (0, 1))  # noqa: E731
@@ -186,7 +188,7 @@ def compare(tasks: dict[str, Task], wrong: dict[str, torch.Tensor], steps: float
         psf, gauss, net = PsfKernel(4), GaussianKernel(4), network()
         spent = [task.fit(psf, int(STEPS * steps))[0], task.fit(net, int(STEPS * steps), batch=4)[0]]
         task.fit(gauss, int(STEPS * steps))
-        fixed = [task.oracle, chain(wrong[name.split(": ")[1]]), chain(sensors.default_psf(4))]
+        fixed = [task.oracle, chain(wrong[name.split(": ")[1]]), chain(optics.default_psf(4))]
         errors = [task.rmse(k) for k in (*fixed, net, gauss, psf)]
         ratios.append(errors[-1] / errors[0])
         gains.append(20 * math.log10(errors[1] / errors[-1]))
@@ -242,10 +244,10 @@ def other_scales() -> str:
     for scale, name in itertools.product((2, 3, 8), ("indian_pines", "sentinel2_farmland")):
         if scale == 8 and name == "indian_pines":
             continue  # its test area is too small
-        psf, k = sensors.gaussian_psf((1.3 * scale, 0.8 * scale), scale=scale), PsfKernel(scale)
+        psf, k = optics.gaussian_psf((1.3 * scale, 0.8 * scale), scale=scale), PsfKernel(scale)
         task = embedded_task(name, psf, SNR_DB, scale)
         seconds, _ = task.fit(k, crop={2: 32, 3: 30, 8: 48}[scale])
-        errors = [task.rmse(degrade) for degrade in (task.oracle, chain(sensors.default_psf(scale), scale), k)]
+        errors = [task.rmse(degrade) for degrade in (task.oracle, chain(optics.default_psf(scale), scale), k)]
         rows.append([f"×{scale}, {name}", *map(db, errors), f"{errors[2] / errors[0]:.2f}", f"{seconds:.1f}"])
     return machine.table(["scale, scene", "oracle", "default PSF", "PsfKernel", "PsfKernel / oracle", "s"], rows)
 
@@ -272,11 +274,11 @@ def median_sensor() -> str:
     """A sensor that no PSF describes: each LR pixel is the median of its 4×4 block."""
     rows = []
     for name in ("sentinel2_farmland",):
-        task = embedded_task(name, sensors.default_psf(4), None)
+        task = embedded_task(name, optics.default_psf(4), None)
         for pair in (task.train, task.validation, task.test):
             for i, x in enumerate(pair[0]):
                 blocks = F.unfold(x.flatten(0, 1)[:, None], 4, stride=4).median(1).values
-                pair[1][i] = sensors.upsample(blocks.view(*x.shape[:2], x.shape[2] // 4, x.shape[3] // 4), 4)
+                pair[1][i] = optics.upsample(blocks.view(*x.shape[:2], x.shape[2] // 4, x.shape[3] // 4), 4)
         psf, net = PsfKernel(4), network()
         task.fit(psf)
         task.fit(net, 2 * STEPS, batch=4)
@@ -295,7 +297,7 @@ def paris(folder: Path) -> str:
         row = torch.from_numpy(np.asarray(ali["R_ali_from_hyperion"][band], dtype=np.float32))
         seen, sharp = torch.einsum("n,bnhw->bhw", row / row.sum(), cubes[0])[:, None], cubes[1][:, band : band + 1]
         seen, sharp = ((x - x.mean()) / x.std() for x in (seen, sharp))
-        blurry, k = chain(sensors.default_psf(4))(seen), PsfKernel(4)
+        blurry, k = chain(optics.default_psf(4))(seen), PsfKernel(4)
         train_kernel(
             k,
             [sharp],

@@ -19,13 +19,15 @@ import machine
 import torch
 import torch.nn.functional as F
 
-from ctmem import dmb, pairs, patches, search, sensors
-from ctmem.approximate import ApproximateSearch, default_factory
 from ctmem.config import MatchConfig
-from ctmem.texture_library import TextureLibrary
-from ctmem.scenes import load_scene
+from ctmem.data.areas import split_areas
+from ctmem.data.scenes import load_scene
+from ctmem.match import align, matching, patches, search
+from ctmem.match.faiss_index import ApproximateSearch, default_factory
+from ctmem.match.library import TextureLibrary
+from ctmem.observe import optics
 
-SCALE, PSF = 4, sensors.default_psf(4)
+SCALE, PSF = 4, optics.default_psf(4)
 SIZES = (250_000, 1_000_000, 4_000_000)  # windows
 PROBES = (8, 16, 32, 64, 128)
 ASKED = 96  # query patches whose matches are compared
@@ -58,7 +60,7 @@ def chain(x: torch.Tensor) -> torch.Tensor:
     """The degradation: blur, decimate, enlarge; sides that are no multiple of the scale are extended."""
     height, width = x.shape[2:]
     padded = F.pad(x, (0, -width % SCALE, 0, -height % SCALE), mode="replicate")
-    return sensors.upsample(sensors.blur_down(padded, PSF, SCALE), SCALE)[..., :height, :width]
+    return optics.upsample(optics.blur_down(padded, PSF, SCALE), SCALE)[..., :height, :width]
 
 
 def resampled(image: torch.Tensor, zoom: float, degrees: float) -> torch.Tensor:
@@ -79,7 +81,7 @@ def references(areas: dict[str, torch.Tensor], windows: int) -> dict[str, torch.
         for name in ("train", "reference"):
             if count < windows:
                 image = areas[name] if (zoom, angle) == (1.0, 0) else resampled(areas[name], zoom, angle)
-                corners = dmb.whole_windows(image[0], CONFIG.patch, CONFIG.stride)[1]
+                corners = matching.whole_windows(image[0], CONFIG.patch, CONFIG.stride)[1]
                 if count + len(corners) > windows:  # the last one: as many rows as are wanted
                     image = image[:, :, : int(corners[windows - count - 1, 0]) + CONFIG.patch]
                 found[f"{name}, ×{zoom}, {angle}°"] = image
@@ -89,13 +91,13 @@ def references(areas: dict[str, torch.Tensor], windows: int) -> dict[str, torch.
 
 def parts(library: TextureLibrary) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Images and windows of a library, as searches take them."""
-    corners = [dmb.whole_windows(image[0], CONFIG.patch, CONFIG.stride)[1] for image in library.blurred]
+    corners = [matching.whole_windows(image[0], CONFIG.patch, CONFIG.stride)[1] for image in library.blurred]
     return [image[0].nan_to_num(0, 0, 0) for image in library.blurred], corners
 
 
 def ask(truth: torch.Tensor) -> torch.Tensor:
     """Query patches, spread evenly over the area."""
-    query = dmb.sharpen(chain(truth), chain, CONFIG.sharpening)
+    query = align.sharpen(chain(truth), chain, CONFIG.sharpening)
     query = (query - query.mean((2, 3), keepdim=True)) / query.std((2, 3), keepdim=True)
     cut = patches.unfold(query, CONFIG.patch, CONFIG.query_stride)[0]
     return cut[torch.linspace(0, len(cut) - 1, ASKED).long()]
@@ -201,7 +203,7 @@ def main() -> None:
     """Measures everything and writes the results."""
     torch.set_num_threads(1)
     scene = load_scene("sentinel2_farmland").tensor()
-    boxes = pairs.split_areas(*scene.shape[2:], scale=SCALE, halo=2 * SCALE)
+    boxes = split_areas(*scene.shape[2:], scale=SCALE, halo=2 * SCALE)
     areas = {
         name: scene[:, :, box.top : box.top + box.height, box.left : box.left + box.width]
         for name, box in boxes.items()

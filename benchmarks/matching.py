@@ -22,12 +22,15 @@ import machine
 import numpy as np
 import torch
 
-from ctmem import dmb, pairs, patches, scenes, search, sensors
 from ctmem.config import MatchConfig
+from ctmem.data import scenes
+from ctmem.data.areas import split_areas
+from ctmem.match import align, dmb, patches, search
+from ctmem.observe import optics, responses
 
 SCENES = Path(__file__).resolve().parents[2] / "shared" / "scenes"
 SCALE = 4
-PSF = sensors.default_psf(SCALE)
+PSF = optics.default_psf(SCALE)
 SHOWN = 8  # side of the patches that are compared with the truth, pixels
 SHARPEN = 10  # steps of back-projection in the column `added`
 DEFAULT = MatchConfig()
@@ -46,10 +49,10 @@ def chain(x: torch.Tensor, snr_db: float | None = None) -> torch.Tensor:
     """The true degradation: blur, decimate, upsample; sides that are no multiple of the scale are extended."""
     height, width = x.shape[2:]
     padded = torch.nn.functional.pad(x, (0, -width % SCALE, 0, -height % SCALE), mode="replicate")
-    low = sensors.blur_down(padded, PSF, SCALE)
+    low = optics.blur_down(padded, PSF, SCALE)
     if snr_db is not None:
-        low = sensors.add_noise(low, snr_db, generator=torch.Generator().manual_seed(1))
-    return sensors.upsample(low, SCALE)[..., :height, :width]
+        low = optics.add_noise(low, snr_db, generator=torch.Generator().manual_seed(1))
+    return optics.upsample(low, SCALE)[..., :height, :width]
 
 
 def likeness(pred: torch.Tensor, truth: torch.Tensor) -> float:
@@ -77,13 +80,13 @@ def measure(
     truth, references = case.truth, list(references) or [case.references[0]]
     query = chain(truth, snr_db)
     options = {"radiometry": config.radiometry, "sharpening": config.sharpening}
-    sharp, blurred = zip(*(dmb.prepare(reference, chain, **options) for reference in references))
-    seen = dmb.sharpen(query, chain, config.sharpening)
+    sharp, blurred = zip(*(align.prepare(reference, chain, **options) for reference in references))
+    seen = align.sharpen(query, chain, config.sharpening)
     texture, _ = dmb.transfer(seen, list(sharp), list(blurred), config, search=look)
     _, hard, gradient, difference = texture.chunk(4, dim=1)
-    lost, regained = truth - query, dmb.sharpen(query, chain, SHARPEN) - query
-    steep = dmb.gradient_magnitude(truth)
-    known = [torch.ones_like(steep), dmb.gradient_magnitude(query + regained)]
+    lost, regained = truth - query, align.sharpen(query, chain, SHARPEN) - query
+    steep = align.gradient_magnitude(truth)
+    known = [torch.ones_like(steep), align.gradient_magnitude(query + regained)]
     steep = steep - steep.mean()
     return (
         likeness(hard, truth),
@@ -136,7 +139,7 @@ def rows(case: Case) -> dict[str, tuple[float, ...]]:
     none = float("nan")
     table = {
         "the query itself": (likeness(query, case.truth), 0.0, 0.0, 0.0),
-        "the query back-projected": (likeness(dmb.sharpen(query, chain, SHARPEN), case.truth), none, 0.0, 0.0),
+        "the query back-projected": (likeness(align.sharpen(query, chain, SHARPEN), case.truth), none, 0.0, 0.0),
         "random windows": measure(case, look=anywhere),
         "white noise as reference": measure(case, references=[noise(first, 0)]),
         "1/f noise as reference": measure(case, references=[noise(first, 1)]),
@@ -151,8 +154,8 @@ def rows(case: Case) -> dict[str, tuple[float, ...]]:
 def embedded() -> list[Case]:
     """The shipped scenes: their training and validation areas, with references of other ground."""
     pines, farmland = scenes.load_scene("indian_pines"), scenes.load_scene("sentinel2_farmland").tensor()
-    pines = sensors.apply_srf(pines.tensor(), sensors.srf_matrix(pines.wavelengths_nm))[..., :144, :144]
-    areas = [pairs.split_areas(*x.shape[2:], scale=SCALE, halo=4) for x in (pines, farmland)]
+    pines = responses.apply_srf(pines.tensor(), responses.srf_matrix(pines.wavelengths_nm))[..., :144, :144]
+    areas = [split_areas(*x.shape[2:], scale=SCALE, halo=4) for x in (pines, farmland)]
     cut = lambda image, box: image[..., *box.slices]
     references = cut(pines, areas[0]["reference"]), cut(farmland, areas[1]["reference"])
     return [
@@ -179,7 +182,7 @@ def _bands(file: np.lib.npyio.NpzFile, white: float | None = None) -> torch.Tens
     cube = file["cube"].astype(np.float32)
     cube = np.clip(cube / float(white or np.percentile(cube, 99.9)), 0, 1)
     image = torch.from_numpy(np.moveaxis(cube, 2, 0)[None])
-    return sensors.apply_srf(image, sensors.srf_matrix(file["wavelength_nm"]))
+    return responses.apply_srf(image, responses.srf_matrix(file["wavelength_nm"]))
 
 
 def mean_rows(cases: Sequence[Case]) -> dict[str, tuple[float, ...]]:
@@ -232,7 +235,7 @@ def _cell(value: float, digits: int) -> str:
 QUERY, REFERENCE, PATCH = 256, 1000, 8  # sides, pixels
 PROGRAM = """
 import json, resource, sys, time, torch
-from ctmem import dmb
+from ctmem.match import align, dmb, matching
 side, width, patch, rows, top_k = map(int, sys.argv[1:])
 seed = torch.Generator().manual_seed(0)
 query, reference = torch.rand(1, 4, side, side, generator=seed), torch.rand(1, 4, rows, width, generator=seed)
@@ -248,10 +251,10 @@ def product():  # CPU seconds of the products alone, for an eighth of the candid
             torch.mm(part, candidates.T, out=out)
     return (time.process_time() - start) * windows / (columns * max(1, windows // (8 * columns)))
 
-product(), dmb.match(query[..., :64], reference[:, :, :40, :400], **options)  # warmed up
+product(), matching.match(query[..., :64], reference[:, :, :40, :400], **options)  # warmed up
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before, plain, start = peak(), [product(), product()], time.process_time()
-dmb.match(query, reference, **options)
+matching.match(query, reference, **options)
 seconds = time.process_time() - start
 print(json.dumps([8 * windows, seconds, sum(plain + [product(), product()]) / 4, peak() - before]))
 """

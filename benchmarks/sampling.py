@@ -21,14 +21,20 @@ import machine
 import numpy as np
 import torch
 
-from ctmem import dmb, pool, sensors, training
-from ctmem.baselines import back_project
-from ctmem.config import TINY, Preset, as_released
+from ctmem.config import TINY, Preset
+from ctmem.data.areas import Box, split_areas
+from ctmem.data.samples import Degraded, degrade_scene
+from ctmem.evaluation.metrics import psnr_db, sam_deg
+from ctmem.files import load_module, save_module
 from ctmem.inference import draw, encode, super_resolve
-from ctmem.metrics import psnr_db, sam_deg
+from ctmem.match import align
 from ctmem.model import Model, build_networks, load_model
-from ctmem.pairs import Box, Degraded, degrade_scene, split_areas
-from ctmem.weights import load_module, save_module
+from ctmem.networks.variants import as_released
+from ctmem.observe import optics, responses
+from ctmem.observe.optics import back_project
+from ctmem.train import loop, stages
+from ctmem.train.pool import build_pool
+from ctmem.train.sources import Source, embedded_sources
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENES = ROOT.parent / "shared" / "scenes"
@@ -51,15 +57,15 @@ class Test:
     srf: torch.Tensor
 
 
-def embedded() -> tuple[list[pool.Source], Test]:
+def embedded() -> tuple[list[Source], Test]:
     """Training sources and the test area of Indian Pines; its reference is of the same sensor."""
-    sources = pool.embedded_sources(TINY)
+    sources = embedded_sources(TINY)
     pines = sources[0]
     area = split_areas(*pines.scene.gt.shape[2:], scale=TINY.scale, halo=4)["test"]
     return sources, Test(pines.scene.cut(area), pines.references[0], pines.srf)
 
 
-def los_angeles(folder: Path) -> tuple[list[pool.Source], Test]:
+def los_angeles(folder: Path) -> tuple[list[Source], Test]:
     """The Los Angeles split: three scenes to learn from, each with references of the others, and 64×64 px of
     one for the test."""
     names = ("airport1", "airport3", "urban4", "mosaic_urban5_airport2")
@@ -68,16 +74,16 @@ def los_angeles(folder: Path) -> tuple[list[pool.Source], Test]:
     scenes, srfs = {}, {}
     for name, file in files.items():
         cube = np.clip(file["cube"].astype(np.float32) / white, 0, 1)
-        srfs[name] = sensors.srf_matrix(file["wavelength_nm"])
+        srfs[name] = responses.srf_matrix(file["wavelength_nm"])
         image = torch.from_numpy(np.moveaxis(cube, 2, 0)[None])
-        scenes[name] = degrade_scene(image, srfs[name], sensors.default_psf(TINY.scale), TINY.scale)
+        scenes[name] = degrade_scene(image, srfs[name], optics.default_psf(TINY.scale), TINY.scale)
     test, first, second, mosaic = names
     sources = []
     for name, others in ((first, (mosaic, second)), (second, (mosaic, first)), (mosaic, (first, second))):
         width = scenes[name].gt.shape[3] // 16 * 16
         references = tuple(scenes[other].hr_msi for other in others)
         train, validation = Box(0, 0, 64, width), Box(72, 0, 24, width)
-        sources.append(pool.Source(name, scenes[name], train, validation, srfs[name], references))
+        sources.append(Source(name, scenes[name], train, validation, srfs[name], references))
     return sources, Test(scenes[test].cut(Box(0, 0, 64, 64)), scenes[mosaic].hr_msi, srfs[test])
 
 
@@ -88,7 +94,7 @@ def preset_of(variant: str, steps: int) -> Preset:
     return replace(TINY, schedule=schedule, timesteps=length, denoiser=denoiser, train=train)
 
 
-def trained(variant: str, data: str, sources: Sequence[pool.Source], folder: Path, steps: int) -> Model:
+def trained(variant: str, data: str, sources: Sequence[Source], folder: Path, steps: int) -> Model:
     """The shipped kernel and CNN with a denoiser of the variant, trained now unless its file is there."""
     preset, shipped = preset_of(variant, steps), load_model("tiny")
     path = folder / f"{data}_{variant.replace(', ', '_').replace(' ', '_')}_{steps}.safetensors"
@@ -96,11 +102,11 @@ def trained(variant: str, data: str, sources: Sequence[pool.Source], folder: Pat
         torch.manual_seed(0)
         network = build_networks(preset)["denoiser"]
     if not path.is_file():
-        crops = pool.build_pool(sources, preset, shipped.kernel)
+        crops = build_pool(sources, preset, shipped.kernel)
         network.measure_residual(crops.target, crops.base)
-        score = training.validation_score(sources, preset, shipped.kernel, training.one_step_estimate(preset))
-        run = training.fit(
-            network, crops, training.denoiser_loss(preset), score, preset.train,
+        score = stages.validation_score(sources, preset, shipped.kernel, stages.one_step_estimate(preset))
+        run = loop.fit(
+            network, crops, stages.denoiser_loss(preset), score, preset.train,
             checkpoint=path.with_suffix(".state"), description=path.stem,
         )  # fmt: skip
         save_module(run.best, path, part="denoiser", preset=preset.name)
@@ -110,8 +116,8 @@ def trained(variant: str, data: str, sources: Sequence[pool.Source], folder: Pat
 
 def gradient_error(pred: torch.Tensor, target: torch.Tensor) -> float:
     """RMSE of the gradient magnitudes over the RMS of the true one, percent; lower is better."""
-    wanted = dmb.gradient_magnitude(target)
-    return 100 * float((dmb.gradient_magnitude(pred) - wanted).square().mean().sqrt() / wanted.square().mean().sqrt())
+    wanted = align.gradient_magnitude(target)
+    return 100 * float((align.gradient_magnitude(pred) - wanted).square().mean().sqrt() / wanted.square().mean().sqrt())
 
 
 def figures(pred: torch.Tensor, gt: torch.Tensor) -> list[float]:
@@ -153,13 +159,13 @@ def averaged(model: Model, test: Test, steps: int, counts: Sequence[int] = (1, 4
 
 def baselines(test: Test) -> list[list[str]]:
     """Rows of bicubic interpolation and back-projection."""
-    up = sensors.upsample(test.area.lr_hsi, TINY.scale)
-    again = back_project(up, test.area.lr_hsi, sensors.default_psf(TINY.scale), scale=TINY.scale)
+    up = optics.upsample(test.area.lr_hsi, TINY.scale)
+    again = back_project(up, test.area.lr_hsi, optics.default_psf(TINY.scale), scale=TINY.scale)
     named = {"bicubic": up, "bicubic + back-projection": again}
     return [[name, "", *_cells(figures(x, test.area.gt))] for name, x in named.items()]
 
 
-def curves(data: str, sources: Sequence[pool.Source], test: Test, folder: Path, steps: int) -> str:
+def curves(data: str, sources: Sequence[Source], test: Test, folder: Path, steps: int) -> str:
     """The tables of one data set, as Markdown."""
     models = {variant: trained(variant, data, sources, folder, steps) for variant in VARIANTS}
     header = ["target", "sampler", *(f"{n} step{'s' * (n > 1)}" for n in STEPS)]

@@ -22,9 +22,9 @@ from pathlib import Path
 import machine
 import torch
 
-import ctmem.scan
-from ctmem.mamba import MambaBlock
-from ctmem.scan import selective_scan
+import ctmem.networks.scan.selective
+from ctmem.networks.mamba import MambaBlock
+from ctmem.networks.scan.selective import selective_scan
 
 SIZES = {"b1 L25600 d256 n16": (1, 25600, 256, 16), "b4 L4096 d64 n16": (4, 4096, 64, 16)}
 QUICK = {"b2 L512 d64 n8": (2, 512, 64, 8)}
@@ -168,13 +168,13 @@ def peaks(names, size, folder: str) -> dict[str, float]:
 def block_times(rounds: int) -> dict[str, float]:
     """A whole Mamba block, d_model 128, L 25600, with two scans."""
     block, tokens = MambaBlock(128), torch.randn(1, 25600, 128)
-    run = dict(ctmem.scan._RUN)
+    run = dict(ctmem.networks.scan.selective._RUN)
 
     def with_scan(scan):
         def step():
-            ctmem.scan._RUN["numba"] = scan
+            ctmem.networks.scan.selective._RUN["numba"] = scan
             block(tokens).sum().backward()
-            ctmem.scan._RUN.update(run)
+            ctmem.networks.scan.selective._RUN.update(run)
 
         return step
 

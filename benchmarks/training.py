@@ -25,10 +25,10 @@ import machine
 import torch
 
 from ctmem.config import TINY
-from ctmem.fitting import Run, new_accelerator
 from ctmem.model import build_networks
-from ctmem.pool import Pool
-from ctmem.training import cnn_loss, denoiser_loss
+from ctmem.train.loop import Run, new_accelerator
+from ctmem.train.pool import Pool
+from ctmem.train.stages import cnn_loss, denoiser_loss
 
 PARTS = {"cnn": cnn_loss, "denoiser": denoiser_loss(TINY)}
 SETUPS = {  # name → processes, threads in each, samples per step

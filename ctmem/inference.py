@@ -16,17 +16,17 @@ from functools import partial
 
 import torch
 
-from ctmem.baselines import back_project
 from ctmem.checks import check_choice, check_count, check_image, check_srf, fail
-from ctmem.condition import Encoded, encode_image
 from ctmem.config import Preset
-from ctmem.diffusion import SAMPLERS, Callback, sample
-from ctmem.dmb import References, dmb
+from ctmem.diffusion.encoding import Encoded, encode_image
+from ctmem.diffusion.samplers import SAMPLERS, Callback, sample
+from ctmem.diffusion.schedule import make_schedule
+from ctmem.match.dmb import dmb
+from ctmem.match.library import TextureLibrary
+from ctmem.match.matching import References
 from ctmem.model import Model, load_model
-from ctmem.schedule import make_schedule
-from ctmem.sensors import default_psf, upsample
-from ctmem.tcmm import TCMM
-from ctmem.texture_library import TextureLibrary
+from ctmem.networks.tcmm import TCMM
+from ctmem.observe.optics import back_project, default_psf, upsample
 
 __all__ = ["Model", "draw", "encode", "finish_estimate", "load_model", "super_resolve", "tiled_denoise"]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import torch
 
-from ctmem.baselines import ResidualCNN
 from ctmem.checks import check_choice, fail
-from ctmem.config import PRESETS, Preset
-from ctmem.kernel import PsfKernel
-from ctmem.kernel_net import KernelNet
-from ctmem.sensors import data_path
-from ctmem.tcmm import TCMM
-from ctmem.weights import load_module, load_tensors
+from ctmem.config import Preset
+from ctmem.files import data_path, load_module, load_tensors
+from ctmem.networks.kernel_net import KernelNet
+from ctmem.networks.residual_cnn import ResidualCNN
+from ctmem.networks.tcmm import TCMM
+from ctmem.networks.variants import PRESETS
+from ctmem.observe.kernel import PsfKernel
 
 PARTS = ("kernel", "cnn", "denoiser")
 

@@ -17,10 +17,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
-from ctmem import baselines, dmb, pairs, patches, plots, scenes, sensors
-from ctmem.inference import encode, load_model, super_resolve
-from ctmem.metrics import psnr_db
-from ctmem.model import Model
+from ctmem.data import scenes
+from ctmem.data.areas import split_areas
+from ctmem.data.samples import degrade_scene
+from ctmem.evaluation import plots
+from ctmem.evaluation.metrics import psnr_db
+from ctmem.inference import encode, super_resolve
+from ctmem.match import align, matching, patches
+from ctmem.model import Model, load_model
+from ctmem.observe import optics, responses
 
 TARGET = Path(__file__).parent / "images" / "overview.png"
 WIDTH, HEIGHT = 1300, 700  # pixels
@@ -72,11 +77,11 @@ class Canvas:
 def compute() -> dict:
     """All that is drawn: images, spectra, the patch and its look-alike, PSNR in dB."""
     scene, reference = scenes.load_scene("indian_pines"), scenes.load_scene("sentinel2_farmland").tensor()
-    nm, psf, model = scene.wavelengths_nm, sensors.default_psf(SCALE), load_model("tiny")
-    srf = sensors.srf_matrix(nm)
-    whole = pairs.degrade_scene(scene.tensor(), srf, psf, SCALE)
-    test = whole.cut(pairs.split_areas(*whole.gt.shape[2:], scale=SCALE, halo=4)["test"])
-    lr_hsi_up = sensors.upsample(test.lr_hsi, SCALE)
+    nm, psf, model = scene.wavelengths_nm, optics.default_psf(SCALE), load_model("tiny")
+    srf = responses.srf_matrix(nm)
+    whole = degrade_scene(scene.tensor(), srf, psf, SCALE)
+    test = whole.cut(split_areas(*whole.gt.shape[2:], scale=SCALE, halo=4)["test"])
+    lr_hsi_up = optics.upsample(test.lr_hsi, SCALE)
     calls = []
     pred = super_resolve(
         model, test.lr_hsi, reference, srf=srf, psf=psf, generator=torch.Generator().manual_seed(0),
@@ -85,7 +90,7 @@ def compute() -> dict:
     encoded = encode(model, test.lr_hsi, reference, srf=srf)[0]
     noise, estimate = (encoded.decode(x) for x in calls[0][2:])
     preds = {"bicubic": lr_hsi_up, "ctmem": pred}
-    preds["back-projection"] = baselines.back_project(lr_hsi_up, test.lr_hsi, psf, scale=SCALE)
+    preds["back-projection"] = optics.back_project(lr_hsi_up, test.lr_hsi, psf, scale=SCALE)
     shown = preds | {"truth": test.gt, "observed": test.lr_hsi, "noise": noise, "estimate": estimate}
     return {
         "nm": nm,
@@ -93,19 +98,19 @@ def compute() -> dict:
         "spectra": {name: x[0, :, *PIXEL].numpy() for name, x in (preds | {"truth": test.gt}).items()},
         "psnr": {name: psnr_db(x, test.gt).item() for name, x in preds.items()},
         "images": {name: plots.rgb(x, nm, like=test.gt) for name, x in shown.items()},
-    } | compute_match(model, sensors.apply_srf(lr_hsi_up, srf), reference)
+    } | compute_match(model, responses.apply_srf(lr_hsi_up, srf), reference)
 
 
 def compute_match(model: Model, query: torch.Tensor, reference: torch.Tensor) -> dict:
     """One patch of the query, its best window in the reference, blurred and sharp, and where both lie."""
     options = model.preset.match
-    gain, offset = dmb.gain_and_offset(model.kernel(reference), query)
+    gain, offset = align.gain_and_offset(model.kernel(reference), query)
     sharp, blurred = (gain * image + offset for image in (reference, model.kernel(reference)))
-    match = dmb.match(
+    match = matching.match(
         query, blurred, patch=options.patch, stride=options.stride, similarity=options.similarity,
         transforms=options.transforms,
     )  # fmt: skip
-    tiles = [patches.unfold(query, match.patch), dmb.gather(match, blurred), dmb.gather(match, sharp)]
+    tiles = [patches.unfold(query, match.patch), matching.gather(match, blurred), matching.gather(match, sharp)]
     return {
         "tiles": [plots.rgb(x[:, PATCH], like=query) for x in tiles],
         "corner": match.corners[PATCH].tolist(),

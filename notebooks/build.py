@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 
-from ctmem.evaluation import format_table, read_table
+from ctmem.evaluation.tables import format_table, read_table
 from ctmem.teaching import STABLE_ENVIRONMENT
 
 HERE = Path(__file__).parent

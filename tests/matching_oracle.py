@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 PATCH, TURNS = 4, 8
-GAIN_LIMITS = (0, 3)  # documented at `ctmem.dmb.GAINS`
+GAIN_LIMITS = (0, 3)  # documented at `ctmem.match.dmb.GAINS`
 
 
 def turned(x: np.ndarray, k: int) -> np.ndarray:

@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 
 from ctmem.config import TINY
-from ctmem.pairs import degrade_scene, split_areas
-from ctmem.pool import Source
-from ctmem.scenes import synthetic
-from ctmem.sensors import default_psf, srf_matrix
-from ctmem.training import train
+from ctmem.data.areas import split_areas
+from ctmem.data.samples import degrade_scene
+from ctmem.data.scenes import synthetic
+from ctmem.observe.optics import default_psf
+from ctmem.observe.responses import srf_matrix
+from ctmem.train.sources import Source
+from ctmem.train.stages import train
 
 SMALL = replace(
     TINY,

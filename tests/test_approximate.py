@@ -6,11 +6,11 @@ import sys
 import pytest
 import torch
 
-from ctmem import approximate
-from ctmem import patches as pt
-from ctmem.approximate import ApproximateSearch, default_factory
-from ctmem.search import SIMILARITIES, nearest, similarities
-from ctmem.sensors import blur, gaussian_psf
+from ctmem.match import faiss_index
+from ctmem.match import patches as pt
+from ctmem.match.faiss_index import ApproximateSearch, default_factory
+from ctmem.match.search import SIMILARITIES, nearest, similarities
+from ctmem.observe.optics import blur, gaussian_psf
 
 faiss = pytest.importorskip("faiss", reason="the extra `faiss` is not installed")
 PATCH = 4
@@ -50,7 +50,7 @@ def same(found, wanted, query, similarity):
 @pytest.mark.parametrize("turns", [1, 8])
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_an_index_that_compresses_nothing_finds_what_the_exact_search_finds(similarity, turns, monkeypatch):
-    monkeypatch.setattr(approximate, "PROPOSED", (1, 0))  # no more than wanted: the index itself must rank rightly
+    monkeypatch.setattr(faiss_index, "PROPOSED", (1, 0))  # no more than wanted: the index itself must rank rightly
     images, corners = scenes()
     query, options = queries(), {"similarity": similarity, "turns": turns, "top_k": 7}
     if similarity in ("zncc", "cosine"):
@@ -134,7 +134,7 @@ def test_threads_are_those_of_torch_and_stay():
             search = ApproximateSearch.build(images, corners, PATCH)
             search(queries(), images, corners)
             assert torch.get_num_threads() == threads
-            with approximate._threads(faiss):
+            with faiss_index._threads(faiss):
                 assert faiss.omp_get_max_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -143,8 +143,8 @@ def test_threads_are_those_of_torch_and_stay():
 def test_faiss_may_be_imported_before_torch():
     code = """
 import faiss, torch
-from ctmem import patches as pt
-from ctmem.approximate import ApproximateSearch
+from ctmem.match import patches as pt
+from ctmem.match.faiss_index import ApproximateSearch
 image = torch.rand(2, 40, 50, generator=torch.Generator().manual_seed(0))
 corners = pt.windows(40, 50, 4, 1)
 search = ApproximateSearch.build([image], [corners], 4)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from ctmem.baselines import ResidualCNN, back_project, bicubic
 from ctmem.config import TINY
 from ctmem.model import build_networks
-from ctmem.sensors import blur_down, default_psf
+from ctmem.networks.residual_cnn import ResidualCNN
+from ctmem.observe.optics import back_project, bicubic, blur_down, default_psf
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ctmem.condition import encode_image
 from ctmem.config import TINY
-from ctmem.sensors import apply_srf, upsample
+from ctmem.diffusion.encoding import encode_image
+from ctmem.observe.optics import upsample
+from ctmem.observe.responses import apply_srf
 
 BANDS = replace(TINY, denoiser=replace(TINY.denoiser, subspace=None))
 

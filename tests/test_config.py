@@ -8,10 +8,8 @@ import json
 import pytest
 
 from ctmem import config
-from ctmem.config import (
-    PAPER, PRESETS, SMALL, TINY, VARIANTS, DenoiserConfig, MatchConfig, Preset, TrainConfig, as_drawn, as_released,
-    corrected,
-)  # fmt: skip
+from ctmem.config import PAPER, SMALL, TINY, DenoiserConfig, MatchConfig, Preset, TrainConfig
+from ctmem.networks.variants import PRESETS, VARIANTS, as_drawn, as_released, corrected
 
 SIZES = (TINY, SMALL, PAPER)
 

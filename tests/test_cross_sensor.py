@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ctmem import dmb
-from ctmem import patches as pt
-from ctmem.sensors import blur as blurred
-from ctmem.sensors import gaussian_psf
+from ctmem.match import matching
+from ctmem.match import patches as pt
+from ctmem.observe.optics import blur as blurred
+from ctmem.observe.optics import gaussian_psf
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -59,7 +59,7 @@ def test_hits_count_windows_within_two_pixels_in_rows_and_columns(bench):
 def test_elsewhere_leaves_out_all_that_overlaps_and_keeps_the_order(bench, image):
     corners = pt.windows(24, 36, 4, 8)
     query = pt.cut(image[0], corners, 4)
-    match = dmb.match(query, image, patch=4, stride=1, top_k=64 + 49)
+    match = matching.match(query, image, patch=4, stride=1, top_k=64 + 49)
     assert torch.equal(match.windows[:, 0, 0, :2], corners)  # each finds itself first
     other = bench.keep_first(match, bench.elsewhere(match, corners), 64)
     distance = (other.windows[:, 0, :, :2] - corners[:, None]).abs().amax(-1)

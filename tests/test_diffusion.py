@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from ctmem import diffusion
-from ctmem.diffusion import PREDICTIONS, SAMPLERS, add_noise, draw_steps, sample, to_output, to_x0, training_loss
-from ctmem.schedule import Schedule, make_schedule
+from ctmem.diffusion import objective, samplers
+from ctmem.diffusion.objective import PREDICTIONS, add_noise, draw_steps, to_output, to_x0, training_loss
+from ctmem.diffusion.samplers import SAMPLERS, sample
+from ctmem.diffusion.schedule import Schedule, make_schedule
 
 SHAPE = (2, 3, 12, 20)
 CHAINS = {"linear": Schedule.linear(2000), "cosine": Schedule.cosine(500), "shifted": Schedule.shifted(200, kappa=2.0)}
@@ -101,7 +102,7 @@ def test_outputs_by_hand():
 def test_x0_of_a_predicted_noise_stays_bounded():
     schedule, x_t = Schedule.linear(2000), torch.ones(1, 1, 2, 2)
     found = to_x0(torch.zeros_like(x_t), x_t, torch.tensor([1999]), schedule, "eps")
-    assert torch.equal(found, torch.full_like(x_t, diffusion.X0_LIMIT))
+    assert torch.equal(found, torch.full_like(x_t, objective.X0_LIMIT))
 
 
 # --- samplers ---
@@ -227,7 +228,7 @@ def theirs(kind, prediction, betas):
     options = {"prediction_type": name, "timestep_spacing": "trailing"}
     if kind == "ddim":
         return diffusers.DDIMScheduler(
-            1000, 1e-4, 2e-2, betas, clip_sample=prediction == "eps", clip_sample_range=diffusion.X0_LIMIT,
+            1000, 1e-4, 2e-2, betas, clip_sample=prediction == "eps", clip_sample_range=objective.X0_LIMIT,
             set_alpha_to_one=True, **options,
         )  # fmt: skip
     return diffusers.DPMSolverMultistepScheduler(
@@ -315,7 +316,7 @@ def twenty_steps(schedule, sampler, noises):
 def test_pinned_loop_of_twenty_steps(sampler, chain, monkeypatch):
     schedule, noises = make_schedule(chain, 20), [2 * math.sin(1 + i) for i in range(20)]
     draws = iter(noises)
-    monkeypatch.setattr(diffusion, "standard_normal", lambda like, generator: torch.full_like(like, next(draws)))
+    monkeypatch.setattr(samplers, "standard_normal", lambda like, generator: torch.full_like(like, next(draws)))
     found = sample(
         lambda x, level, previous: 0.6 * torch.tanh(x) + 0.2 * previous,
         torch.zeros(1, 1, 1, 1, dtype=torch.float64), schedule, steps=20, sampler=sampler,
@@ -327,7 +328,7 @@ def test_pinned_loop_of_twenty_steps(sampler, chain, monkeypatch):
 def test_one_step_from_two_levels_by_hand():
     """ᾱ = 0.25 → 0.81, x_t = 2, x̂0 = 1: noise = (2 − 0.5)/√0.75, x = 0.9 + √0.19 · noise."""
     schedule = Schedule(torch.tensor([0.9, 0.5]), torch.tensor([0.19, 0.75]).sqrt())
-    x = diffusion.ddim_step(torch.tensor(2.0), [(1, torch.tensor(1.0))], 0, schedule)
+    x = samplers.ddim_step(torch.tensor(2.0), [(1, torch.tensor(1.0))], 0, schedule)
     assert float(x) == pytest.approx(0.9 + 0.19**0.5 * 1.5 / 0.75**0.5)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from ctmem import dmb, looks, matching, patches, search
 from ctmem.config import MatchConfig
-from ctmem.sensors import blur, gaussian_psf
+from ctmem.match import align, dmb, matching, patches, search
+from ctmem.observe.optics import blur, gaussian_psf
 from tests.matching_oracle import GAIN_LIMITS, PATCH, Oracle, corners
 
 QUERY, SIZES = (2, 3, 6, 9), [(9, 11), (9, 11), (5, 13), (7, 4)]  # no two sides alike, few multiples of the patch
@@ -65,7 +65,7 @@ def test_texture_equals_brute_force(similarity, kind, holes):
         candidates = [oracle.candidates(3, transforms)[0] for oracle in oracles]
         top_k = top_k or min(map(len, candidates))
         options = {"similarity": similarity, "transforms": transforms, "top_k": top_k, "query_stride": query_stride}
-        found = dmb.match(query, given[1], patch=PATCH, stride=3, **options)
+        found = matching.match(query, given[1], patch=PATCH, stride=3, **options)
         best = [
             [oracle.best(c, listed, similarity, top_k) for c in corners(QUERY, query_stride)]
             for oracle, listed in zip(oracles, candidates)
@@ -91,37 +91,37 @@ def test_levels_by_hand():
     sharp = torch.tensor([[0.0, 0.0], [0.3, 0.3]])[None, None]
     for slope, gain in [(4, 3), (2, 2), (-1, 0)]:
         query = slope * low + 1
-        found = dmb.match(query, low, patch=2)
+        found = matching.match(query, low, patch=2)
         soft, hard, gradient, difference = dmb.texture(found, query, sharp, low)[0]
         level = query.mean()
         assert torch.allclose(soft, level + gain * (low[0, 0] - 0.15))
         assert torch.allclose(hard, level + gain * (sharp[0, 0] - 0.15))
-        assert torch.allclose(gradient, gain * dmb.gradient_magnitude(sharp)[0, 0])
+        assert torch.allclose(gradient, gain * align.gradient_magnitude(sharp)[0, 0])
         assert torch.allclose(difference, gain * (sharp - low)[0, 0], atol=1e-6)
 
 
 def test_all_candidates_kept_give_the_softmax_over_all():
     query, blurred = random(1, 3, 8, 8), random(1, 3, 20, 31, seed=1)
     candidates = patches.unfold(blurred, 8, 3)
-    found = dmb.match(query, blurred, patch=8, stride=3, top_k=candidates.shape[1])
+    found = matching.match(query, blurred, patch=8, stride=3, top_k=candidates.shape[1])
     soft = dmb.texture(found, query, blurred, blurred, temperature=0.1, relevel=False)[0, :3]
-    weights = torch.softmax(dmb.similarities(query, candidates[0])[0] / 0.1, 0)
+    weights = torch.softmax(search.similarities(query, candidates[0])[0] / 0.1, 0)
     assert torch.allclose(soft, torch.einsum("n,ncij->cij", weights, candidates[0]), atol=1e-5)
 
 
 def test_several_best_windows_are_averaged():
     query, sharp = random(1, 3, 8, 8), random(1, 3, 20, 20, seed=1)
-    found = dmb.match(query, sharp, patch=8, stride=3, top_k=5)
+    found = matching.match(query, sharp, patch=8, stride=3, top_k=5)
     mean = dmb.texture(found, query, sharp, sharp, temperature=1e9, relevel=False, hard_k=3)[:, 3:6]
-    wanted = sum(dmb.gather(found, sharp, rank)[:, 0] for rank in range(3)) / 3
+    wanted = sum(matching.gather(found, sharp, rank)[:, 0] for rank in range(3)) / 3
     assert torch.allclose(mean, wanted, atol=1e-5)
 
 
 def test_higher_temperature_is_softer():
     query, sharp = random(1, 3, 8, 8), random(1, 3, 30, 30, seed=1)
-    found = dmb.match(query, sharp, patch=8, stride=1, top_k=23 * 23)
+    found = matching.match(query, sharp, patch=8, stride=1, top_k=23 * 23)
     cold, hot = (dmb.texture(found, query, sharp, sharp, temperature=t, relevel=False)[:, :3] for t in (1e-4, 1e6))
-    assert torch.allclose(cold, dmb.gather(found, sharp)[:, 0], atol=1e-4)
+    assert torch.allclose(cold, matching.gather(found, sharp)[:, 0], atol=1e-4)
     assert torch.allclose(hot, patches.unfold(sharp, 8, 1).mean(1), atol=1e-4)
 
 
@@ -130,28 +130,28 @@ def test_higher_temperature_is_softer():
 @pytest.mark.parametrize("query_stride", [1, 5, 8])
 def test_any_size(size, reference_size, query_stride):
     query, reference = random(2, 7, *size), random(1, 7, *reference_size, seed=1)
-    found = dmb.match(query, reference, patch=8, stride=2, query_stride=query_stride)
+    found = matching.match(query, reference, patch=8, stride=2, query_stride=query_stride)
     assert dmb.texture(found, query, reference, reference).shape == (2, 28, *size)
 
 
 def test_each_sample_has_its_own_reference_or_a_shared_one():
     query, reference = random(3, 4, 16, 24), random(3, 4, 30, 41, seed=1)
     options = {"patch": 8, "stride": 2, "top_k": 2}
-    together = dmb.match(query, reference, **options)
+    together = matching.match(query, reference, **options)
     texture = dmb.texture(together, query, reference, 0.5 * reference)
     for b in range(3):
         one = slice(b, b + 1)
-        alone = dmb.match(query[one], reference[one], **options)
+        alone = matching.match(query[one], reference[one], **options)
         own = dmb.texture(alone, query[one], reference[one], 0.5 * reference[one])
         assert torch.allclose(texture[b], own[0], atol=1e-5)
     shared, copies = reference[:1], reference[:1].expand(3, -1, -1, -1)
-    first, second = (dmb.texture(dmb.match(query, r, **options), query, r, r) for r in (shared, copies))
+    first, second = (dmb.texture(matching.match(query, r, **options), query, r, r) for r in (shared, copies))
     assert torch.allclose(first, second, atol=1e-5)
 
 
 def test_chunks_change_nothing():
     query, reference = random(2, 4, 25, 33), random(1, 4, 60, 50, seed=1)
-    found = dmb.match(query, reference, stride=3, query_stride=3, transforms=True, top_k=30)
+    found = matching.match(query, reference, stride=3, query_stride=3, transforms=True, top_k=30)
     whole, chunked = (
         dmb.texture(found, query, reference, 0.9 * reference, hard_k=30, chunk_mb=mb) for mb in (10_000, 1)
     )
@@ -161,11 +161,11 @@ def test_chunks_change_nothing():
 def test_memory_is_bounded_by_the_chunk():
     program = """
         import resource, torch
-        from ctmem import dmb
+        from ctmem.match import align, dmb, matching, search
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         query, reference = torch.rand(1, 4, 64, 48), torch.rand(1, 4, 90, 70)
-        found = dmb.match(query, reference, stride=4, query_stride=2, transforms=True, top_k=64, chunk_mb=20)
-        few = dmb.match(query[..., :9], reference, stride=4, top_k=64)
+        found = matching.match(query, reference, stride=4, query_stride=2, transforms=True, top_k=64, chunk_mb=20)
+        few = matching.match(query[..., :9], reference, stride=4, top_k=64)
         dmb.texture(few, query[..., :9], reference, reference, hard_k=64)  # libraries warmed up
         before = peak()
         dmb.texture(found, query, reference, reference, hard_k=64, chunk_mb=20)
@@ -182,11 +182,11 @@ def test_constant_patches_give_a_finite_texture(level, similarity):
     query, reference = random(1, 4, 16, 16), random(1, 4, 24, 24, seed=1)
     query[:, :, :8, :8] = level
     reference[:, :, 3:15, 5:18] = level
-    found = dmb.match(query, reference, patch=8, stride=1, similarity=similarity, top_k=20)
+    found = matching.match(query, reference, patch=8, stride=1, similarity=similarity, top_k=20)
     assert torch.isfinite(found.scores).all()
     assert torch.isfinite(dmb.texture(found, query, reference, reference, hard_k=20)).all()
     flat = torch.full((1, 4, 24, 24), 0.6)
-    found = dmb.match(torch.full_like(query, level), flat, patch=8, stride=4, similarity=similarity, top_k=2)
+    found = matching.match(torch.full_like(query, level), flat, patch=8, stride=4, similarity=similarity, top_k=2)
     texture = dmb.texture(found, torch.full_like(query, level), flat, flat)
     assert torch.allclose(texture[:, :8], torch.tensor(level), atol=1e-6)  # soft and hard, at the query's level
     assert torch.allclose(texture[:, 12:], torch.zeros(()), atol=1e-6)
@@ -219,13 +219,13 @@ def test_dmb_gives_back_the_sharp_image_where_the_reference_is_paired(gain, offs
     config = MatchConfig(stride=1, radiometry=radiometry, temperature=1e-3, hard_k=1, sharpening=sharpening)
     texture, found = dmb.dmb(gain * blurred + offset, sharp, torch.eye(4), soften, config)
     soft, hard, gradient, difference = texture.chunk(4, dim=1)
-    low = looks.sharpen(blurred, soften, sharpening)
+    low = align.sharpen(blurred, soften, sharpening)
     assert found.windows[0, :, 0, :2].tolist() == found.corners.tolist()
     assert torch.allclose(found.scores[..., 0], torch.tensor(1.0), atol=1e-5)
     assert torch.allclose(soft, gain * low + offset, atol=1e-3)
     assert torch.allclose(hard, gain * sharp + offset, atol=1e-4)
     assert torch.allclose(difference, gain * (sharp - low), atol=1e-4)
-    assert torch.allclose(gradient, gain * dmb.gradient_magnitude(sharp), atol=2e-3)
+    assert torch.allclose(gradient, gain * align.gradient_magnitude(sharp), atol=2e-3)
 
 
 @pytest.mark.parametrize("sharpening", [0, 3])
@@ -260,8 +260,8 @@ def test_dmb_applies_the_response_and_every_option():
     )  # fmt: skip
     texture, found = dmb.dmb(lr_hsi_up, reference, srf, soften, config)
     bands = [lr_hsi_up[:, :2].mean(1), 0.25 * lr_hsi_up[:, 5] + 0.75 * lr_hsi_up[:, 6]]
-    query = looks.sharpen(torch.stack(bands, dim=1), soften, 2)
-    blurred = looks.sharpen(soften(reference), soften, 2)
+    query = align.sharpen(torch.stack(bands, dim=1), soften, 2)
+    blurred = align.sharpen(soften(reference), soften, 2)
     options = {"patch": 4, "stride": 3, "query_stride": 2, "similarity": "l2", "transforms": True, "top_k": 6}
     wanted = matching.match(query, blurred, **options)
     assert torch.equal(found.windows, wanted.windows)
@@ -308,8 +308,8 @@ def test_transfer_of_prepared_references_is_dmb():
     lr_hsi_up, several = random(2, 4, 16, 24), [random(1, 4, 33, 41, seed=1), random(1, 4, 9, 20, seed=2)]
     config = MatchConfig(stride=3, top_k=9, hard_k=4)
     texture, found = dmb.dmb(lr_hsi_up, several, torch.eye(4), soften, config)
-    sharp, blurred = zip(*(dmb.prepare(one, soften, sharpening=config.sharpening) for one in several))
-    query = dmb.sharpen(lr_hsi_up, soften, config.sharpening)
+    sharp, blurred = zip(*(align.prepare(one, soften, sharpening=config.sharpening) for one in several))
+    query = align.sharpen(lr_hsi_up, soften, config.sharpening)
     again, wanted = dmb.transfer(query, sharp, blurred, config, chunk_mb=1)
     assert torch.equal(found.windows, wanted.windows)
     assert torch.allclose(texture, again, atol=1e-5)
@@ -352,7 +352,7 @@ def test_a_reference_with_holes_gives_a_finite_texture(radiometry):
     assert torch.isfinite(texture).all()
     # a hole is one pixel wider after the blur: 3×3 px are in 10×10 windows; rows 0 … 3, columns 24 … 30 in 4 × 7
     assert found.excluded == (100 + 4 * 7,)
-    assert torch.isfinite(dmb.gather(found, reference)).all()
+    assert torch.isfinite(matching.gather(found, reference)).all()
 
 
 def test_no_value_comes_from_a_window_with_a_hole():
@@ -379,8 +379,8 @@ def test_no_gradient_is_kept():
 
 OK = random(1, 4, 16, 16)
 NAN = torch.full_like(OK, torch.nan)
-FOUND = dmb.match(OK, OK)
-SEVERAL = dmb.match(OK, [OK, OK])
+FOUND = matching.match(OK, OK)
+SEVERAL = matching.match(OK, [OK, OK])
 
 
 def whole(image, reference=OK, srf=torch.eye(4)):

@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from ctmem import evaluation
-from ctmem.evaluation import compare, format_table, read_table, write_table
-from ctmem.metrics import METRICS, evaluate
+from ctmem.evaluation.metrics import METRICS, evaluate
+from ctmem.evaluation.tables import compare, format_table, read_table, tables, write_table
 
 
 @pytest.fixture
@@ -109,7 +108,7 @@ def test_csv_is_written_whole_or_not_at_all(tmp_path, rows, monkeypatch):
     def full_disk(*_arguments):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(evaluation.os, "replace", full_disk)
+    monkeypatch.setattr(tables.os, "replace", full_disk)
     with pytest.raises(OSError, match="no space left"):
         write_table(rows, tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == before

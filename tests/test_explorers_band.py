@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from ctmem.data.scenes import synthetic
+from ctmem.evaluation.plots import Picture
 from ctmem.explorers import BandExplorer
 from ctmem.explorers.band import ONE_BAND, absolute_error, rms_error
 from ctmem.explorers.render import colours, normalised_difference, quantise, stretch
 from ctmem.explorers.view import isolated
-from ctmem.plots import Picture
-from ctmem.scenes import synthetic
 
 SCENE = synthetic(3, height=12, width=20, bands=31)
 

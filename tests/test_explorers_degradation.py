@@ -12,12 +12,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ctmem import metrics, pairs, sensors
+from ctmem.data.samples import degrade_scene
+from ctmem.data.scenes import load_scene, synthetic
+from ctmem.evaluation import metrics
 from ctmem.explorers import DegradationExplorer, observation
 from ctmem.explorers.degradation import ALL, FOUR
 from ctmem.explorers.render import bands_of, colours, quantise, stretch
-from ctmem.looks import fill_holes
-from ctmem.scenes import load_scene, synthetic
+from ctmem.match.align import fill_holes
+from ctmem.observe import optics, responses
 
 SCENE = synthetic(3, height=22, width=35, bands=150)  # no whole number of chunks
 GT = SCENE.tensor()
@@ -36,11 +38,11 @@ def by_name(lines: list[dict]) -> dict[str, dict]:
 def degraded(scale: int, fwhm: float, snr_db: float | None) -> torch.Tensor:
     """The whole computation in the plainest way, seed 0."""
     height, width = 22 // scale * scale, 35 // scale * scale
-    psf = sensors.gaussian_psf(fwhm, scale=scale)
-    lr_hsi = sensors.blur_down(GT[..., :height, :width], psf, scale)
+    psf = optics.gaussian_psf(fwhm, scale=scale)
+    lr_hsi = optics.blur_down(GT[..., :height, :width], psf, scale)
     if snr_db is None:
         return lr_hsi
-    return sensors.add_noise(lr_hsi, snr_db, generator=torch.Generator().manual_seed(0))
+    return optics.add_noise(lr_hsi, snr_db, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
@@ -59,16 +61,16 @@ def test_every_scale_is_what_the_sensors_give(explorer, scale):
         assert torch.equal(explorer.lr_hsi, expected)
         assert explorer.psf.shape[0] % 2 == scale % 2, "a kernel of the other parity would shift the image"
         height, width = (scale * side for side in expected.shape[2:])
-        pred = sensors.upsample(expected, scale)
+        pred = optics.upsample(expected, scale)
         assert explorer.psnr_db == pytest.approx(float(metrics.psnr_db(pred, GT[..., :height, :width])), abs=1e-5)
 
 
 def test_begins_as_the_workbook_degrades(explorer):
-    whole = pairs.degrade_scene(GT, sensors.srf_matrix(SCENE.wavelengths_nm), sensors.default_psf(4), 4)
+    whole = degrade_scene(GT, responses.srf_matrix(SCENE.wavelengths_nm), optics.default_psf(4), 4)
     assert torch.equal(explorer.lr_hsi, whole.lr_hsi)
-    assert torch.equal(explorer.psf, sensors.default_psf(4))
+    assert torch.equal(explorer.psf, optics.default_psf(4))
     torch.testing.assert_close(explorer.msi[..., :20, :32], whole.hr_msi, rtol=0, atol=1e-7)
-    assert torch.equal(explorer.msi, sensors.apply_srf(GT, explorer.srf))
+    assert torch.equal(explorer.msi, responses.apply_srf(GT, explorer.srf))
 
 
 def test_by_hand():
@@ -122,7 +124,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("shape", [(37, 3, 5), (17, 1, 1), (3, 2, 2), (150, 11, 17), (200, 64, 64), (5, 301, 300)])
 def test_noise_in_pieces_is_the_noise_of_the_whole(shape):
     clean = torch.rand(1, *shape, generator=torch.Generator().manual_seed(1))
-    expected = sensors.add_noise(clean, 23.0, generator=torch.Generator().manual_seed(0))
+    expected = optics.add_noise(clean, 23.0, generator=torch.Generator().manual_seed(0))
     with Largest() as largest:
         given = clean.clone()
         largest.numbers = 0
@@ -134,7 +136,7 @@ def test_noise_in_pieces_is_the_noise_of_the_whole(shape):
 def test_noise_needs_no_second_image(monkeypatch):
     monkeypatch.setattr(observation, "CHUNK", 1000)
     clean = torch.rand(1, 150, 11, 17, generator=torch.Generator().manual_seed(1))
-    expected = sensors.add_noise(clean, 23.0, generator=torch.Generator().manual_seed(0))
+    expected = optics.add_noise(clean, 23.0, generator=torch.Generator().manual_seed(0))
     with Largest() as largest:
         observation.add_noise_(clean, 23)
     assert torch.equal(clean, expected) and largest.numbers < clean.numel() / 4
@@ -236,10 +238,10 @@ def test_narrower_and_finer_loses_less(explorer):
 def test_sensors_that_the_scene_covers():
     pines = load_scene("indian_pines").wavelengths_nm
     covered = observation.covered_bands(pines)
-    assert list(covered) == list(sensors.SENSORS)
-    assert set(sensors.load_rsr("sentinel2a")) - set(covered["sentinel2a"]) == {"B10"}  # in the water-vapour gap
+    assert list(covered) == list(responses.SENSORS)
+    assert set(responses.load_rsr("sentinel2a")) - set(covered["sentinel2a"]) == {"B10"}  # in the water-vapour gap
     for sensor, bands in covered.items():
-        assert sensors.srf_matrix(pines, sensor=sensor, bands=bands).shape == (len(bands), 200)
+        assert responses.srf_matrix(pines, sensor=sensor, bands=bands).shape == (len(bands), 200)
     assert observation.covered_bands(None) == {}
     assert observation.covered_bands(np.linspace(1000, 2400, 40)) == {}, "no visible light"
     assert observation.covered_bands([550.0]) == {}, "one band"
@@ -248,7 +250,7 @@ def test_sensors_that_the_scene_covers():
 def test_another_sensor_and_all_of_its_bands(explorer):
     explorer.sensor = "landsat8"
     assert explorer.msi_view.name == "msi of landsat8: B4, B3, B2"
-    assert torch.equal(explorer.srf, sensors.srf_matrix(SCENE.wavelengths_nm, sensor="landsat8"))
+    assert torch.equal(explorer.srf, responses.srf_matrix(SCENE.wavelengths_nm, sensor="landsat8"))
     before = frames(explorer.msi_view).copy()
     colour = by_name(explorer.srf_plot.lines)["B4"]["colour"]
     explorer.bands_chooser.value = ALL
@@ -268,7 +270,7 @@ def test_responses_are_the_matrix_with_peak_1():
     looks = set()
     for row, (name, line) in zip(explorer.srf.numpy(), by_name(explorer.srf_plot.lines).items(), strict=True):
         x, y = (np.array([np.nan if v is None else v for v in line[key]], float) for key in "xy")
-        lower, upper = sensors.band_edges(scene.wavelengths_nm)
+        lower, upper = responses.band_edges(scene.wavelengths_nm)
         means = row / (upper - lower)
         np.testing.assert_allclose(y[y > 0], (means / means.max())[order][row[order] > 0])
         np.testing.assert_array_equal(x[y > 0], scene.wavelengths_nm[order][row[order] > 0])
@@ -284,10 +286,10 @@ def test_responses_are_the_means_of_the_table_over_uneven_cells():
     steps = np.diff(ascending)
     half = np.concatenate([[np.median(steps)], steps, [np.median(steps)]]) / 2
     for sensor in ("sentinel2a", "landsat8"):
-        srf = sensors.srf_matrix(nm, sensor=sensor)
-        styles = dict.fromkeys(sensors.SENSORS[sensor], ("red", ""))
+        srf = responses.srf_matrix(nm, sensor=sensor)
+        styles = dict.fromkeys(responses.SENSORS[sensor], ("red", ""))
         for one in observation.response_lines(srf.numpy(), nm, styles):
-            table_nm, response = sensors.load_rsr(sensor)[one["name"]]
+            table_nm, response = responses.load_rsr(sensor)[one["name"]]
             fine = np.arange(380, 1100, 0.01) + 0.005  # each entry of the table stands for ± 0.5 nm
             near = np.rint(fine - table_nm[0]).astype(int)
             inside = (near >= 0) & (near < len(response))
@@ -318,7 +320,7 @@ def test_responses_end_where_the_weight_does():
 
 def test_the_psf_is_drawn_with_its_own_weights():
     for scale, fwhm in ((4, 4.0), (3, 2.5), (8, 0.5)):
-        psf = sensors.gaussian_psf(fwhm, scale=scale)
+        psf = optics.gaussian_psf(fwhm, scale=scale)
         lines = by_name(observation.psf_lines(psf, fwhm, scale, 12.0))
         steps, curve = lines["weights"], lines["Gaussian"]
         heights = np.array(steps["y"][1:-1:2])
@@ -365,10 +367,10 @@ def test_away_from_a_gap_nothing_changes_and_it_does_not_count():
 
 def test_the_loss_leaves_gaps_out():
     gt = torch.rand(1, 3, 9, 8, generator=torch.Generator().manual_seed(0))
-    lr_hsi = sensors.blur_down(gt[..., :8, :], sensors.default_psf(2), 2)
+    lr_hsi = optics.blur_down(gt[..., :8, :], optics.default_psf(2), 2)
     gaps = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
     gaps[..., 1, 2] = True
-    error = (sensors.upsample(lr_hsi, 2) - gt[..., :8, :])[0].numpy().astype(float)
+    error = (optics.upsample(lr_hsi, 2) - gt[..., :8, :])[0].numpy().astype(float)
     error[:, 2:4, 4:6] = np.nan
     by_hand = np.mean(10 * np.log10(1 / np.nanmean(error**2, axis=(1, 2))))
     assert observation.upsampled_psnr_db(lr_hsi, gt, 2, gaps) == pytest.approx(by_hand, abs=1e-6)

@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from ctmem.config import TINY
+from ctmem.data.scenes import synthetic
+from ctmem.evaluation.metrics import psnr_db, sam_deg
 from ctmem.explorers import DiffusionExplorer, record
 from ctmem.explorers.diffusion import at_least_wide, composites, curve_lines
 from ctmem.explorers.recording import measure, spread
 from ctmem.explorers.render import colours, quantise, stretch
 from ctmem.inference import super_resolve
-from ctmem.metrics import psnr_db, sam_deg
 from ctmem.model import Model, build_networks
-from ctmem.scenes import synthetic
-from ctmem.sensors import blur_down, default_psf, srf_matrix
+from ctmem.observe.optics import blur_down, default_psf
+from ctmem.observe.responses import srf_matrix
 
 PRESET = replace(
     TINY, timesteps=50, kernel_width=16, cnn_width=8, denoiser=replace(TINY.denoiser, width=8, state=2, cim_blocks=1)

@@ -12,14 +12,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctmem import dmb, patches
 from ctmem.config import MatchConfig
+from ctmem.data.scenes import Scene, synthetic
 from ctmem.explorers import MatchExplorer, matched
 from ctmem.explorers.matched import KEPT_MB, Matched, bring_together, spread
 from ctmem.explorers.render import colours
 from ctmem.explorers.tiles import composite, limits_of, tiles, tiles_html
-from ctmem.scenes import Scene, synthetic
-from ctmem.sensors import upsample
+from ctmem.match import dmb, matching, patches
+from ctmem.observe.optics import upsample
 
 SCALE = 4
 CONFIG = MatchConfig(patch=4, stride=2, query_stride=2, top_k=6, hard_k=3, sharpening=1)
@@ -63,7 +63,7 @@ def make(images: dict, config: MatchConfig) -> Matched:
     return Matched(bring_together(*images.values(), SCALE, config), config)
 
 
-def by_dmb(images: dict, config: MatchConfig) -> tuple[torch.Tensor, dmb.Match]:
+def by_dmb(images: dict, config: MatchConfig) -> tuple[torch.Tensor, matching.Match]:
     up = upsample(images["lr_hsi"], SCALE)
     return dmb.dmb(up, images["ref_msi"], images["srf"], images["degrade"], config)
 
@@ -110,7 +110,7 @@ def test_plane_is_the_best_similarity_of_all_turns(images, config):
         patch = patches.unfold(one.looks.seen, config.patch, config.query_stride)[0, number]
         turned = [patches.dihedral_inverse(patch, turn) for turn in range(8 if config.transforms else 1)]
         options = {"stride": config.stride, "similarity": config.similarity}
-        maps = torch.stack([dmb.similarity_map(x, one.looks.blurred, **options) for x in turned])
+        maps = torch.stack([matching.similarity_map(x, one.looks.blurred, **options) for x in turned])
         plane = one.plane(number)
         np.testing.assert_allclose(plane, maps.amax(0), atol=1e-4)
         assert np.isnan(plane).sum() == one.match.excluded[0] > 0

@@ -11,6 +11,7 @@ import pytest
 from matplotlib import colormaps
 
 from ctmem.checks import fail
+from ctmem.evaluation.plots import Picture
 from ctmem.explorers import BandExplorer, Tabs, view
 from ctmem.explorers.render import (
     bands_of,
@@ -23,7 +24,6 @@ from ctmem.explorers.render import (
     stretch,
 )  # fmt: skip
 from ctmem.explorers.view import ImageView, LinePlot, Stack, line, link, mark, set_all
-from ctmem.plots import Picture
 
 RAMP = np.array([[0.0, 0.5, 1.0], [np.nan, -3.0, 9.0]])
 

@@ -5,7 +5,6 @@ import errno
 import multiprocessing
 import os
 import random
-import subprocess
 import time
 from dataclasses import replace
 
@@ -14,11 +13,11 @@ import torch
 from accelerate import Accelerator
 
 from ctmem.config import TrainConfig
-from ctmem.fitting import Run, fit, learning_rate_factor, new_accelerator
+from ctmem.files import load_tensors
 from ctmem.model import build_networks
-from ctmem.pool import Pool, build_pool, draw_batch
-from ctmem.training import cnn_loss, denoiser_loss
-from ctmem.weights import load_tensors
+from ctmem.train.loop import Run, fit, learning_rate_factor, new_accelerator
+from ctmem.train.pool import Pool, build_pool, draw_batch
+from ctmem.train.stages import cnn_loss, denoiser_loss
 from tests.small_training import SMALL, small_source, train_in_a_process, train_on_a_full_disk
 
 LOSS = {"cnn": cnn_loss, "denoiser": denoiser_loss(SMALL)}
@@ -133,7 +132,7 @@ def test_learning_rate():
 def processes():
     """Makes processes that begin with everything imported: they can be killed for real, and start at once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.small_training", "torch._dynamo", "ctmem.scan_numba"])
+    context.set_forkserver_preload(["tests.small_training", "torch._dynamo", "ctmem.networks.scan.numba_backend"])
     context.Process(target=os.getpid).start()  # the server takes its time to import
     return context.Process
 
@@ -205,7 +204,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(pool, tmp_path, monkeypa
         flush(descriptor)
 
     with monkeypatch.context() as full:
-        full.setattr("ctmem.weights.os.fsync", disk_of_two_checkpoints)
+        full.setattr("ctmem.files.os.fsync", disk_of_two_checkpoints)
         with pytest.raises(OSError, match="`path` must be a file that can be written, got state.safetensors: No space"):
             fit(network(), *arguments, checkpoint=checkpoint)
     run = Run(network(), cnn_loss, config)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.small_training import SMALL
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from ctmem.config import TINY
-from ctmem.diffusion import SAMPLERS, sample
+from ctmem.data.scenes import synthetic
+from ctmem.diffusion.samplers import SAMPLERS, sample
+from ctmem.diffusion.schedule import Schedule
+from ctmem.files import write_json
 from ctmem.inference import draw, encode, super_resolve, tiled_denoise
 from ctmem.model import Model, build_networks, load_model
-from ctmem.scenes import synthetic
-from ctmem.schedule import Schedule
-from ctmem.sensors import add_noise, blur_down, box_srf, default_psf, srf_matrix
-from ctmem.weights import write_json
+from ctmem.observe.optics import add_noise, blur_down, default_psf
+from ctmem.observe.responses import box_srf, srf_matrix
 
 PRESET = replace(
     TINY, timesteps=50, kernel_width=16, cnn_width=8, denoiser=replace(TINY.denoiser, width=8, state=2, cim_blocks=1)

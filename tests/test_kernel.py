@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctmem.kernel import PsfKernel, impulse_response, train_kernel, validation_l1
-from ctmem.kernel_net import KernelNet
-from ctmem.scenes import synthetic
-from ctmem.sensors import add_noise, blur, blur_down, default_psf, gaussian_psf, upsample
-from ctmem.weights import load_module, save_module
+from ctmem.data.scenes import synthetic
+from ctmem.files import load_module, save_module
+from ctmem.networks.kernel_net import KernelNet
+from ctmem.observe.kernel import PsfKernel, impulse_response, train_kernel, validation_l1
+from ctmem.observe.optics import add_noise, blur, blur_down, default_psf, gaussian_psf, upsample
 
 AREAS = {"train": (..., slice(0, 96)), "validation": (..., slice(96, 128)), "test": (..., slice(128, 192))}
 INNER = (..., slice(16, -16), slice(16, -16))  # farther from a border than any PSF here reaches

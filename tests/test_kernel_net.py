@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctmem.kernel import impulse_response, train_kernel, validation_l1
-from ctmem.kernel_net import KernelNet
-from ctmem.scenes import synthetic
-from ctmem.sensors import blur_down, gaussian_psf, upsample
+from ctmem.data.scenes import synthetic
+from ctmem.networks.kernel_net import KernelNet
+from ctmem.observe.kernel import impulse_response, train_kernel, validation_l1
+from ctmem.observe.optics import blur_down, gaussian_psf, upsample
 
 both_kinds = pytest.mark.parametrize("joint", [False, True])
 X = torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))

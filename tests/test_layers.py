@@ -12,24 +12,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = """
-explorers train
-training inference evaluation
-fitting own_data
-model pool
+explorers
+inference
+train
 model
-pairs tcmm baselines
-texture_library
-scenes condition kernel kernel_net dmb mamba
-matching approximate
-sensors subspace search looks metrics diffusion scan weights plots
-patches schedule
-config checks teaching scan_torch scan_numba scan_mamba_ssm
+networks diffusion
+match
+data
+observe
+evaluation
+files teaching
+config checks
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}
-MODULES = sorted(path for path in (ROOT / "ctmem").rglob("*.py") if path != ROOT / "ctmem" / "__init__.py")
+MODULES = sorted(path for path in (ROOT / "ctmem").rglob("*.py") if path.name != "__init__.py")
 WIDGETS = {"ipywidgets", "anywidget", "traitlets"}  # the extra `notebooks`, for the explorers alone
 OPTIONAL = {"mamba_ssm", "causal_conv1d", "faiss"}  # the extras `gpu` and `faiss`
-every_module = pytest.mark.parametrize("path", MODULES, ids=[path.stem for path in MODULES])
+every_module = pytest.mark.parametrize("path", MODULES, ids=[path.relative_to(ROOT).as_posix() for path in MODULES])
 
 
 def row_name(path: Path) -> str:
@@ -66,10 +65,10 @@ def test_imports_only_from_lower_rows(path):
     assert not higher, f"{path.stem} imports {sorted(higher)}"
 
 
-def test_stages_do_not_know_each_other():
-    for module, other in [("diffusion", "tcmm"), ("tcmm", "dmb"), ("dmb", "kernel"), ("tcmm", "diffusion")]:
-        path = ROOT / "ctmem" / f"{module}.py"
-        assert other not in siblings(path), f"{module} imports {other}: they are joined in training and inference"
+def test_stages_are_joined_in_training_and_inference_only():
+    for folder, other in [("diffusion", "networks"), ("networks", "diffusion"), ("networks", "match"), ("diffusion", "match")]:
+        for path in sorted((ROOT / "ctmem" / folder).rglob("*.py")):
+            assert other not in siblings(path), f"{path.name} imports {other}"
 
 
 @every_module
@@ -87,15 +86,15 @@ def test_third_parties_are_declared(path):
 
 def test_the_reading_of_imports():
     lines = [
-        "import ctmem.dmb, torch.nn",
+        "import ctmem.match.dmb, torch.nn",
         "from ctmem import scan as s",
         "from . import mamba",
         "from .tcmm import TCMM",
     ]
     assert imported(ast.parse("\n".join(lines))) == {
-        "ctmem.dmb",
-        "ctmem.scan",
-        "ctmem.mamba",
-        "ctmem.tcmm.TCMM",
+        "ctmem.match.dmb",
+        "ctmem.networks.scan.selective",
+        "ctmem.networks.mamba",
+        "ctmem.networks.tcmm.TCMM",
         "torch.nn",
     }

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ctmem import looks
-from ctmem.baselines import back_project
-from ctmem.sensors import blur, blur_down, default_psf, gaussian_psf, upsample
+from ctmem.match import align
+from ctmem.observe.optics import back_project, blur, blur_down, default_psf, gaussian_psf, upsample
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -22,15 +21,15 @@ def soften(x: torch.Tensor) -> torch.Tensor:
 def test_gradient_magnitude_of_a_ramp():
     rows, columns = torch.meshgrid(torch.arange(6.0), torch.arange(9.0), indexing="ij")
     ramp = (3 * rows + 4 * columns)[None, None]
-    assert torch.allclose(looks.gradient_magnitude(ramp)[0, 0, 1:-1, 1:-1], torch.tensor(5.0))
-    assert torch.allclose(looks.gradient_magnitude(torch.ones(1, 2, 4, 4)), torch.tensor(1e-3))
+    assert torch.allclose(align.gradient_magnitude(ramp)[0, 0, 1:-1, 1:-1], torch.tensor(5.0))
+    assert torch.allclose(align.gradient_magnitude(torch.ones(1, 2, 4, 4)), torch.tensor(1e-3))
 
 
 def test_holes_take_the_nearest_pixel():
     image = random(2, 3, 7, 9)
     image[0, 1, 2, 4:] = torch.nan  # one band is enough
     image[0, :, :2, 4:] = torch.inf
-    filled, holes = looks.fill_holes(image)
+    filled, holes = align.fill_holes(image)
     wanted = image.clone()
     for row in range(3):
         for column in range(4, 9):
@@ -51,7 +50,7 @@ def test_holes_take_the_nearest_pixel():
 
 def test_an_image_without_holes_is_left_as_it_is():
     image = random(2, 3, 7, 9)
-    filled, holes = looks.fill_holes(image)
+    filled, holes = align.fill_holes(image)
     assert filled is image
     assert not holes.any()
 
@@ -60,7 +59,7 @@ def test_filling_changes_no_input():
     image = random(1, 3, 7, 9)
     image[0, 0, 3, 3] = torch.nan
     before = image.clone()
-    looks.fill_holes(image)
+    align.fill_holes(image)
     assert torch.equal(image.isnan(), before.isnan())
     assert torch.equal(image.nan_to_num(0), before.nan_to_num(0))
 
@@ -68,7 +67,7 @@ def test_filling_changes_no_input():
 def test_radiometry_gives_mean_and_deviation_of_the_query():
     query, reference = 0.2 * random(2, 4, 12, 20) + 0.4, random(1, 4, 31, 17, seed=1)
     reference[:, 2] = 0.5  # a constant band: only its mean can be moved
-    moved = looks.match_radiometry(reference, query)
+    moved = align.match_radiometry(reference, query)
     assert moved.shape == (2, 4, 31, 17)
     assert torch.allclose(moved.mean((2, 3)), query.mean((2, 3)), atol=1e-5)
     bands = [0, 1, 3]
@@ -81,7 +80,7 @@ def test_radiometry_passes_over_holes():
     query, reference = random(1, 3, 12, 20), random(1, 3, 8, 9, seed=1)
     reference[0, :, 0, :4] = torch.nan
     reference[0, :, 1, 1] = torch.inf
-    moved = looks.match_radiometry(reference, query)
+    moved = align.match_radiometry(reference, query)
     finite = torch.isfinite(moved[0, 0])
     assert finite.sum() == 72 - 5
     values = moved[0][:, finite]
@@ -91,7 +90,7 @@ def test_radiometry_passes_over_holes():
 
 def test_standard_bands_have_mean_0_and_deviation_1():
     image = random(2, 4, 12, 20, dtype=torch.float64) * torch.tensor([1.0, 3.0, 0.1, 0.0])[:, None, None] + 0.3
-    gain, offset = looks.to_standard(image)
+    gain, offset = align.to_standard(image)
     standard = (gain * image + offset).numpy()
     assert gain.shape == offset.shape == (2, 4, 1, 1)
     assert np.allclose(standard.mean((2, 3)), 0)
@@ -101,24 +100,24 @@ def test_standard_bands_have_mean_0_and_deviation_1():
 
 def test_no_step_of_sharpening_changes_nothing():
     image = random(1, 3, 20, 24)
-    assert torch.equal(looks.sharpen(image, soften, 0), image)
+    assert torch.equal(align.sharpen(image, soften, 0), image)
 
 
 def test_a_step_of_sharpening_by_hand():
     image = torch.zeros(1, 1, 1, 3)
     image[..., 1] = 1.0
     halve = lambda x: x / 2  # noqa: E731
-    assert looks.sharpen(image, halve, 1)[0, 0, 0].tolist() == [0, 1.5, 0]  # 1 + 1 − 1/2
-    assert looks.sharpen(image, halve, 2)[0, 0, 0].tolist() == [0, 1.75, 0]  # 1.5 + 1 − 0.75
+    assert align.sharpen(image, halve, 1)[0, 0, 0].tolist() == [0, 1.5, 0]  # 1 + 1 − 1/2
+    assert align.sharpen(image, halve, 2)[0, 0, 0].tolist() == [0, 1.75, 0]  # 1.5 + 1 − 0.75
 
 
 def test_sharpening_is_a_step_back_from_a_blur():
     sharp = random(1, 3, 24, 31, dtype=torch.float64)
     degrade = lambda x: blur(x, gaussian_psf(3.0).double())  # noqa: E731
     blurry = degrade(sharp)
-    left = [(looks.sharpen(blurry, degrade, steps) - sharp).norm() for steps in (0, 1, 3, 10)]
+    left = [(align.sharpen(blurry, degrade, steps) - sharp).norm() for steps in (0, 1, 3, 10)]
     assert left == sorted(left, reverse=True)
-    back = [(degrade(looks.sharpen(blurry, degrade, steps)) - blurry).norm() for steps in (0, 1, 3, 10)]
+    back = [(degrade(align.sharpen(blurry, degrade, steps)) - blurry).norm() for steps in (0, 1, 3, 10)]
     assert back == sorted(back, reverse=True)
     assert back[-1] < 0.2 * back[0]
 
@@ -126,8 +125,8 @@ def test_sharpening_is_a_step_back_from_a_blur():
 def test_sharpening_is_linear_and_keeps_levels():
     one, other = random(1, 3, 24, 31, dtype=torch.float64), random(1, 3, 24, 31, seed=1, dtype=torch.float64)
     degrade = lambda x: blur(x, gaussian_psf(3.0).double())  # noqa: E731
-    apart = 0.3 * looks.sharpen(one, degrade, 3) - 2 * looks.sharpen(other, degrade, 3) + 0.7
-    assert torch.allclose(looks.sharpen(0.3 * one - 2 * other + 0.7, degrade, 3), apart)
+    apart = 0.3 * align.sharpen(one, degrade, 3) - 2 * align.sharpen(other, degrade, 3) + 0.7
+    assert torch.allclose(align.sharpen(0.3 * one - 2 * other + 0.7, degrade, 3), apart)
 
 
 @pytest.mark.parametrize(("scale", "size"), [(2, (24, 38)), (4, (32, 52)), (3, (27, 45))])
@@ -137,16 +136,16 @@ def test_sharpening_by_a_blur_to_coarse_pixels_and_back_is_back_projection(scale
     degrade = lambda x: upsample(blur_down(x, psf, scale), scale)  # noqa: E731
     for steps in (1, 3):
         wanted = back_project(upsample(lr_hsi, scale), lr_hsi, psf, scale=scale, steps=steps)
-        assert torch.allclose(looks.sharpen(upsample(lr_hsi, scale), degrade, steps), wanted, atol=1e-12)
+        assert torch.allclose(align.sharpen(upsample(lr_hsi, scale), degrade, steps), wanted, atol=1e-12)
 
 
 @pytest.mark.parametrize("sharpening", [0, 3])
 def test_prepared_references_keep_their_own_contrast_between_sharp_and_blurred(sharpening):
     reference = 0.1 * random(2, 4, 24, 31) + 0.5
-    sharp, blurred = looks.prepare(reference, soften, sharpening=sharpening)
-    plain, low = looks.prepare(reference, soften, radiometry=False, sharpening=sharpening)
+    sharp, blurred = align.prepare(reference, soften, sharpening=sharpening)
+    plain, low = align.prepare(reference, soften, radiometry=False, sharpening=sharpening)
     assert torch.equal(plain, reference)
-    assert torch.allclose(low, looks.sharpen(soften(reference), soften, sharpening), atol=1e-6)
+    assert torch.allclose(low, align.sharpen(soften(reference), soften, sharpening), atol=1e-6)
     assert torch.allclose(blurred.mean((2, 3)), torch.zeros(2, 4), atol=1e-4)
     assert torch.allclose(blurred.std((2, 3), correction=0), torch.ones(2, 4), atol=1e-4)
     deviation = low.std((2, 3), correction=0, keepdim=True)
@@ -158,7 +157,7 @@ def test_prepared_holes_are_nan_one_pixel_wider_and_only_in_the_blurred(radiomet
     reference = random(2, 4, 24, 31)
     reference[0, 2, 5, 7] = torch.nan
     reference[1, :, :, 30] = torch.inf
-    sharp, blurred = looks.prepare(reference, soften, radiometry=radiometry, sharpening=2)
+    sharp, blurred = align.prepare(reference, soften, radiometry=radiometry, sharpening=2)
     assert torch.isfinite(sharp).all()
     wanted = torch.zeros(2, 4, 24, 31, dtype=torch.bool)
     wanted[0, :, 4:7, 6:9] = True
@@ -169,7 +168,7 @@ def test_prepared_holes_are_nan_one_pixel_wider_and_only_in_the_blurred(radiomet
 
 def test_a_prepared_reference_has_no_gradient_of_the_kernel():
     weight = torch.ones(1, requires_grad=True)
-    assert not any(x.requires_grad for x in looks.prepare(random(1, 4, 9, 8), lambda x: weight * x, sharpening=1))
+    assert not any(x.requires_grad for x in align.prepare(random(1, 4, 9, 8), lambda x: weight * x, sharpening=1))
 
 
 OK = random(1, 4, 16, 16)
@@ -179,20 +178,20 @@ NAN = torch.full_like(OK, torch.nan)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: looks.gradient_magnitude(NAN), "`x` must be finite everywhere"),
-        (lambda: looks.gradient_magnitude(OK[0]), "`x` must be of shape (B, C, H, W)"),
+        (lambda: align.gradient_magnitude(NAN), "`x` must be finite everywhere"),
+        (lambda: align.gradient_magnitude(OK[0]), "`x` must be of shape (B, C, H, W)"),
         (
-            lambda: looks.fill_holes(NAN),
+            lambda: align.fill_holes(NAN),
             "`image` must be finite in at least one pixel, got NaN or infinite values in all of them",
         ),
-        (lambda: looks.fill_holes(OK[0]), "`image` must be of shape (B, C, H, W)"),
-        (lambda: looks.prepare(OK[0], soften), "`ref_msi` must be of shape (B, C, H, W)"),
-        (lambda: looks.prepare(NAN, soften), "`ref_msi` must be finite in at least one pixel"),
-        (lambda: looks.match_radiometry(OK[:, :3], OK), "`reference` must be of 4 band(s)"),
-        (lambda: looks.match_radiometry(OK, OK[0]), "`query` must be of shape (B, C, H, W)"),
-        (lambda: looks.match_radiometry(OK, NAN), "`query` must be finite everywhere"),
+        (lambda: align.fill_holes(OK[0]), "`image` must be of shape (B, C, H, W)"),
+        (lambda: align.prepare(OK[0], soften), "`ref_msi` must be of shape (B, C, H, W)"),
+        (lambda: align.prepare(NAN, soften), "`ref_msi` must be finite in at least one pixel"),
+        (lambda: align.match_radiometry(OK[:, :3], OK), "`reference` must be of 4 band(s)"),
+        (lambda: align.match_radiometry(OK, OK[0]), "`query` must be of shape (B, C, H, W)"),
+        (lambda: align.match_radiometry(OK, NAN), "`query` must be finite everywhere"),
         (
-            lambda: looks.match_radiometry(OK.repeat(2, 1, 1, 1), OK),
+            lambda: align.match_radiometry(OK.repeat(2, 1, 1, 1), OK),
             "`reference` must be one image, or one for each of 1 queries, got 2",
         ),
     ],
@@ -206,10 +205,10 @@ def test_bad_input(call, message):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: looks.gradient_magnitude(OK.int()),
-        lambda: looks.fill_holes(OK.numpy()),
-        lambda: looks.prepare(OK.int(), soften),
-        lambda: looks.match_radiometry(OK.numpy(), OK),
+        lambda: align.gradient_magnitude(OK.int()),
+        lambda: align.fill_holes(OK.numpy()),
+        lambda: align.prepare(OK.int(), soften),
+        lambda: align.match_radiometry(OK.numpy(), OK),
     ],
 )
 def test_no_floating_point_tensor(call):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ctmem.mamba import CrossMambaBlock, MambaBlock
+from ctmem.networks.mamba import CrossMambaBlock, MambaBlock
 
 STOCK = {  # names and shapes of mamba_ssm.Mamba(d_model=128)
     "A_log": (256, 16),

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from ctmem import matching, patches, search
-from ctmem.sensors import blur, gaussian_psf
+from ctmem.match import matching, patches, search
+from ctmem.observe.optics import blur, gaussian_psf
 from tests.matching_oracle import PATCH, Oracle, corners
 
 QUERY, SIZES = (2, 3, 5, 9), [(7, 11), (7, 11), (5, 9), (6, 4)]  # no two sides alike, few multiples of the patch
@@ -249,7 +249,7 @@ def test_chunks_change_nothing(similarity, transforms, monkeypatch):
 def test_memory_is_bounded_by_the_chunk():
     program = """
         import resource, torch
-        from ctmem.matching import match
+        from ctmem.match.matching import match
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         query, reference = torch.rand(1, 4, 24, 24), torch.rand(1, 4, 360, 420)
         match(query, reference[:, :, :60, :60], patch=8, stride=1, transforms=True)  # libraries warmed up

@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ctmem import metrics
+from ctmem.evaluation import metrics
 
 SHAPE = (2, 7, 12, 20)
 ALL = [metrics.psnr_db, metrics.sam_deg, metrics.ssim, metrics.cc, metrics.rmse, metrics.uiqi]

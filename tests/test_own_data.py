@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from ctmem.kernel import PsfKernel
-from ctmem.own_data import own_sources, read_srf
-from ctmem.pairs import UnpairedPatches, crops, degrade_scene, split_areas, write_mat_tree
-from ctmem.pool import build_pool
-from ctmem.scenes import synthetic
-from ctmem.sensors import default_psf, srf_matrix
-from ctmem.training import train_kernel_on, validation_score
+from ctmem.data.areas import crops, split_areas
+from ctmem.data.mat_tree import write_mat_tree
+from ctmem.data.samples import UnpairedPatches, degrade_scene
+from ctmem.data.scenes import synthetic
+from ctmem.observe.kernel import PsfKernel
+from ctmem.observe.optics import default_psf
+from ctmem.observe.responses import srf_matrix
+from ctmem.train.pool import build_pool
+from ctmem.train.sources import own_sources, read_srf
+from ctmem.train.stages import train_kernel_on, validation_score
 from tests.small_training import SMALL
 
 SCENE = synthetic(0, height=96, width=128, bands=31)

@@ -7,18 +7,12 @@ import scipy.io
 import torch
 from torch.utils.data import DataLoader
 
-from ctmem.pairs import (
-    Box,
-    Degraded,
-    UnpairedPatches,
-    crops,
-    degrade_scene,
-    read_mat_tree,
-    split_areas,
-    write_mat_tree,
-)
-from ctmem.scenes import synthetic
-from ctmem.sensors import box_srf, default_psf, upsample
+from ctmem.data.areas import Box, crops, split_areas
+from ctmem.data.mat_tree import read_mat_tree, write_mat_tree
+from ctmem.data.samples import Degraded, UnpairedPatches, degrade_scene
+from ctmem.data.scenes import synthetic
+from ctmem.observe.optics import default_psf, upsample
+from ctmem.observe.responses import box_srf
 
 SCALE, HALO = 4, 4
 SRF = torch.tensor([[0.5, 0.5, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0.25, 0.25, 0.5]])

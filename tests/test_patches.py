@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ctmem import patches
+from ctmem.match import patches
 
 SIZES = [(12, 20), (16, 8), (9, 21), (5, 30), (1, 1)]
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ctmem import patches, plots
+from ctmem.evaluation import plots
+from ctmem.match import patches
 
 RANDOM = np.random.default_rng(0)
 CUBE = RANDOM.random((12, 20, 7)).astype(np.float32)

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ctmem import pool as pool_module
 from ctmem.config import TINY
-from ctmem.pairs import Box, crops, split_areas
-from ctmem.pool import build_pool, draw_batch, embedded_sources
+from ctmem.data import scenes
+from ctmem.data.areas import Box, crops, split_areas
+from ctmem.train.pool import build_pool, draw_batch
+from ctmem.train.sources import embedded_sources
 from tests.small_training import SMALL, small_source
 
 
@@ -53,7 +54,7 @@ def test_embedded_training_never_sees_the_test_area(monkeypatch, scale):
         return build_pool(narrow, preset, lambda x: x, stride=40), sources
 
     before, sources = small_pool()
-    real = pool_module.load_scene
+    real = scenes.load_scene
 
     def spoiled(name):
         scene = real(name)
@@ -62,7 +63,7 @@ def test_embedded_training_never_sees_the_test_area(monkeypatch, scale):
         cube[area.slices] = 1 - cube[area.slices]
         return replace(scene, cube=cube)
 
-    monkeypatch.setattr(pool_module, "load_scene", spoiled)
+    monkeypatch.setattr("ctmem.train.sources.load_scene", spoiled)
     after, spoiled_sources = small_pool()
     for field in ("base", "target", "texture", "weight"):
         assert torch.equal(getattr(before, field), getattr(after, field)), field

@@ -15,19 +15,25 @@ import pytest
 import torch
 from torch import nn
 
-from ctmem import inference, training
-from ctmem import pool as pool_module
+from ctmem import inference
 from ctmem.config import TINY, DenoiserConfig, MatchConfig, TrainConfig
-from ctmem.diffusion import SAMPLERS, Schedule, add_noise, sample, training_loss
-from ctmem.dmb import dmb
+from ctmem.data.areas import crops, split_areas
+from ctmem.data.samples import degrade_scene
+from ctmem.data.scenes import synthetic
+from ctmem.diffusion.objective import add_noise, training_loss
+from ctmem.diffusion.samplers import SAMPLERS, sample
+from ctmem.diffusion.schedule import Schedule
+from ctmem.files import load_module, load_tensors, save_module
 from ctmem.inference import super_resolve
-from ctmem.kernel_net import KernelNet
+from ctmem.match.dmb import dmb
 from ctmem.model import PARTS, Model, build_networks, load_model
-from ctmem.pairs import crops, degrade_scene, split_areas
-from ctmem.scenes import synthetic
-from ctmem.sensors import box_srf, default_psf
-from ctmem.tcmm import TCMM
-from ctmem.weights import load_module, load_tensors, save_module
+from ctmem.networks.kernel_net import KernelNet
+from ctmem.networks.tcmm import TCMM
+from ctmem.observe.optics import default_psf
+from ctmem.observe.responses import box_srf
+from ctmem.train import stages
+from ctmem.train.pool import build_pool
+from ctmem.train.sources import Source
 
 ELSEWHERE = {
     "2: the level told is that of the x_t held, from pure noise on, and no call is left over": (
@@ -114,7 +120,7 @@ def source(scene, name="synthetic", change=()):
             window.copy_(torch.rand(window.shape, generator=generator(9)))
         degraded = degrade_scene(ground, srf, default_psf(4), 4)
     references = tuple(degraded.cut(box).hr_msi for box in crops(areas["reference"], 16, 8)[:2])
-    return pool_module.Source(name, degraded, areas["train"], areas["validation"], srf, references)
+    return Source(name, degraded, areas["train"], areas["validation"], srf, references)
 
 
 @pytest.mark.parametrize("fault", ELSEWHERE)
@@ -207,8 +213,8 @@ def test_fault_3_training_sees_the_noisiest_and_the_cleanest_level():
 
 
 def test_fault_5_every_validation_gives_the_same_finite_score(scene, model):
-    estimate = training.one_step_estimate(SMALL)
-    score = training.validation_score([source(scene)], SMALL, model.kernel, estimate)
+    estimate = stages.one_step_estimate(SMALL)
+    score = stages.validation_score([source(scene)], SMALL, model.kernel, estimate)
     first, second, third = (score(model.denoiser) for _ in range(3))
     assert first == second == third
     assert 0 < first < 100
@@ -219,7 +225,7 @@ def test_fault_5_training_and_the_choice_of_weights_never_see_the_test_area(scen
     """With other ground in the test area all three networks come out bit for bit the same."""
     plain, changed = (tmp_path / name for name in ("plain", "changed"))
     cards = [
-        training.train(SMALL, [source(scene, change=change)], folder)
+        stages.train(SMALL, [source(scene, change=change)], folder)
         for folder, change in ((plain, ()), (changed, (area,)))
     ]
     history = [validations(card) for card in cards]
@@ -267,9 +273,9 @@ def test_fault_6_inference_takes_one_reference_per_image(scene, model):
 
 def test_fault_6_training_uses_every_reference(scene, model):
     one = source(scene)
-    pool = pool_module.build_pool([one], SMALL, model.kernel)
+    pool = build_pool([one], SMALL, model.kernel)
     single = [dataclasses.replace(one, references=(reference,)) for reference in one.references]
-    pools = [pool_module.build_pool([part], SMALL, model.kernel) for part in single]
+    pools = [build_pool([part], SMALL, model.kernel) for part in single]
     assert len(one.references) == 2
     assert torch.equal(pool.texture, torch.cat([part.texture for part in pools]))
     assert (pools[0].texture - pools[1].texture).abs().max() > 1e-2
@@ -384,7 +390,7 @@ def answer(network: nn.Module) -> torch.Tensor:
 def test_fault_9_training_starts_from_an_empty_folder_in_the_order_of_its_parts(scene, tmp_path):
     order = []
     for part in PARTS:
-        training.train(SMALL, [source(scene)], tmp_path, parts=[part])
+        stages.train(SMALL, [source(scene)], tmp_path, parts=[part])
         order.append(sorted(path.name for path in tmp_path.glob("*.safetensors")))
     assert order == [
         ["kernel.safetensors"],
@@ -395,7 +401,7 @@ def test_fault_9_training_starts_from_an_empty_folder_in_the_order_of_its_parts(
 
 def test_fault_9_what_training_writes_is_what_inference_reads(scene, tmp_path):
     preset = dataclasses.replace(TINY, crop=16, kernel_steps=1, cnn_steps=1, train=SMALL.train)
-    training.train(preset, [source(scene)], tmp_path)
+    stages.train(preset, [source(scene)], tmp_path)
     model = load_model("tiny", folder=tmp_path)
     pred = super_resolve(model, scene[0].lr_hsi[..., :3, :5], generator=generator())
     assert pred.shape == (1, 31, 12, 20)

@@ -10,10 +10,10 @@ import warnings
 import pytest
 import torch
 
-from ctmem import scan, scan_torch
-from ctmem.scan import BACKENDS, backends, selective_scan
+from ctmem.networks.scan import selective, torch_backend
+from ctmem.networks.scan.selective import BACKENDS, backends, selective_scan
 
-HERE = [name for name in BACKENDS if not scan.obstacle(name, torch.device("cpu"), torch.float32)]
+HERE = [name for name in BACKENDS if not selective.obstacle(name, torch.device("cpu"), torch.float32)]
 NAMES = ("u", "delta", "A", "B", "C", "D")
 
 
@@ -81,7 +81,7 @@ def test_chunked_equals_reference_in_float64(length):
 
 
 def test_gradients_equal_finite_differences(monkeypatch):
-    monkeypatch.setattr(scan_torch, "CHUNK", 4)  # so that 10 steps make three chunks, the last one short
+    monkeypatch.setattr(torch_backend, "CHUNK", 4)  # so that 10 steps make three chunks, the last one short
     assert torch.autograd.gradcheck(
         lambda *x: selective_scan(*x, backend="torch"), arguments(10, d=3, n=2), fast_mode=False
     )
@@ -207,33 +207,33 @@ def test_list_of_backends():
 
 
 def test_missing_packages_are_named(monkeypatch):
-    scan._import_problem.cache_clear()
-    monkeypatch.setattr(scan.importlib.util, "find_spec", lambda name: None)
+    selective._import_problem.cache_clear()
+    monkeypatch.setattr(selective.importlib.util, "find_spec", lambda name: None)
     try:
         assert backends()["numba"] == "not available: the package numba is not installed"
         assert backends()["torch"] == "available, taken by auto"
         assert backends("cuda")["mamba_ssm"] == "not available: the package mamba_ssm is not installed"
     finally:
-        scan._import_problem.cache_clear()
+        selective._import_problem.cache_clear()
 
 
 def test_broken_build_is_named_and_does_no_harm(monkeypatch):
-    scan._import_problem.cache_clear()
-    monkeypatch.setattr(scan.importlib.util, "find_spec", lambda name: object())
+    selective._import_problem.cache_clear()
+    monkeypatch.setattr(selective.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setitem(sys.modules, "mamba_ssm", None)
     try:
         assert "mamba_ssm cannot be imported" in backends("cuda")["mamba_ssm"]
         assert backends("cuda")["torch"] == "available, taken by auto"
     finally:
-        scan._import_problem.cache_clear()
+        selective._import_problem.cache_clear()
 
 
 def test_broken_numba_is_warned_of_and_does_no_harm(monkeypatch):
     """Installed, but its import fails: the usual mismatch with numpy."""
-    scan._import_problem.cache_clear()
-    scan._warn_once.cache_clear()
-    monkeypatch.setattr(scan.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setitem(sys.modules, "ctmem.scan_numba", None)
+    selective._import_problem.cache_clear()
+    selective._warn_once.cache_clear()
+    monkeypatch.setattr(selective.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "ctmem.networks.scan.numba_backend", None)
     inputs = [x.detach().float() for x in arguments(5)]
     try:
         with pytest.warns(RuntimeWarning, match="with the slow backend `torch`: the package numba cannot be imported"):
@@ -241,14 +241,14 @@ def test_broken_numba_is_warned_of_and_does_no_harm(monkeypatch):
         assert torch.equal(y, selective_scan(*inputs, backend="torch"))
         assert "numba cannot be imported" in backends()["numba"]
     finally:
-        scan._import_problem.cache_clear()
-        scan._warn_once.cache_clear()
+        selective._import_problem.cache_clear()
+        selective._warn_once.cache_clear()
 
 
 def test_other_devices_take_torch_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert scan.choose(torch.device("mps"), torch.float32) == "torch"
+        assert selective.choose(torch.device("mps"), torch.float32) == "torch"
 
 
 def test_tensors_on_two_devices():
@@ -261,13 +261,13 @@ def test_tensors_on_two_devices():
 def test_variable_forces_a_backend(monkeypatch):
     inputs = [x.detach().float() for x in arguments(5)]
     used = []
-    monkeypatch.setattr(scan, "_RUN", {name: lambda u, *x, name=name: used.append(name) or u for name in BACKENDS})
+    monkeypatch.setattr(selective, "_RUN", {name: lambda u, *x, name=name: used.append(name) or u for name in BACKENDS})
     monkeypatch.setenv("CTMEM_SCAN", "reference")
     selective_scan(*inputs)
     selective_scan(*inputs, backend="torch")  # what the call names comes first
     monkeypatch.delenv("CTMEM_SCAN")
     selective_scan(*inputs)
-    assert used == ["reference", "torch", scan.choose(torch.device("cpu"), torch.float32)]
+    assert used == ["reference", "torch", selective.choose(torch.device("cpu"), torch.float32)]
 
 
 def test_variable_with_an_unknown_name(monkeypatch):
@@ -293,13 +293,13 @@ def test_float64_is_never_rounded():
 
 
 def test_slow_gpu_is_warned_of_once(monkeypatch):
-    scan._warn_once.cache_clear()
-    monkeypatch.setattr(scan, "_import_problem", lambda name: "the package mamba_ssm is not installed")
+    selective._warn_once.cache_clear()
+    monkeypatch.setattr(selective, "_import_problem", lambda name: "the package mamba_ssm is not installed")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        names = [scan.choose(torch.device("cuda"), torch.float32) for _ in range(2)]
-        scan.choose(torch.device("cpu"), torch.float32)
-    scan._warn_once.cache_clear()
+        names = [selective.choose(torch.device("cuda"), torch.float32) for _ in range(2)]
+        selective.choose(torch.device("cpu"), torch.float32)
+    selective._warn_once.cache_clear()
     assert names == ["torch", "torch"]
     assert ["slow backend `torch`: the package mamba_ssm is not installed" in str(w.message) for w in caught] == [True]
 
@@ -314,28 +314,28 @@ def test_mamba_ssm_gets_its_documented_layout(monkeypatch):
         seen.update(shapes=[tuple(x.shape) for x in (u, delta, A, B, C)], options=(D, z, delta_bias, delta_softplus))
         assert all(x.is_contiguous() for x in (u, delta, A, B, C))
         back = [x.transpose(1, 2) for x in (u, delta)] + [A] + [x.transpose(1, 2) for x in (B, C)]
-        return scan.scan_reference(*back).transpose(1, 2)
+        return selective.scan_reference(*back).transpose(1, 2)
 
     interface = types.SimpleNamespace(selective_scan_fn=selective_scan_fn)
     for name in ("mamba_ssm", "mamba_ssm.ops"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", interface)
-    monkeypatch.delitem(sys.modules, "ctmem.scan_mamba_ssm", raising=False)
-    monkeypatch.setattr(scan, "obstacle", lambda *args: None)
-    scan._kernels.cache_clear()
+    monkeypatch.delitem(sys.modules, "ctmem.networks.scan.cuda_backend", raising=False)
+    monkeypatch.setattr(selective, "obstacle", lambda *args: None)
+    selective._kernels.cache_clear()
     try:
         inputs = [x.detach().float().requires_grad_() for x in arguments(9)]
         found = worst(values_and_gradients("mamba_ssm", inputs), values_and_gradients("reference", inputs))
     finally:
-        scan._kernels.cache_clear()
-        sys.modules.pop("ctmem.scan_mamba_ssm", None)
+        selective._kernels.cache_clear()
+        sys.modules.pop("ctmem.networks.scan.cuda_backend", None)
     assert max(found.values()) < 1e-6
     assert seen["shapes"] == [(2, 5, 9), (2, 5, 9), (5, 3), (2, 3, 9), (2, 3, 9)]
     assert seen["options"] == (None, None, None, False)
 
 
 def test_import_is_light_and_compiles_nothing():
-    code = "import torch, sys; import ctmem.mamba; print(sorted({'numba', 'mamba_ssm', 'llvmlite'} & set(sys.modules)))"
+    code = "import torch, sys; import ctmem.networks.mamba; print(sorted({'numba', 'mamba_ssm', 'llvmlite'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

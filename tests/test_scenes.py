@@ -12,8 +12,10 @@ import scipy.io
 import tensorly.datasets
 import torch
 
-from ctmem import scenes, sensors
-from ctmem.scenes import Scene, data_path, load_scene, read_array, read_scene, synthetic
+from ctmem.data import scenes
+from ctmem.data.scenes import Scene, load_scene, read_array, read_scene, synthetic
+from ctmem.files import data_path
+from ctmem.observe import optics, responses
 
 CUBE = np.random.default_rng(0).random((4, 5, 3)).astype(np.float32)  # (H, W, C), all different
 
@@ -236,7 +238,7 @@ def test_indian_pines_wavelengths_put_the_atmosphere_where_it_is(absorber, line_
 def test_indian_pines_looks_like_vegetation_to_sentinel_2():
     """June in Indiana: where there are leaves, the near infrared is brighter than red."""
     scene = load_scene("indian_pines")
-    blue, green, red, infrared = sensors.apply_srf(scene.tensor(), sensors.srf_matrix(scene.wavelengths_nm))[0]
+    blue, green, red, infrared = responses.apply_srf(scene.tensor(), responses.srf_matrix(scene.wavelengths_nm))[0]
     woods = infrared / red
     assert 1.3 < float(woods.quantile(0.9)) < 6
     assert float(torch.corrcoef(torch.stack([green.flatten(), red.flatten()]))[0, 1]) > 0.8
@@ -268,7 +270,7 @@ def test_sentinel2_values_are_reflectances():
 
 def test_sentinel2_wavelengths_are_those_of_the_responses():
     for band, centre in zip(("B02", "B03", "B04", "B08"), load_scene("sentinel2_farmland").wavelengths_nm):
-        wavelengths_nm, response = sensors.load_rsr()[band]
+        wavelengths_nm, response = responses.load_rsr()[band]
         assert (wavelengths_nm * response).sum() / response.sum() == pytest.approx(centre, abs=0.15)
 
 
@@ -368,13 +370,13 @@ def test_synthetic_has_few_materials_and_no_two_equal_bands():
 def test_synthetic_leaves_something_to_super_resolve():
     """Structure at the scale of a pixel: enlarging the degraded scene loses part of its contrast."""
     x = synthetic(0).tensor()
-    enlarged = sensors.upsample(sensors.blur_down(x, sensors.default_psf(4), 4), 4)
+    enlarged = optics.upsample(optics.blur_down(x, optics.default_psf(4), 4), 4)
     lost = (enlarged - x).square().mean() / (x - x.mean((2, 3), keepdim=True)).square().mean()
     assert 0.1 < float(lost) < 0.8
 
 
 def test_synthetic_covers_the_bands_of_sentinel_2():
-    assert sensors.srf_matrix(synthetic().wavelengths_nm).shape == (4, 31)
+    assert responses.srf_matrix(synthetic().wavelengths_nm).shape == (4, 31)
 
 
 def test_synthetic_errors():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ctmem.schedule import SCHEDULES, Schedule, make_schedule
+from ctmem.diffusion.schedule import SCHEDULES, Schedule, make_schedule
 
 
 def test_linear_endpoints():

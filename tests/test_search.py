@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctmem import patches, search
+from ctmem.match import patches, search
 from tests.matching_oracle import alike, turned
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ctmem.subspace import Subspace, encode_texture, fit, fit_texture_map
+from ctmem.diffusion.subspace import Subspace, encode_texture, fit, fit_texture_map
 
 
 def low_rank(bands=7, rank=3, size=(12, 20), seed=0):

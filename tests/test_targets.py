@@ -8,18 +8,19 @@ import pytest
 import torch
 from small_training import SMALL, small_source
 
-from ctmem.condition import Encoded
-from ctmem.diffusion import SAMPLERS, to_output
+from ctmem.data.scenes import synthetic
+from ctmem.diffusion.encoding import Encoded
+from ctmem.diffusion.objective import to_output
+from ctmem.diffusion.samplers import SAMPLERS
+from ctmem.diffusion.schedule import SCHEDULES, make_schedule
+from ctmem.diffusion.subspace import Subspace
+from ctmem.files import load_module, save_module
 from ctmem.inference import encode, super_resolve
 from ctmem.model import Model, build_networks, load_model
-from ctmem.pool import Pool
-from ctmem.scenes import synthetic
-from ctmem.schedule import SCHEDULES, make_schedule
-from ctmem.sensors import blur_down, default_psf
-from ctmem.subspace import Subspace
-from ctmem.tcmm import TARGETS, TCMM
-from ctmem.training import denoiser_loss, one_step_estimate, train
-from ctmem.weights import load_module, save_module
+from ctmem.networks.tcmm import TARGETS, TCMM
+from ctmem.observe.optics import blur_down, default_psf
+from ctmem.train.pool import Pool
+from ctmem.train.stages import denoiser_loss, one_step_estimate, train
 
 K = SMALL.denoiser.subspace
 STD = torch.tensor([0.5, 2.0, 0.1, 1.0])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ctmem.config import TINY
-from ctmem.tcmm import CIM, TCMM, ChannelAttention, CrossChannelAttention, HalfNormBlock, to_image, to_tokens
+from ctmem.networks.tcmm import CIM, TCMM, ChannelAttention, CrossChannelAttention, HalfNormBlock, to_image, to_tokens
 
 CONFIG = replace(TINY.denoiser, width=16, state=4)
 B, K, T, H, W = 2, 5, 12, 12, 20  # T: texture channels

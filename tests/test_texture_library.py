@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from ctmem.config import TINY, MatchConfig
-from ctmem.dmb import dmb
+from ctmem.files import load_tensors, save_tensors
 from ctmem.inference import encode, super_resolve
-from ctmem.texture_library import TextureLibrary
+from ctmem.match.dmb import dmb
+from ctmem.match.library import TextureLibrary
 from ctmem.model import Model, build_networks
-from ctmem.sensors import blur, gaussian_psf
-from ctmem.weights import load_tensors, save_tensors
+from ctmem.observe.optics import blur, gaussian_psf
 
 CONFIG = MatchConfig(patch=4, query_stride=3, top_k=9, hard_k=5)
 SRF = torch.tensor([[0.5, 0.5, 0, 0, 0], [0, 0.25, 0.25, 0.5, 0], [0, 0, 0, 0.2, 0.8]])
@@ -195,7 +195,7 @@ def test_the_message_of_damaged_and_truncated_files(library, path):
 
 def resave(library, path, change):
     """The file again with other metadata, its checksum made to fit."""
-    from ctmem.texture_library import _digest
+    from ctmem.match.library import _digest
 
     library.save(path)
     tensors, metadata = load_tensors(path)
@@ -235,7 +235,7 @@ def test_a_failed_write_leaves_the_old_file(library, path, references, monkeypat
     def disk_full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ctmem.weights.os.fsync", disk_full)
+    monkeypatch.setattr("ctmem.files.os.fsync", disk_full)
     with pytest.raises(OSError, match="`path` must be a file that can be written, got library.safetensors: .*No space"):
         TextureLibrary.build({"other": references["farmland"]}, degrade, CONFIG).save(path)
     assert path.read_bytes() == before and [file.name for file in path.parent.iterdir()] == [path.name]

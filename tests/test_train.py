@@ -6,11 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from ctmem.config import PRESETS, TINY
+from ctmem.config import TINY
+from ctmem.data.scenes import synthetic
+from ctmem.files import load_tensors
 from ctmem.model import load_model
-from ctmem.scenes import synthetic
-from ctmem.train import main, new_parser, preset_of
-from ctmem.weights import load_tensors
+from ctmem.networks.variants import PRESETS
+from ctmem.train.__main__ import main, new_parser, preset_of
 
 SHORT = ["--kernel-steps", "2", "--cnn-steps", "2", "--steps", "3", "--device", "cpu"]
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ctmem import training
+from ctmem.files import load_module
 from ctmem.inference import super_resolve
-from ctmem.kernel import PsfKernel
-from ctmem.kernel_net import KernelNet
 from ctmem.model import Model, build_networks, load_model
-from ctmem.pool import Pool, build_pool
-from ctmem.training import cnn_loss, denoiser_loss, fit, train
-from ctmem.weights import load_module
+from ctmem.networks.kernel_net import KernelNet
+from ctmem.observe.kernel import PsfKernel
+from ctmem.train.loop import fit
+from ctmem.train.pool import Pool, build_pool
+from ctmem.train.stages import cnn_loss, denoiser_loss, train
 from tests.small_training import SMALL, small_source
 
 
@@ -110,8 +110,8 @@ def test_train_writes_weights_and_card(trained):
 
 def test_trained_parts_are_not_trained_again(trained, source, monkeypatch):
     folder, card = trained
-    monkeypatch.setattr(training, "fit", lambda *a, **k: pytest.fail("trained again"))
-    monkeypatch.setattr(training, "train_kernel", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("ctmem.train.stages.fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("ctmem.train.stages.train_kernel", lambda *a, **k: pytest.fail("trained again"))
     assert train(SMALL, [source], folder) == card
 
 

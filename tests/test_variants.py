@@ -8,16 +8,17 @@ import pytest
 import torch
 from small_training import SMALL, small_source
 
-from ctmem.config import VARIANTS, as_drawn, as_released, corrected
+from ctmem.data.scenes import synthetic
 from ctmem.inference import encode, super_resolve
-from ctmem.kernel import PsfKernel
-from ctmem.kernel_net import KernelNet
 from ctmem.model import Model, build_networks, load_model
-from ctmem.pool import Pool, build_pool, draw_batch
-from ctmem.scenes import synthetic
-from ctmem.sensors import blur_down, default_psf, srf_matrix
-from ctmem.tcmm import RandomProjection
-from ctmem.training import train
+from ctmem.networks.kernel_net import KernelNet
+from ctmem.networks.tcmm import RandomProjection
+from ctmem.networks.variants import VARIANTS, as_drawn, as_released, corrected
+from ctmem.observe.kernel import PsfKernel
+from ctmem.observe.optics import blur_down, default_psf
+from ctmem.observe.responses import srf_matrix
+from ctmem.train.pool import Pool, build_pool, draw_batch
+from ctmem.train.stages import train
 
 BANDS = 31
 SMALL = dataclasses.replace(SMALL, name="tiny", timesteps=12, match=dataclasses.replace(SMALL.match, patch=4, stride=2))

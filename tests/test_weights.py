@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ctmem.weights import check_writable, load_module, load_tensors, save_module, save_tensors, write_json
+from ctmem.files import check_writable, load_module, load_tensors, save_module, save_tensors, write_json
 
 
 def linear(inputs=3, outputs=2):
@@ -30,7 +30,7 @@ def test_failed_write_keeps_the_last_file(tmp_path, monkeypatch):
     def disk_full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ctmem.weights.os.fsync", disk_full)
+    monkeypatch.setattr("ctmem.files.os.fsync", disk_full)
     with pytest.raises(
         OSError, match=r"`path` must be a file that can be written, got a.safetensors: No space"
     ) as caught:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from ctmem.checks import check_choice, check_count, fail
+from ctmem.data.scenes import Scene
+from ctmem.evaluation.plots import COLOURS, Picture, to_array
 from ctmem.explorers.render import COMPOSITES, INDICES, bands_of, colours, normalised_difference, quantise, stretch
 from ctmem.explorers.view import (
     CubeExplorer,
@@ -23,8 +25,6 @@ from ctmem.explorers.view import (
     status,
     whole,
 )
-from ctmem.plots import COLOURS, Picture, to_array
-from ctmem.scenes import Scene
 
 Cube = Scene | np.ndarray | torch.Tensor
 ONE_BAND, SIDE_BY_SIDE = "one band", "side by side"

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from ctmem.checks import check_choice, check_count, fail
+from ctmem.evaluation.metrics import sam_map
+from ctmem.evaluation.plots import Picture
 from ctmem.explorers.band import Cube, checked_wavelengths
 from ctmem.explorers.observation import (
     COARSE,
@@ -32,9 +34,8 @@ from ctmem.explorers.observation import (
 )
 from ctmem.explorers.render import bands_of, colours, quantise, stretch
 from ctmem.explorers.view import CubeExplorer, ImageView, LinePlot, Stack, line, link, mark, whole
-from ctmem.metrics import sam_map
-from ctmem.plots import Picture
-from ctmem.sensors import SENSORS, gaussian_psf, srf_matrix
+from ctmem.observe.optics import gaussian_psf
+from ctmem.observe.responses import SENSORS, srf_matrix
 
 LARGEST = 8  # scale
 WIDTHS = tuple(half / 2 for half in range(1, 25))  # of the PSF, fine pixels

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from ctmem.checks import check_count, fail
+from ctmem.data.scenes import Scene
+from ctmem.evaluation.plots import COLOURS, Picture, to_array
 from ctmem.explorers.band import WIDTH, Cube, checked_wavelengths
 from ctmem.explorers.recording import Figures, Recording, measure, spread
 from ctmem.explorers.render import COMPOSITES, bands_of, colours, quantise, stretch
 from ctmem.explorers.view import CubeExplorer, ImageView, LinePlot, Stack, line, link, set_all, whole
-from ctmem.plots import COLOURS, Picture, to_array
-from ctmem.scenes import Scene
 
 TALLEST = 260  # of an image, screen pixels
 LEAST = 0.1  # dB or degrees that the curves' axes reach over: less is no difference

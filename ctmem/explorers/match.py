@@ -13,15 +13,15 @@ import torch
 
 from ctmem.checks import check_choice, check_image, fail
 from ctmem.config import MatchConfig
+from ctmem.data.scenes import Scene
+from ctmem.evaluation.plots import Picture
 from ctmem.explorers.band import checked_wavelengths
 from ctmem.explorers.matched import Matched, Taker, bring_together, spread
 from ctmem.explorers.render import colours, quantise, stretch
 from ctmem.explorers.tiles import TURNS, composite, draw_tiles, limits_of, tiles, tiles_html
 from ctmem.explorers.view import Explorer, ImageView, Stack, checked_place, link, mark, set_all
-from ctmem.plots import Picture
-from ctmem.scenes import Scene
-from ctmem.search import SIMILARITIES
-from ctmem.sensors import srf_matrix
+from ctmem.match.search import SIMILARITIES
+from ctmem.observe.responses import srf_matrix
 
 WIDTH = 860  # screen pixels of the whole
 COLUMN = WIDTH // 3 - 12  # of an image
@@ -39,7 +39,7 @@ class MatchExplorer(Explorer):
 
     Click the query, or walk with the arrow keys: the best windows of that patch are outlined in the reference,
     numbered by rank, and shown enlarged; a map says how alike every window is. Click the reference: the query patches
-    that took from there are outlined, by windows of a weight of at least 1e-4. What is shown is what `ctmem.dmb.dmb`
+    that took from there are outlined, by windows of a weight of at least 1e-4. What is shown is what `ctmem.match.dmb.dmb`
     does for the settings chosen. With another P, query patches overlap by the same share of P as in `config`.
 
     The vectors of all candidate windows are kept in memory, 4·c·P² bytes each, up to 256 MB.

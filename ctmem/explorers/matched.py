@@ -16,12 +16,13 @@ import torch
 
 from ctmem.checks import check_choice, check_image, fail
 from ctmem.config import MatchConfig
-from ctmem.dmb import transfer
-from ctmem.looks import prepare, sharpen, to_standard
-from ctmem.matching import whole_windows
-from ctmem.patches import cut, dihedral_inverse, starts
-from ctmem.search import PIECE, SIMILARITIES, embed, finish, nearest
-from ctmem.sensors import apply_srf, upsample
+from ctmem.match.align import prepare, sharpen, to_standard
+from ctmem.match.dmb import transfer
+from ctmem.match.matching import whole_windows
+from ctmem.match.patches import cut, dihedral_inverse, starts
+from ctmem.match.search import PIECE, SIMILARITIES, embed, finish, nearest
+from ctmem.observe.optics import upsample
+from ctmem.observe.responses import apply_srf
 
 LEAST = 1e-4  # of a window's weight: below, nothing is taken from it
 KEPT_MB = 256  # candidates' vectors that are kept from click to click; more are made anew each time

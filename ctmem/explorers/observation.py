@@ -15,12 +15,13 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from ctmem.checks import fail
+from ctmem.data.scenes import Scene
+from ctmem.evaluation.metrics import PSNR_CAP_DB
+from ctmem.evaluation.plots import COLOURS, to_array, with_gaps
 from ctmem.explorers.band import Cube
 from ctmem.explorers.view import line
-from ctmem.metrics import PSNR_CAP_DB
-from ctmem.plots import COLOURS, to_array, with_gaps
-from ctmem.scenes import Scene
-from ctmem.sensors import SENSORS, add_noise, apply_srf, band_edges, blur_down, load_rsr, srf_matrix, upsample
+from ctmem.observe.optics import add_noise, blur_down, upsample
+from ctmem.observe.responses import SENSORS, apply_srf, band_edges, load_rsr, srf_matrix
 
 CHUNK = 400_000  # numbers of the fine image at a time
 NOISE_SEED = 0

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 
 from ctmem.checks import check_count, check_image, fail
-from ctmem.condition import Encoded
-from ctmem.dmb import References
+from ctmem.diffusion.encoding import Encoded
+from ctmem.diffusion.schedule import make_schedule
+from ctmem.evaluation.metrics import psnr_db, sam_map
 from ctmem.inference import draw, encode, finish_estimate
-from ctmem.metrics import psnr_db, sam_map
+from ctmem.match.library import TextureLibrary
+from ctmem.match.matching import References
 from ctmem.model import Model
-from ctmem.schedule import make_schedule
-from ctmem.sensors import default_psf
-from ctmem.texture_library import TextureLibrary
+from ctmem.observe.optics import default_psf
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from functools import lru_cache
 import matplotlib
 import numpy as np
 
-from ctmem.plots import GAMMA
+from ctmem.evaluation.plots import GAMMA
 
 PERCENTILES = (1.0, 99.0)
 SAMPLE = 40_000  # pixels that percentiles are taken from, about

@@ -15,8 +15,8 @@ from PIL import Image
 
 from ctmem.explorers.matched import Matched
 from ctmem.explorers.render import colours, stretch
-from ctmem.matching import take
-from ctmem.patches import cut
+from ctmem.match.matching import take
+from ctmem.match.patches import cut
 
 SIDE = 58  # of a tile, screen pixels
 TURNS = ("as it is", "90°", "180°", "270°", "mirror", "mirror 90°", "mirror 180°", "mirror 270°")  # `dihedral` 0 … 7

@@ -29,8 +29,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from ctmem.checks import fail
+from ctmem.evaluation.plots import with_gaps
 from ctmem.explorers.render import paint, palette
-from ctmem.plots import with_gaps
 
 HERE = Path(__file__).parent
 WHOLE = 12_000_000  # bytes of a stack that is sent to the browser whole

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from pages import Page, Panel
 
+from ctmem.data.scenes import load_scene, synthetic
 from ctmem.explorers.render import bands_of, colours, palette, quantise, stretch
-from ctmem.scenes import load_scene, synthetic
 
 SHAPE = (145, 145)
 TABS = {

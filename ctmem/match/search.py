@@ -1,0 +1,185 @@
+"""Exact search for the most similar windows: how alike two patches are, and the best of many candidates.
+
+Every similarity is an inner product of two vectors made from the patches (`embed`), plus a number that depends on the
+query alone. So a search is a matrix product: rows are query patches, each in all its turns; columns are candidates. It
+is computed in blocks, of which only the best are kept; memory is bounded whatever the sizes.
+
+| similarity | query vector | candidate vector | larger is more alike |
+|---|---|---|---|
+| `dot` | q | k | the plain product, as in the released code; favours bright patches |
+| `cosine` | q / ‖q‖ | k / ‖k‖ | −1 … 1 |
+| `zncc` | the same with each band's mean taken off first | the same | −1 … 1, blind to brightness and contrast |
+| `l2` | (2q, 1) | (k, −‖k‖²) | minus the squared distance, ≤ 0, after −‖q‖² |
+
+Where a patch is constant zncc has nothing to compare: the score is 0, never NaN. The same for cosine and zeros.
+
+Flips and rotations are tried on the few query patches, not on the many candidates: turning one of two patches
+by g has the same similarity as turning the other by g⁻¹.
+
+Source: this project; the similarities are the field's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+
+from ctmem.checks import check_choice
+from ctmem.match import patches as pt
+
+SIMILARITIES = ("dot", "cosine", "zncc", "l2")
+FLAT = 1e-6  # a patch whose deviation is below this share of its length is constant up to rounding
+PIECE = 4096  # candidates cut at a time: they stay in the cache
+SPAN = 65536  # scores per query that are sorted at a time, at most
+PRODUCT = 2**23  # numbers in one matrix product, at most
+
+
+def similarities(query: torch.Tensor, candidates: torch.Tensor, similarity: str = "zncc") -> torch.Tensor:
+    """Returns how alike every query patch and every candidate are, (n, m); larger is more alike.
+
+    Args:
+        query: patches (n, c, P, P).
+        candidates: patches (m, c, P, P).
+        similarity: one of `SIMILARITIES`.
+
+    Raises:
+        ValueError: an unknown similarity.
+
+    Example:
+        >>> step = torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
+        >>> similarities(step, torch.cat([3 * step + 2, 1 - step]), "zncc").tolist()
+        [[1.0, -1.0]]
+    """
+    check_choice(similarity, "similarity", SIMILARITIES)
+    product = embed(query, similarity, candidate=False) @ embed(candidates, similarity).T
+    return finish(product, query, similarity)
+
+
+def embed(patches: torch.Tensor, similarity: str, *, candidate: bool = True) -> torch.Tensor:
+    """Returns one vector per patch, (n, c·P·P), or one longer for l2; see the table above.
+
+    Args:
+        patches: (n, c, P, P).
+        similarity: one of `SIMILARITIES`.
+        candidate: for the candidates' side of the product, or for the query's.
+    """
+    rows = patches.flatten(1)
+    if similarity == "dot":
+        return rows
+    if similarity == "l2":
+        square = rows.square().sum(1, keepdim=True)
+        return torch.cat([rows, -square], 1) if candidate else F.pad(2 * rows, (0, 1), value=1)
+    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    if similarity == "cosine":
+        return rows * torch.where(length == 0, 0, 1 / length)
+    bands = patches.flatten(2)
+    rows = (bands - bands.mean(2, keepdim=True)).flatten(1)
+    rest = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows.mul_(torch.where(rest <= FLAT * length, 0, 1 / rest))
+
+
+def finish(product: torch.Tensor, query: torch.Tensor, similarity: str) -> torch.Tensor:
+    """Returns the similarity (n, m) from the product of the vectors: for l2, −‖q‖² is still to be added."""
+    if similarity != "l2":
+        return product
+    return (product - query.flatten(1).square().sum(1, keepdim=True)).clamp_max(0)
+
+
+@torch.no_grad()
+def nearest(
+    query: torch.Tensor,
+    images: Sequence[torch.Tensor],
+    corners: Sequence[torch.Tensor],
+    *,
+    similarity: str = "zncc",
+    turns: int = 1,
+    top_k: int = 1,
+    chunk_mb: int = 256,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns (scores, numbers, turns), each (n, top_k), best first, of the most similar windows of several images.
+
+    Windows are numbered through all lists of `corners`. Which of equally similar windows are kept is not defined.
+
+    Args:
+        query: patches (n, c, P, P).
+        images: (c, H, W) each, any sizes.
+        corners: for each image, rows and columns of its windows, (m, 2).
+        similarity: one of `SIMILARITIES`.
+        turns: 8 to try all flips and rotations, else 1.
+        top_k: at most turns · M.
+        chunk_mb: bound of the working memory, MB (10⁶ bytes).
+    """
+    budget = int(chunk_mb * 1e6 / 4 / query.element_size())  # a quarter for query, candidates, product and their copies
+    length = embed(query[:1], similarity).shape[1]
+    columns = max(1, min(SPAN // turns, budget // (2 * length)))
+    found = []
+    for part in query.split(max(1, budget // (turns * length))):
+        turned = torch.stack([pt.dihedral_inverse(part, k) for k in range(turns)], 1).flatten(0, 1)
+        rows = embed(turned, similarity, candidate=False)
+        best = _Best(len(part), top_k, query)
+        for first, candidates in _spans(images, corners, query.shape[-1], similarity, columns):
+            best.update(rows, candidates, first, max(1, min(PRODUCT, budget) // (turns * len(candidates))))
+        found.append((finish(best.scores, part, similarity), best.ids))
+    scores, ids = (torch.cat(parts) for parts in zip(*found))
+    return scores, ids // turns, ids % turns
+
+
+class _Best:
+    """The `top_k` best candidates of n queries so far: `scores` and `ids`, (n, ≤ top_k); id = turns · window + turn."""
+
+    def __init__(self, count: int, top_k: int, like: torch.Tensor) -> None:
+        self.top_k = top_k
+        self.scores = like.new_empty(count, 0)
+        self.ids = torch.empty(count, 0, dtype=torch.long, device=like.device)
+        self.product = like.new_empty(0)  # one buffer for all blocks: fresh memory is slower than the product
+
+    def update(self, rows: torch.Tensor, candidates: torch.Tensor, first: int, block: int) -> None:
+        """Takes up the candidates numbered from `first`; `block` queries at a time."""
+        turns, many = len(rows) // len(self.scores), len(candidates)
+        if self.product.numel() < block * turns * many:
+            self.product = rows.new_empty(block * turns * many)
+        scores, ids = [], []
+        for part, old, known in zip(rows.split(block * turns), self.scores.split(block), self.ids.split(block)):
+            out = self.product[: len(part) * many].view(len(part), many)
+            values, order = _largest(torch.mm(part, candidates.T, out=out).view(len(old), -1), self.top_k)
+            order = (order % many + first) * turns + order // many
+            values, order = torch.cat([old, values], 1), torch.cat([known, order], 1)
+            values, keep = values.topk(min(self.top_k, values.shape[1]), dim=1)
+            scores.append(values)
+            ids.append(order.gather(1, keep))
+        self.scores, self.ids = torch.cat(scores), torch.cat(ids)
+
+
+def _spans(
+    images: Sequence[torch.Tensor], corners: Sequence[torch.Tensor], patch: int, similarity: str, columns: int
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yields (number of its first window, vectors (≤ columns, d)) span by span, image after image."""
+    first = 0
+    for image, places in zip(images, corners):
+        for span in places.split(columns) if len(places) else ():
+            pieces = [embed(pt.cut(image, piece, patch), similarity) for piece in span.split(PIECE)]
+            yield first, torch.cat(pieces)
+            first += len(span)
+
+
+def _largest(values: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the `top_k` largest values of each row and where they are, in any order; (n, k) each.
+
+    Looked for in the `top_k` groups of neighbours with the largest maxima, which must hold them: finding the maxima
+    of many small groups costs much less than sorting.
+    """
+    length = values.shape[1]
+    group = max(32, 2 ** round(math.log2(max(1.0, math.sqrt(length / top_k)))))  # of fewer, the maxima cost more
+    groups = length // group
+    if groups <= top_k:
+        return values.topk(min(top_k, length), dim=1)
+    peaks = values[:, : groups * group].unflatten(1, (groups, group)).amax(2)
+    inside = torch.arange(group, device=values.device)
+    columns = (peaks.topk(top_k, dim=1).indices[..., None] * group + inside).flatten(1)
+    rest = torch.arange(groups * group, length, device=values.device).expand(len(values), -1)
+    columns = torch.cat([columns, rest], 1)
+    best, keep = values.gather(1, columns).topk(top_k, dim=1)
+    return best, columns.gather(1, keep)

@@ -1,0 +1,221 @@
+"""The selective scan of Mamba, the one recurrence everything here rests on.
+
+    h_t = exp(Δ_t A) h_{t−1} + Δ_t u_t B_t          y_t = C_t · h_t + D u_t
+
+| paper | code | shape | meaning |
+|---|---|---|---|
+| x | `u` | (b, L, d) | input sequence, d channels |
+| Δ | `delta` | (b, L, d) | step size, > 0: how fast the state forgets |
+| A | `A` | (d, n) | decay rates, < 0 |
+| B, C | `B`, `C` | (b, L, n) | what enters the state, what is read from it |
+| D | `D` | (d,) | direct path past the state |
+| h | `h` | (b, d, n) | state, n numbers per channel, 0 at the start |
+
+Four backends that agree in values and in all gradients, so that one set of weights serves all:
+
+| backend | what it is | where it runs |
+|---|---|---|
+| `reference` | the loop as written above | everywhere; slow, to be read and tested against |
+| `torch` | chunked, states recomputed in the backward pass (`torch_backend`) | everywhere |
+| `numba` | the same, compiled (`numba_backend`) | CPU, float32 |
+| `mamba_ssm` | the CUDA kernel of the package mamba-ssm (`cuda_backend`) | NVIDIA GPUs, float32 |
+
+`auto` takes the fastest that the tensors and the installed packages allow. The environment variable `CTMEM_SCAN`
+forces one wherever none is named in the call; `backends()` lists them.
+
+Source: Gu and Dao, "Mamba: Linear-time sequence modeling with selective state spaces", 2023, section 3.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import warnings
+from types import ModuleType
+
+import torch
+
+from ctmem.checks import check_choice, fail
+
+BACKENDS = ("reference", "torch", "numba", "mamba_ssm")
+MODULES = {
+    "torch": "ctmem.networks.scan.torch_backend",
+    "numba": "ctmem.networks.scan.numba_backend",
+    "mamba_ssm": "ctmem.networks.scan.cuda_backend",
+}
+VARIABLE = "CTMEM_SCAN"
+
+
+def selective_scan(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor | None = None,
+    *,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """Returns y (b, L, d), the output of the recurrence above, in the type of `u`.
+
+    Half-precision inputs, and those under autocast, are computed in float32.
+
+    Args:
+        u: input (b, L, d).
+        delta: step sizes (b, L, d), > 0 (after the softplus).
+        A: decay rates (d, n), < 0.
+        B: input weights (b, L, n).
+        C: output weights (b, L, n).
+        D: weight of the direct path (d,), or None for none.
+        backend: one of `BACKENDS`, or `auto`; None: what the environment variable `CTMEM_SCAN` says, else `auto`.
+
+    Raises:
+        ValueError: shapes or devices that do not fit, an unknown backend, or one that cannot take these tensors.
+        RuntimeError: a second derivative is asked of `torch` or `numba`.
+
+    Example:
+        With Δ = 1 and A = −ln 2 the state halves at each step: 1, 0.5 + 1, 0.75 + 1.
+
+        >>> ones = torch.ones(1, 3, 1)
+        >>> selective_scan(ones, ones, torch.full((1, 1), -0.6931472), ones, ones).flatten().tolist()
+        [1.0, 1.5, 1.75]
+    """
+    _check_shapes(u, delta, A, B, C, D)
+    name, source = (backend, "backend") if backend is not None else (os.environ.get(VARIABLE, "auto"), VARIABLE)
+    check_choice(name, source, ("auto", *BACKENDS))
+    dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
+    name = choose(u.device, dtype) if name == "auto" else name
+    reason = obstacle(name, u.device, dtype)
+    if reason:
+        fail(source, f"a backend that takes {dtype} on {u.device.type}", f"{name!r}: {reason}")
+    with torch.autocast(u.device.type, enabled=False):
+        inputs = [x.to(dtype) for x in (u, delta, A, B, C)]
+        y = _RUN[name](*inputs)
+        y = y if D is None else y + D.to(dtype) * inputs[0]
+    return y.to(u.dtype)
+
+
+def scan_reference(u, delta, A, B, C) -> torch.Tensor:
+    """The recurrence, one step at a time: slow, and what every other implementation is tested against.
+
+    `unbind` instead of `x[:, t]`: indexing makes autograd fill a whole zero tensor per step, so that the backward
+    pass grows with the square of L.
+    """
+    decay = torch.exp(delta.unsqueeze(-1) * A)  # (b, L, d, n)
+    drive = (delta * u).unsqueeze(-1) * B.unsqueeze(2)  # (b, L, d, n)
+    h = torch.zeros_like(drive[:, 0])
+    outputs = []
+    for decay_t, drive_t, C_t in zip(decay.unbind(1), drive.unbind(1), C.unbind(1)):
+        h = decay_t * h + drive_t
+        outputs.append((h * C_t.unsqueeze(1)).sum(-1))
+    return torch.stack(outputs, 1)
+
+
+def backends(device: torch.device | str = "cpu") -> dict[str, str]:
+    """Which backends can run on a device (float32), why the others can't, and which one `auto` takes.
+
+    Example:
+        >>> backends()["torch"].startswith("available")
+        True
+    """
+    device = torch.device(device)
+    taken = choose(device, torch.float32, warn=False)
+    lines = {name: obstacle(name, device, torch.float32) for name in BACKENDS}
+    return {
+        name: f"not available: {reason}" if reason else "available" + ", taken by auto" * (name == taken)
+        for name, reason in lines.items()
+    }
+
+
+def choose(device: torch.device, dtype: torch.dtype, *, warn: bool = True) -> str:
+    """The backend that `auto` takes; warns once where a GPU, or a broken package, makes it a slow one."""
+    fast = {"cpu": "numba", "cuda": "mamba_ssm"}.get(device.type)
+    if fast is None:
+        return "torch"
+    reason = obstacle(fast, device, dtype)
+    if not reason:
+        return fast
+    if warn and (device.type == "cuda" or "cannot be imported" in reason):
+        _warn_once(f"the selective scan runs on {device.type} with the slow backend `torch`: {reason}")
+    return "torch"
+
+
+def obstacle(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why a backend cannot take tensors of this device and type; None if it can."""
+    if name in ("reference", "torch"):
+        return None
+    wanted = {"numba": "cpu", "mamba_ssm": "cuda"}[name]
+    if device.type != wanted:
+        return f"it runs on {wanted}, not on {device.type}"
+    if dtype != torch.float32:
+        return f"it computes in float32, not in {dtype}"
+    return _import_problem(name)
+
+
+@functools.cache
+def _import_problem(name: str) -> str | None:
+    """Why the package of a backend cannot be used; None if it can. It is imported to find out, once."""
+    if importlib.util.find_spec(name) is None:
+        return f"the package {name} is not installed"
+    try:
+        importlib.import_module({"mamba_ssm": "mamba_ssm.ops.selective_scan_interface"}.get(name, MODULES[name]))
+    except Exception as error:  # a broken build fails in many ways: none may break ctmem
+        return f"the package {name} cannot be imported: {error}"
+    return None
+
+
+@functools.cache
+def _kernels(name: str) -> ModuleType:
+    """The module of a backend, imported when it is first used."""
+    return importlib.import_module(MODULES[name])
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Issues a warning the first time it is called with a message."""
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+class _Recomputed(torch.autograd.Function):
+    """A backend with its own backward pass: forward keeps one state per chunk, backward recomputes the others."""
+
+    @staticmethod
+    def forward(ctx, name, u, delta, A, B, C):
+        y, starts = _kernels(name).forward(u, delta, A, B, C)
+        ctx.name = name
+        ctx.save_for_backward(u, delta, A, B, C, starts)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        if torch.is_grad_enabled():  # create_graph=True: a second derivative would silently be zero
+            raise RuntimeError(f"the backend `{ctx.name}` has no second derivative: use `backend='reference'` for it")
+        return None, *_kernels(ctx.name).backward(dy, *ctx.saved_tensors)
+
+
+_RUN = {
+    "reference": scan_reference,
+    "torch": functools.partial(_Recomputed.apply, "torch"),
+    "numba": functools.partial(_Recomputed.apply, "numba"),
+    "mamba_ssm": lambda *inputs: _kernels("mamba_ssm").scan(*inputs),
+}
+
+
+def _check_shapes(u, delta, A, B, C, D) -> None:
+    """Raises unless all shapes follow from those of u and A, and all tensors are on one device."""
+    if u.ndim != 3 or 0 in u.shape:
+        fail("u", "of shape (b, L, d)", f"shape {tuple(u.shape)}")
+    if A.ndim != 2:
+        fail("A", "of shape (d, n)", f"shape {tuple(A.shape)}")
+    b, length, d = u.shape
+    n = A.shape[1]
+    wanted = {"delta": (delta, (b, length, d)), "A": (A, (d, n)), "B": (B, (b, length, n)), "C": (C, (b, length, n))}
+    if D is not None:
+        wanted["D"] = (D, (d,))
+    for name, (x, shape) in wanted.items():
+        if tuple(x.shape) != shape:
+            fail(name, f"of shape {shape} to fit `u` and `A`", f"shape {tuple(x.shape)}")
+        if x.device != u.device:
+            fail(name, f"on the device of `u`, {u.device}", x.device)

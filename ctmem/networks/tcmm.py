@@ -1,0 +1,369 @@
+"""TCMM, the texture consistent Mamba denoiser: x̂0 from (x_t, noise level, previous x̂0, lr_hsi_up, texture).
+
+    HSI branch        lr_hsi_up  → Branch ─────────────→ TEMamba × m ─┐
+    reference branch  texture    → Branch ── guide of ───→  ↑ ↓       ├→ fusion → + lr_hsi_up = x̂0
+    noise branch      [x_t, x̂0]  → Branch (+ noise level) → TEMamba × m ─┘
+
+    Branch = 3×3 conv → half-instance-norm residual blocks → channel interaction Mamba (CIM) × n
+
+What comes out is x̂0, or what `DenoiserConfig.target` names instead; only for x0 is lr_hsi_up added. `enter` and `leave`
+change between the denoiser's channels and what the diffusion runs on.
+
+The HSI and the reference branch see neither x_t nor the noise level: `condition` computes them once per image, and
+`denoise` runs only the noise branch and the fusion at every diffusion step. All maps are (B, D, H, W) between blocks;
+`K` stands for the channels the denoiser works in (subspace coefficients, or bands).
+
+Source: Qu et al., IEEE TGRS 2025, figure of the TCMM; half instance norm: Chen et al., "HINet", 2021; cross-channel
+attention: Zamir et al., "Restormer", 2022.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ctmem.checks import check_choice, check_image, check_same_shape, fail
+from ctmem.config import DenoiserConfig
+from ctmem.networks.mamba import CrossMambaBlock, MambaBlock
+
+TARGETS = ("x0", "residual", "eps", "v")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What stays the same over all diffusion steps of one image: the base and the features of two branches."""
+
+    base: torch.Tensor  # lr_hsi_up in the denoiser's channels (B, K, H, W)
+    hsi: torch.Tensor  # HSI branch after its TEMamba blocks (B, D, H, W)
+    guide: torch.Tensor  # reference branch (B, D, H, W)
+
+
+class TCMM(nn.Module):
+    """The denoiser; `forward` is `denoise` after `condition`, without anything kept.
+
+    Args:
+        channels: K, channels of x_t and of lr_hsi_up as the denoiser sees them.
+        texture_channels: channels of the texture (4K in the subspace, 4c on bands).
+        config: width, depth and target.
+
+    Raises:
+        ValueError: an unknown target, or heads that do not divide the width.
+    """
+
+    def __init__(self, channels: int, texture_channels: int, config: DenoiserConfig):
+        super().__init__()
+        check_choice(config.target, "target", TARGETS)
+        self.channels, self.texture_channels, self.target = channels, texture_channels, config.target
+        if self.target == "residual":
+            self.register_buffer("residual_std", torch.ones(channels))
+        self.projection = RandomProjection(channels) if config.random_projection else nn.Identity()
+        width, depth = config.width, range(config.te_blocks)
+        self.noise_embedding = NoiseEmbedding(width)
+        self.noise_branch = Branch(2 * channels, config)
+        self.hsi_branch = Branch(channels, config)
+        self.reference_branch = Branch(texture_channels, config)
+        self.hsi_texture = nn.ModuleList(TEMamba(config) for _ in depth)
+        self.noise_texture = nn.ModuleList(TEMamba(config) for _ in depth)
+        self.fusion = nn.Sequential(
+            nn.Conv2d(2 * width, width, 3, padding=1),
+            ChannelAttentionBlock(width),
+            nn.Conv2d(width, channels, 3, padding=1),
+        )
+        nn.init.zeros_(self.fusion[-1].weight)  # starts as the identity: x̂0 = lr_hsi_up (or as 0)
+        nn.init.zeros_(self.fusion[-1].bias)
+
+    def condition(self, base: torch.Tensor, texture: torch.Tensor) -> Condition:
+        """Features of lr_hsi_up and texture, computed once per image.
+
+        Args:
+            base: lr_hsi_up in the denoiser's channels, (B, K, H, W).
+            texture: (B, texture_channels, H, W); all zeros where there is no reference.
+
+        Raises:
+            ValueError: wrong channels, sizes that differ, or values that are not finite.
+        """
+        check_image(base, "base", bands=self.channels)
+        check_image(texture, "texture", bands=self.texture_channels)
+        check_same_shape(texture[:, :1], base[:, :1], ("texture", "base"))
+        hsi, guide = self.hsi_branch(base), self.reference_branch(texture)
+        for block in self.hsi_texture:
+            hsi = block(hsi, guide)
+        return Condition(base, hsi, guide)
+
+    def denoise(
+        self, x_t: torch.Tensor, noise_level: torch.Tensor, x0_previous: torch.Tensor, condition: Condition
+    ) -> torch.Tensor:
+        """x̂0 (B, K, H, W), the network's estimate of the clean image, or what the target names.
+
+        Args:
+            x_t: noisy image (B, K, H, W), of unit size; for the target `residual` a noisy residual.
+            noise_level: √ᾱ_t of that x_t, (B,); 1 is clean, 0 is pure noise.
+            x0_previous: estimate of the step before (B, K, H, W); at the first `enter(base, base)`.
+            condition: of the same images.
+
+        Raises:
+            ValueError: shapes that do not fit.
+        """
+        check_same_shape(x_t, condition.base, ("x_t", "base"))
+        check_same_shape(x0_previous, x_t, ("x0_previous", "x_t"))
+        if noise_level.shape != (len(x_t),):
+            fail("noise_level", f"one level per sample, shape ({len(x_t)},)", f"shape {tuple(noise_level.shape)}")
+        noise = self.noise_branch(torch.cat([self.projection(x_t), x0_previous], 1), self.noise_embedding(noise_level))
+        for block in self.noise_texture:
+            noise = block(noise, condition.guide)
+        output = self.fusion(torch.cat([condition.hsi, noise], 1))
+        return condition.base + output if self.target == "x0" else output
+
+    def forward(self, x_t, noise_level, x0_previous, base, texture) -> torch.Tensor:
+        """x̂0 (B, K, H, W) with the condition computed anew; equals the cached path."""
+        return self.denoise(x_t, noise_level, x0_previous, self.condition(base, texture))
+
+    def enter(self, z: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        """What the diffusion runs on, of an image z (B, K, H, W): its residual (z − base) / residual_std, or itself."""
+        return (z - base) / self.residual_std[:, None, None] if self.target == "residual" else z
+
+    def leave(self, x: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        """Undoes `enter`: base + residual_std · x, or x itself."""
+        return base + self.residual_std[:, None, None] * x if self.target == "residual" else x
+
+    def weigh(self, weight: torch.Tensor) -> torch.Tensor:
+        """The worth (B, K, 1, 1) of each channel's error, for an error of what the diffusion runs on."""
+        if self.target != "residual":
+            return weight
+        return weight * (self.residual_std / self.residual_std.mean())[:, None, None]
+
+    @torch.no_grad()
+    def measure_residual(self, target: torch.Tensor, base: torch.Tensor) -> None:
+        """Sets `residual_std` to the root mean square of target − base over a pool, so that residuals have unit size.
+
+        Channels without any difference keep 1; other targets than `residual` have nothing to set.
+
+        Args:
+            target: clean images (N, K, H, W).
+            base: lr_hsi_up of the same.
+
+        Raises:
+            ValueError: wrong channels, or shapes that differ.
+        """
+        check_image(target, "target", bands=self.channels)
+        check_same_shape(base, target, ("base", "target"))
+        if self.target == "residual":
+            size = (target - base).square().mean((0, 2, 3)).sqrt()
+            self.residual_std.copy_(torch.where(size > 1e-6, size, 1.0))
+
+
+class RandomProjection(nn.Module):
+    """A fixed random map of K channels, (B, K, H, W) → the same; it is never trained.
+
+    An imitation: the released code draws such a 1×1 convolution anew in every call. The matrix is drawn here once, from
+    a seed of its own, as PyTorch draws the weights of a convolution (uniform within ±1/√K), and is kept with the weights.
+    """
+
+    def __init__(self, channels: int, seed: int = 0):
+        super().__init__()
+        weight = torch.rand(channels, channels, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        self.register_buffer("weight", weight / channels**0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("ok,bkhw->bohw", self.weight, x)
+
+
+class NoiseEmbedding(nn.Module):
+    """Noise level (B,) in [0, 1] → a scale and a shift per channel, (B, 2·D): sinusoids, then a small MLP."""
+
+    def __init__(self, width: int, frequencies: int = 16):
+        super().__init__()
+        self.register_buffer("frequencies", 2.0 ** torch.linspace(0, 10, frequencies), persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(2 * frequencies, 2 * width), nn.SiLU(), nn.Linear(2 * width, 2 * width))
+
+    def forward(self, noise_level: torch.Tensor) -> torch.Tensor:
+        angles = noise_level[:, None] * self.frequencies * (math.pi / 2)
+        return self.mlp(torch.cat([angles.sin(), angles.cos()], 1))
+
+
+class Branch(nn.Module):
+    """Image (B, in, H, W) → features (B, D, H, W); the noise branch also takes the embedded noise level."""
+
+    def __init__(self, in_channels: int, config: DenoiserConfig):
+        super().__init__()
+        width = config.width
+        self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.residual = nn.ModuleList(HalfNormBlock(width) for _ in range(config.residual_blocks))
+        self.cim = nn.ModuleList(CIM(config, order=i) for i in range(config.cim_blocks))
+
+    def forward(self, x: torch.Tensor, affine: torch.Tensor | None = None) -> torch.Tensor:
+        x = self.stem(x)
+        if affine is not None:
+            scale, shift = affine[:, :, None, None].chunk(2, dim=1)
+            x = x * (1 + scale) + shift
+        for block in [*self.residual, *self.cim]:
+            x = block(x)
+        return x
+
+
+class HalfNormBlock(nn.Module):
+    """conv – LeakyReLU – instance norm on half of the channels – conv – LeakyReLU, plus the input."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = nn.InstanceNorm2d(width // 2, affine=True)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.leaky_relu(self.first(x), 0.2)
+        normed, kept = y.tensor_split([self.norm.num_features], dim=1)
+        y = torch.cat([self.norm(normed), kept], 1)
+        return x + F.leaky_relu(self.second(y), 0.2)
+
+
+class ChannelAttention(nn.Module):
+    """Scales each channel by a number in (0, 1) made from all channels' means."""
+
+    def __init__(self, width: int, reduction: int = 4):
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Conv2d(width, width // reduction, 1), nn.ReLU(), nn.Conv2d(width // reduction, width, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.mlp(x.mean((2, 3), keepdim=True))
+
+
+class ChannelAttentionBlock(nn.Module):
+    """conv – LeakyReLU – conv – channel attention, plus the input."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, width, 3, padding=1),
+            ChannelAttention(width),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.body(x)
+
+
+class CIM(nn.Module):
+    """Channel interaction Mamba: channel attention → LN → Mamba → LN, times SiLU of a parallel path, plus the input.
+
+    With `channel_attention=False` it is what the released code runs: LN → Mamba, plus the input.
+
+    Args:
+        config: width, state size, and which of the two forms.
+        order: which walk over the image this block takes (`to_tokens`).
+    """
+
+    def __init__(self, config: DenoiserConfig, order: int):
+        super().__init__()
+        width = config.width
+        self.order = order if config.cross_scan else 0
+        self.drawn = config.channel_attention
+        self.norm_in = nn.LayerNorm(width)
+        self.mamba = MambaBlock(width, d_state=config.state)
+        if self.drawn:
+            self.attention = ChannelAttention(width)
+            self.norm_out = nn.LayerNorm(width)
+            self.gate = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = x.shape[2:]
+        if not self.drawn:
+            return x + to_image(self.mamba(self.norm_in(to_tokens(x, self.order))), size, self.order)
+        tokens = self.norm_in(to_tokens(self.attention(x), self.order))
+        y = self.norm_out(self.mamba(tokens)) * F.silu(self.gate(tokens))
+        return x + to_image(y, size, self.order)
+
+
+class TEMamba(nn.Module):
+    """Texture enhancement Mamba: a branch (B, D, H, W) takes texture from a guide of the same shape.
+
+    Cross-channel attention and gated feed-forward → two-stream Mamba → depth-wise 3×3 with residual → gate.
+    """
+
+    def __init__(self, config: DenoiserConfig):
+        super().__init__()
+        width = config.width
+        self.attention = CrossChannelAttention(width, config.heads)
+        self.feed_forward = GatedFeedForward(width)
+        self.norm_x, self.norm_guide = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mamba = CrossMambaBlock(width, d_state=config.state)
+        self.local = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.gate_x, self.gate_y = _pointwise_depthwise(width, width), _pointwise_depthwise(width, width)
+
+    def forward(self, x: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
+        y = self.feed_forward(self.attention(x, guide))
+        tokens = self.mamba(self.norm_x(to_tokens(y)), self.norm_guide(to_tokens(guide)))
+        y = y + to_image(tokens, x.shape[2:])
+        y = y + self.local(y)
+        return x + F.gelu(self.gate_x(x)) * self.gate_y(y)
+
+
+class CrossChannelAttention(nn.Module):
+    """Attention over channels, not pixels: queries from x, keys and values from the guide; plus x."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        if width % heads:
+            fail("heads", f"a divisor of the width {width}", heads)
+        self.heads = heads
+        self.norm_x, self.norm_guide = nn.GroupNorm(1, width), nn.GroupNorm(1, width)
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.query = _pointwise_depthwise(width, width)
+        self.key_value = _pointwise_depthwise(width, 2 * width)
+        self.out = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
+        query = self.query(self.norm_x(x))
+        key, value = self.key_value(self.norm_guide(guide)).chunk(2, dim=1)
+        query, key, value = (v.unflatten(1, (self.heads, -1)).flatten(3) for v in (query, key, value))
+        scores = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(-2, -1) * self.temperature
+        return x + self.out((scores.softmax(-1) @ value).flatten(1, 2).unflatten(2, x.shape[2:]))
+
+
+class GatedFeedForward(nn.Module):
+    """Two depth-wise paths, one gates the other through GELU; expansion 2; plus the input."""
+
+    def __init__(self, width: int, expansion: int = 2):
+        super().__init__()
+        self.norm = nn.GroupNorm(1, width)
+        self.expand = _pointwise_depthwise(width, 2 * expansion * width)
+        self.out = nn.Conv2d(expansion * width, width, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate, value = self.expand(self.norm(x)).chunk(2, dim=1)
+        return x + self.out(F.gelu(gate) * value)
+
+
+def to_tokens(x: torch.Tensor, order: int = 0) -> torch.Tensor:
+    """Image (B, D, H, W) → tokens (B, H·W, D), in one of four walks.
+
+    Args:
+        x: image.
+        order: modulo 4: 0 rows, 1 rows backwards, 2 columns, 3 columns backwards. A causal scan sees only what came
+            before; blocks that take turns see all sides.
+    """
+    if order % 4 >= 2:
+        x = x.transpose(2, 3)
+    tokens = x.flatten(2).transpose(1, 2)
+    return tokens.flip(1) if order % 2 else tokens
+
+
+def to_image(tokens: torch.Tensor, size: tuple[int, int], order: int = 0) -> torch.Tensor:
+    """Undoes `to_tokens`: (B, H·W, D) → (B, D, H, W) of height and width `size`."""
+    tokens = tokens.flip(1) if order % 2 else tokens
+    height, width = size
+    if order % 4 >= 2:
+        return tokens.transpose(1, 2).unflatten(2, (width, height)).transpose(2, 3)
+    return tokens.transpose(1, 2).unflatten(2, (height, width))
+
+
+def _pointwise_depthwise(width: int, out: int) -> nn.Sequential:
+    """1×1 convolution, then depth-wise 3×3."""
+    return nn.Sequential(nn.Conv2d(width, out, 1), nn.Conv2d(out, out, 3, padding=1, groups=out))

@@ -1,0 +1,215 @@
+"""What optics and detector do to an image: blur, decimation, noise, and the ways back.
+
+Pixel geometry, everywhere in this package: pixel i covers the interval [i, i + 1). A coarse pixel i at scale
+s covers the fine pixels s·i … s·i + s − 1, so that its centre lies *between* two fine pixels where s is even.
+`blur_down` and `upsample` both keep to this: neither shifts the image.
+
+Every function of an image here except `add_noise` is linear; `adjoint` gives the transpose of any of them.
+
+Source: this project; back-projection: Irani and Peleg, "Improving resolution by image registration", 1991.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from ctmem.checks import check_count, check_finite, check_image, fail
+
+
+def gaussian_psf(
+    fwhm_px: float | tuple[float, float], *, size: int | None = None, scale: int | None = None
+) -> torch.Tensor:
+    """Returns a Gaussian point spread function, (k, k) float32, sums to 1, sampled at pixel centres.
+
+    Args:
+        fwhm_px: full width at half maximum in fine pixels, or (rows, columns) of an anisotropic one.
+        size: k in pixels; default: the smallest of the right parity that is at least three widths.
+        scale: the decimation that follows. k must be even for an even scale and odd for an odd one, because
+            it is centred on the coarse pixel; None: odd, to blur without decimation.
+
+    Raises:
+        ValueError: a width that is not positive, a size below 1, or a size whose parity is not that of
+            `scale`.
+    """
+    widths = fwhm_px if isinstance(fwhm_px, tuple) else (fwhm_px, fwhm_px)
+    if len(widths) != 2 or not all(math.isfinite(width) and width > 0 for width in widths):
+        fail("fwhm_px", "a positive number of pixels or a pair of them", fwhm_px)
+    if scale is not None:
+        check_count(scale, "scale")
+    parity = 1 if scale is None else scale % 2
+    if size is None:
+        size = math.ceil(3 * max(widths))
+        size += (size - parity) % 2
+    check_count(size, "size")
+    if scale is not None and size % 2 != parity:
+        fail("size", f"{'odd' if parity else 'even'}, as `scale` {scale} is", size)
+    offsets = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    rows, columns = (torch.exp(-4 * math.log(2) * (offsets / width) ** 2) for width in widths)
+    psf = torch.outer(rows / rows.sum(), columns / columns.sum())
+    return psf.float()
+
+
+def default_psf(scale: int) -> torch.Tensor:
+    """Returns the blur this project degrades with, (3·scale, 3·scale): a Gaussian of FWHM = `scale` pixels.
+
+    Raises:
+        ValueError: `scale` is no whole number ≥ 1.
+    """
+    check_count(scale, "scale")
+    return gaussian_psf(float(scale), size=3 * scale, scale=scale)
+
+
+def blur(x: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
+    """Returns `x` convolved with `psf`, band by band, same shape (B, C, H, W).
+
+    Convention: a true convolution (an impulse becomes `psf`, not its mirror image); the border is replicated.
+
+    Raises:
+        TypeError: an argument is no floating-point tensor.
+        ValueError: `psf` is not square, not finite, does not sum to 1, or has an even size, which would shift
+            the image.
+    """
+    check_image(x, "x")
+    _check_psf(psf)
+    if psf.shape[-1] % 2 == 0:
+        fail("psf", "of odd size (an even one shifts by half a pixel)", f"size {psf.shape[-1]}")
+    return _convolve(x, psf, stride=1)
+
+
+def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
+    """Returns `x` blurred and decimated: (B, C, H/scale, W/scale), what a coarser sensor records.
+
+    Coarse pixel i is the mean of the fine pixels around scale·i … scale·i + scale − 1, weighted by `psf`,
+    whose centre is that cell's centre.
+
+    Convention: as `blur`; the border is replicated.
+
+    Args:
+        x: fine image (B, C, H, W).
+        psf: (k, k), sums to 1, k even for an even scale and odd for an odd one; see `default_psf`.
+        scale: fine pixels per coarse pixel, along one side.
+
+    Raises:
+        TypeError: an argument is no floating-point tensor.
+        ValueError: H or W is no multiple of `scale`, or `psf` is not square, not finite, does not sum to 1 or
+            has a size of the other parity.
+    """
+    check_count(scale, "scale")
+    check_image(x, "x", multiple_of=scale)
+    _check_psf(psf)
+    if (psf.shape[-1] - scale) % 2:
+        parity = "odd" if scale % 2 else "even"
+        fail("psf", f"of {parity} size, as `scale` {scale} is", f"size {psf.shape[-1]}")
+    return _convolve(x, psf, stride=scale)
+
+
+def upsample(x: torch.Tensor, scale: int) -> torch.Tensor:
+    """Returns `x` enlarged by bicubic interpolation, (B, C, scale·H, scale·W), in the same pixel geometry.
+
+    Convention: Keys' cubic with a = −0.75 (torch's; a = −0.5 of other libraries is a little softer),
+    replicated border. It may overshoot [0, 1] and is not clipped, so it stays linear.
+
+    Raises:
+        TypeError: `x` is no floating-point tensor.
+        ValueError: wrong rank, values that are not finite, or a scale that is no whole number ≥ 1.
+    """
+    check_image(x, "x")
+    check_count(scale, "scale")
+    return F.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)
+
+
+def add_noise(x: torch.Tensor, snr_db: float, *, generator: torch.Generator) -> torch.Tensor:
+    """Returns `x` plus white Gaussian noise, same shape; not clipped.
+
+    Convention: the signal-to-noise ratio is 10·log10(mean x² / σ²), for each image and band by itself.
+
+    Raises:
+        TypeError: `x` is no floating-point tensor.
+        ValueError: wrong rank, values that are not finite, or `snr_db` is not finite.
+    """
+    check_image(x, "x")
+    if not math.isfinite(snr_db):
+        fail("snr_db", "a finite number of decibels", snr_db)
+    sigma = x.square().mean((2, 3), keepdim=True).sqrt() * 10 ** (-snr_db / 20)
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return x + sigma * noise
+
+
+def adjoint(operator: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor) -> Callable:
+    """Returns the transpose Aᵀ of a linear operator A: from images like A(like) to ones like `like`.
+
+    For all x and y of fitting shapes ⟨A x, y⟩ = ⟨x, Aᵀ y⟩. It is one backward pass, so any operator made of
+    torch functions will do.
+
+    Args:
+        operator: a linear function of one tensor.
+        like: any tensor of the shape the operator takes; its values do not matter.
+    """
+    _, pull_back = torch.func.vjp(operator, torch.zeros_like(like))
+    return lambda y: pull_back(y)[0]
+
+
+def _check_psf(psf: torch.Tensor) -> None:
+    """Raises unless `psf` is a finite float (k, k) that sums to 1."""
+    if not isinstance(psf, torch.Tensor) or not psf.is_floating_point():
+        fail("psf", "a floating-point tensor (k, k)", type(psf).__name__, TypeError)
+    if psf.ndim != 2 or psf.shape[0] != psf.shape[1] or psf.numel() == 0:
+        fail("psf", "of shape (k, k)", f"shape {tuple(psf.shape)}")
+    check_finite(psf, "psf")
+    if abs(float(psf.sum()) - 1) > 1e-4:
+        fail("psf", "a kernel that sums to 1", f"a sum of {float(psf.sum()):.4g}")
+
+
+def _convolve(x: torch.Tensor, psf: torch.Tensor, stride: int) -> torch.Tensor:
+    """Convolution with `psf` centred on cells of `stride` pixels, replicated border, one step per cell."""
+    widen = max(0, stride - psf.shape[-1]) // 2
+    kernel = F.pad(psf.to(x).flip(0, 1), [widen] * 4)
+    reach = (kernel.shape[-1] - stride) // 2
+    padded = F.pad(x, [reach] * 4, mode="replicate")
+    channels = x.shape[1]
+    return F.conv2d(padded, kernel.expand(channels, 1, -1, -1), stride=stride, groups=channels)
+
+
+def bicubic(lr_hsi: torch.Tensor, scale: int) -> torch.Tensor:
+    """`lr_hsi` (B, C, h, w) upsampled bicubically to (B, C, scale·h, scale·w)."""
+    return upsample(lr_hsi, scale)
+
+
+def back_project(
+    pred: torch.Tensor,
+    lr_hsi: torch.Tensor,
+    psf: torch.Tensor,
+    *,
+    scale: int,
+    steps: int = 10,
+    tolerance: float = 0.0,
+) -> torch.Tensor:
+    """An image near `pred` that, degraded, gives back the observation: x ← x + up(lr_hsi − down(x)), repeated.
+
+    Args:
+        pred: estimate (B, C, H, W).
+        lr_hsi: observation (B, C, h, w), H = scale·h.
+        psf: point spread function of the observation (k, k), sums to 1.
+        scale: fine pixels per coarse pixel.
+        steps: repetitions, at most; the mismatch shrinks at each.
+        tolerance: mismatch, the norm of lr_hsi − down(x) over that of lr_hsi, at which it stops.
+
+    Raises:
+        ValueError: `pred` is not `scale` times as large as `lr_hsi`, or has other bands.
+    """
+    check_image(pred, "pred")
+    check_image(lr_hsi, "lr_hsi", bands=pred.shape[1])
+    check_count(steps, "steps", at_least=0)
+    wanted = tuple(scale * side for side in lr_hsi.shape[2:])
+    if tuple(pred.shape[2:]) != wanted:
+        fail("pred", f"{scale} times the size of `lr_hsi`, {wanted[0]}×{wanted[1]}", f"{pred.shape[2]}×{pred.shape[3]}")
+    for _ in range(steps):
+        missing = lr_hsi - blur_down(pred, psf, scale)
+        if missing.norm() <= tolerance * lr_hsi.norm():
+            break
+        pred = pred + upsample(missing, scale)
+    return pred

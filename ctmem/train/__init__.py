@@ -1,0 +1,1 @@
+"""Training, from scenes to weights: `python -m ctmem.train`."""

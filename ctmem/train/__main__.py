@@ -1,0 +1,117 @@
+"""Trains the networks of a preset: the degradation kernel, the CNN baseline and the denoiser.
+
+Stop it at any moment and call it again with the same options: it goes on where its last checkpoint stands. On several
+processors: `torchrun --nproc_per_node 2 -m ctmem.train …`; they share each batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ctmem.config import Preset
+from ctmem.model import PARTS
+from ctmem.networks.variants import PRESETS
+from ctmem.train.loop import new_accelerator
+from ctmem.train.sources import embedded_sources, own_sources
+from ctmem.train.stages import train
+
+EPILOG = """\
+what it writes to the folder:
+  kernel.safetensors, cnn.safetensors, denoiser.safetensors   weights: load_model("tiny", folder="runs/tiny")
+  card.json         preset, data, seed, versions, and per part its steps, minutes and scores
+  log_cnn.csv, log_denoiser.csv
+                    step, loss, learning rate, validation PSNR in dB, seconds
+  state/            checkpoints, no longer needed when all is done
+
+examples:
+  python -m ctmem.train                                       what is shipped, anew, on the shipped scenes
+  python -m ctmem.train --data my_scene.mat --out runs/mine   an own scene; its bands' centres in nm in my_scene.txt
+  torchrun --nproc_per_node 2 -m ctmem.train                  the same in two processes, or on two GPUs
+"""
+
+
+def new_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ctmem.train",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_argument_group("what is trained, and on what")
+    what.add_argument(
+        "--preset", choices=PRESETS, default="tiny", metavar="NAME",
+        help=f"sizes and settings: {', '.join(PRESETS)} (default: tiny)",
+    )  # fmt: skip
+    what.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART",
+        help=f"which networks: {', '.join(PARTS)} (default: all)",
+    )  # fmt: skip
+    what.add_argument(
+        "--data", nargs="+", metavar="PATH",
+        help="own scenes (.mat, .npy, .npz) and folders of the .mat tree (default: the shipped scenes). The centres of "
+        "the bands in nm stand in a text file: my_scene.txt beside my_scene.mat, bands.txt in the folder",
+    )  # fmt: skip
+    what.add_argument("--out", metavar="FOLDER", help="for weights, card, logs, checkpoints (default: runs/PRESET)")
+    how = parser.add_argument_group("how long and how", "what is not given here is as the preset has it")
+    how.add_argument("--steps", type=int, metavar="N", help="steps of the denoiser")
+    how.add_argument("--cnn-steps", type=int, metavar="N", help="steps of the CNN baseline")
+    how.add_argument("--kernel-steps", type=int, metavar="N", help="steps of the degradation kernel")
+    how.add_argument("--batch", type=int, metavar="N", help="samples per step, over all processes")
+    how.add_argument("--learning-rate", type=float, metavar="X", help="highest one of CNN and denoiser")
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and samples (default: 0)")
+    where = parser.add_argument_group("on which machine")
+    where.add_argument("--device", choices=("auto", "cpu"), default="auto", help="auto: a CUDA GPU if there is one")
+    where.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), default="auto",
+        help="of matrix products; auto: bf16 on a GPU, fp32 on a CPU",
+    )  # fmt: skip
+    where.add_argument("--threads", type=int, metavar="N", help="CPU threads of each process (default: torch's choice)")
+    where.add_argument(
+        "--micro-batch", type=int, metavar="N",
+        help="samples at once: less memory, the same step (default: a process's share of the batch)",
+    )  # fmt: skip
+    return parser
+
+
+def preset_of(options: argparse.Namespace) -> Preset:
+    """The preset with what the command line changes."""
+    preset = PRESETS[options.preset]
+    loop = {"steps": options.steps, "batch": options.batch, "learning_rate": options.learning_rate}
+    rest = {"cnn_steps": options.cnn_steps, "kernel_steps": options.kernel_steps}
+    preset = replace(preset, train=replace(preset.train, **{k: v for k, v in loop.items() if v is not None}))
+    return replace(preset, **{k: v for k, v in rest.items() if v is not None})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
+    options = new_parser().parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    preset, precision = preset_of(options), {"auto": None, "fp32": "no", "bf16": "bf16"}[options.precision]
+    out = Path(options.out or f"runs/{preset.name}")
+    accelerator = new_accelerator(cpu=options.device == "cpu", precision=precision)
+    try:
+        sources = own_sources(options.data, preset) if options.data else embedded_sources(preset)
+        train(
+            preset, sources, out, seed=options.seed, parts=options.parts, micro_batch=options.micro_batch,
+            accelerator=accelerator,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on from the last checkpoint in {out}", file=sys.stderr)
+        return 130
+    accelerator.print(f"weights and card.json are in {out}")
+    accelerator.end_training()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

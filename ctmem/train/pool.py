@@ -1,0 +1,108 @@
+"""Encoded crops: every training area is matched once with each of its references, cut into crops and encoded.
+
+This `Pool` is all that the training loops see. `draw_batch` picks crops from it and turns, mirrors, flips signs and scales
+them.
+
+Source: this project.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ctmem.checks import fail
+from ctmem.config import Preset, TrainConfig
+from ctmem.data.areas import Box, crops
+from ctmem.diffusion.encoding import encode_image
+from ctmem.match.dmb import dmb
+from ctmem.match.patches import dihedral
+from ctmem.observe.optics import upsample
+from ctmem.train.sources import Source
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Encoded training crops, all of them or a batch.
+
+    `base` and `target` are (N, K, H, W), `texture` (N, 4K, H, W), `weight` (N, K, 1, 1). The weight brings a difference
+    of coefficients back to the proportions it has in the image: the K standard deviations of the crop's subspace over
+    their mean (0 for channels it does not fill).
+    """
+
+    base: torch.Tensor
+    target: torch.Tensor
+    texture: torch.Tensor
+    weight: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def to(self, device: torch.device | str) -> Pool:
+        """The same on another device; what is there already is not copied."""
+        return Pool(*(x.to(device) for x in (self.base, self.target, self.texture, self.weight)))
+
+
+def build_pool(sources: Sequence[Source], preset: Preset, degrade: Callable, *, stride: int = 8) -> Pool:
+    """Matches every training area once with each of its references and cuts it into encoded crops.
+
+    Crops lie on the patch grid, so that their textures are those that matching the crop alone would find in the
+    same area. Each crop of a source appears once per reference.
+
+    Args:
+        sources: scenes, areas, references.
+        preset: crop size, matching options, channels.
+        degrade: K.
+        stride: between crops, fine pixels; a multiple of the scale.
+
+    Raises:
+        ValueError: scenes of several band counts for a denoiser that works on bands.
+    """
+    counts = sorted({source.scene.gt.shape[1] for source in sources})
+    if preset.denoiser.subspace is None and len(counts) > 1:
+        fail("sources", "scenes of one band count for a denoiser on bands", " and ".join(map(str, counts)))
+    entries = []
+    for source in sources:
+        if source.train is None:
+            continue
+        area = source.scene.cut(source.train)
+        lr_hsi_up = upsample(area.lr_hsi, area.scale)
+        boxes = crops(Box(0, 0, *area.gt.shape[2:]), preset.crop, stride)
+        for reference in source.references:
+            texture, _ = dmb(lr_hsi_up, reference, source.srf, degrade, preset.match)
+            for box in boxes:
+                (rows, columns), (low_rows, low_columns) = box.slices, box.coarse(area.scale).slices
+                low = area.lr_hsi[..., low_rows, low_columns]
+                up, matched = lr_hsi_up[..., rows, columns], texture[..., rows, columns]
+                encoded = encode_image(low, up, matched, source.srf, preset)
+                target = encoded.encode(area.gt[..., rows, columns])
+                entries.append((encoded.base, target, encoded.texture, encoded.weight))
+    return Pool(*(torch.cat(column) for column in zip(*entries)))
+
+
+def draw_batch(pool: Pool, config: TrainConfig, generator: torch.Generator) -> Pool:
+    """Random crops, each turned or mirrored, with random signs and gain of its coefficients.
+
+    Signs of principal directions are arbitrary and their scale depends on the scene, so the networks must not learn
+    either. A share `drop_reference` of the samples sees no texture. Bands have signs and scales that mean something:
+    crops of bands are turned and mirrored only.
+    """
+    pick = torch.randint(len(pool), (config.batch,), generator=generator)
+    turns = torch.randint(8, (config.batch,), generator=generator).tolist()
+    images = [
+        torch.stack([dihedral(x[i], k) for i, k in zip(pick, turns)]) for x in (pool.base, pool.target, pool.texture)
+    ]
+    k = pool.base.shape[1]
+    signs = torch.randint(2, (config.batch, k, 1, 1), generator=generator).mul(2).sub(1)
+    gain = torch.empty(config.batch, 1, 1, 1).uniform_(math.log(0.6), math.log(1.2), generator=generator).exp()
+    kept = torch.rand(config.batch, 1, 1, 1, generator=generator) >= config.drop_reference
+    base, target, texture = images
+    if texture.shape[1] != 4 * k:  # bands, with a texture of fewer bands
+        return Pool(base, target, texture * kept, pool.weight[pick])
+    factor = signs * gain
+    # the gradient, third of the four texture groups, is a magnitude: it has no sign
+    texture_factor = torch.cat([factor, factor, gain.expand(-1, k, -1, -1), factor], 1)
+    return Pool(base * factor, target * factor, texture * texture_factor * kept, pool.weight[pick])
