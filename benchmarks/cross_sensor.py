@@ -137,7 +137,7 @@ def hits(windows: torch.Tensor, places: torch.Tensor) -> list[str]:
 def mean_of_best(match: matching.Match, image: torch.Tensor) -> torch.Tensor:
     """Mean of the 64 best windows of `image`, weighted by softmax(score / temperature), (N, C, P, P)."""
     weights = torch.softmax(match.scores[:, 0, :KEPT] / TEMPERATURE, -1)
-    return sum(weights[:, rank, None, None, None] * matching.gather(match, image, rank)[:, 0] for rank in range(KEPT))
+    return sum(weights[:, rank, None, None, None] * matching.cut_match(match, image, rank)[:, 0] for rank in range(KEPT))
 
 
 class Task:
@@ -173,14 +173,14 @@ class Task:
         return self.judge(*(pt.cut(image[0], windows, self.patch) for image in (self.sharp, self.detail)))
 
     def search(
-        self, similarity: str, radiometry: bool, transforms: bool = False
+        self, similarity: str, radiometry: bool, turns: bool = False
     ) -> tuple[list[str], list[torch.Tensor]]:
         """Hits of one kind of matching; zncc and detail (N,) of the best window, both again elsewhere, mean of 64."""
-        turns, same = (8 if transforms else 1), (2 * self.patch - 1) ** 2  # so many windows share a pixel with a place
-        options = {"similarity": similarity, "transforms": transforms, "top_k": KEPT + same * turns}
+        turns, same = (8 if turns else 1), (2 * self.patch - 1) ** 2  # so many windows share a pixel with a place
+        options = {"similarity": similarity, "turns": turns, "top_k": KEPT + same * turns}
         match = matching.match(self.query, self.references[radiometry], patch=self.patch, stride=1, **options)
         other = keep_first(match, elsewhere(match, self.nearest), KEPT)
-        taken = [[matching.gather(m, image)[:, 0] for image in (self.sharp, self.detail)] for m in (match, other)]
+        taken = [[matching.cut_match(m, image)[:, 0] for image in (self.sharp, self.detail)] for m in (match, other)]
         values = [*self.judge(*taken[0]), *self.judge(*taken[1]), zncc(mean_of_best(other, self.detail), self.lost)]
         return hits(match.windows[:, 0, :, :2], self.places), values
 

@@ -116,7 +116,7 @@ def noise(like: torch.Tensor, exponent: float) -> torch.Tensor:
 def options() -> dict[str, MatchConfig]:
     """Name → what is changed of the default."""
     single = replace(DEFAULT, top_k=1, hard_k=1)
-    plain = replace(single, stride=8, query_stride=8, transforms=False, sharpening=0, relevel=False)
+    plain = replace(single, stride=8, query_stride=8, turns=False, sharpening=0, relevel=False)
     table = {"as released: tiling, dot, one window": replace(plain, similarity="dot", radiometry=False)}
     table |= {f"tiling, {name}, one window": replace(plain, similarity=name) for name in ("cosine", "l2", "zncc")}
     table |= {"**default**": DEFAULT}
@@ -127,7 +127,7 @@ def options() -> dict[str, MatchConfig]:
     table |= {f"default, reference stride {s}": replace(DEFAULT, stride=s) for s in (1, 4, 8)}
     table |= {f"default, temperature {t}": replace(DEFAULT, temperature=t) for t in (0.01, 0.02, 0.1, 0.3)}
     table |= {f"default, sharpened {n} times": replace(DEFAULT, sharpening=n) for n in (0, 10, 30)}
-    table["default without turns"] = replace(DEFAULT, transforms=False)
+    table["default without turns"] = replace(DEFAULT, turns=False)
     table["default without relevelling"] = replace(DEFAULT, relevel=False)
     table["default without radiometry"] = replace(DEFAULT, radiometry=False)
     return table
@@ -239,7 +239,7 @@ from ctmem.match import align, dmb, matching
 side, width, patch, rows, top_k = map(int, sys.argv[1:])
 seed = torch.Generator().manual_seed(0)
 query, reference = torch.rand(1, 4, side, side, generator=seed), torch.rand(1, 4, rows, width, generator=seed)
-options = {"patch": patch, "stride": 1, "transforms": True, "top_k": top_k}
+options = {"patch": patch, "stride": 1, "turns": True, "top_k": top_k}
 windows, columns, block = (rows - patch + 1) * (width - patch + 1), 8192, 1024
 turned, candidates = torch.rand(8 * (side // patch) ** 2, 4 * patch**2), torch.rand(columns, 4 * patch**2)
 out = torch.empty(block, columns)

@@ -1,60 +1,168 @@
-"""Checks of arguments: every bad input gets one error that names the argument, what was expected and what came.
+"""Checks of arguments, and the doors at which they are made.
 
-No `ctmem` module is imported here, so any module may call these. They raise before anything is computed or written.
+Every bad input gets one error that names the argument, what was expected and what came, before anything is computed or
+written. A public function is a *door* (`@door`): numbers that come in from outside are read through there, for NaN say. A
+door inside another one trusts the numbers it is handed and looks at types and shapes alone, which costs nothing; so an
+image is read through once, however many functions it passes.
+
+Images may come as torch tensors or numpy arrays of float16, float32 or float64 (and bfloat16). Whole numbers may be
+numpy's. Inside a door torch's global default type and device are float32 and the CPU, whatever a program has set.
+
+No `ctmem` module is imported here, so any module may call these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import functools
+import numbers
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, NoReturn, TypeVar, cast
 
+import numpy as np
 import torch
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-def fail(name: str, expected: str, got: object, error: type[Exception] = ValueError) -> None:
+DOORS: dict[str, Callable[..., Any]] = {}  # dotted name → function
+_depth: ContextVar[int] = ContextVar("depth", default=0)  # how many doors were passed: 0 outside, 1 at a door, 2 inside
+
+
+# --- doors ------------------------------------------------------------------------------------------------------------
+
+
+def door(function: Function) -> Function:
+    """Marks a public function: its arguments are checked when it is called from outside, and trusted otherwise.
+
+    Example:
+        >>> @door
+        ... def half(x):
+        ...     x = as_image(x, "x")
+        ...     return x / 2
+        >>> half(np.ones((1, 1, 1, 2), np.float16)).dtype
+        torch.float32
+    """
+
+    @functools.wraps(function)
+    def enter(*args: Any, **kwargs: Any) -> Any:
+        depth = _depth.get()
+        if depth >= 2:
+            return function(*args, **kwargs)
+        token = _depth.set(depth + 1)
+        try:
+            if depth == 1:
+                return function(*args, **kwargs)
+            with _torch_defaults():
+                return function(*map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
+        finally:
+            _depth.reset(token)
+
+    DOORS[f"{function.__module__}.{function.__qualname__}"] = enter
+    return cast(Function, enter)
+
+
+def inside() -> bool:
+    """Whether a door was passed before this one: what is handed on was checked there."""
+    return _depth.get() >= 2
+
+
+def _plain(value: Any) -> Any:
+    """A whole number of numpy's as Python's; anything else as it is."""
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def _torch_defaults() -> Any:
+    """Inside, torch makes float32 tensors on the CPU unless told otherwise."""
+    if torch.get_default_dtype() == torch.float32 and torch.get_default_device().type == "cpu":
+        return nullcontext()
+    return _usual_defaults()
+
+
+@contextmanager
+def _usual_defaults() -> Iterator[None]:
+    """float32 and the CPU as torch's defaults, and afterwards what was set before."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def fail(name: str, expected: str, got: object, error: type[Exception] = ValueError) -> NoReturn:
     """Raises `error` with the one form every message of this package has."""
     raise error(f"`{name}` must be {expected}, got {got}")
 
 
-def check_finite(x: torch.Tensor, name: str) -> None:
-    """Raises if `x` holds NaN or infinite values, and says how many.
+@functools.cache
+def warn_once(message: str) -> None:
+    """Issues a `RuntimeWarning` the first time it is called with a message."""
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def as_floats(x: Any, name: str, shape: str, *, double: bool = False) -> torch.Tensor:
+    """Returns numbers as a floating-point tensor: float32, or float64 where that came and `double` allows it.
+
+    Args:
+        x: a tensor or an array of floats.
+        name: the argument's name, for the message.
+        shape: what it should look like, for the message: "(B, C, H, W)".
+        double: float64 stays float64.
 
     Raises:
-        ValueError: at least one value is not finite.
+        TypeError: neither a tensor nor an array, or one of whole numbers, truth values or complex numbers.
     """
-    bad = int((~torch.isfinite(x)).sum())
-    if bad:
-        fail(name, "finite everywhere", f"{bad} NaN or infinite value(s) of {x.numel()}")
+    if isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.dtype.itemsize <= 8:
+        x = torch.from_numpy(np.ascontiguousarray(x).copy() if not x.flags.writeable else np.ascontiguousarray(x))
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, torch.Tensor | np.ndarray) else None
+        got = type(x).__name__ if kind is None else f"a {kind} {'tensor' if isinstance(x, torch.Tensor) else 'array'}"
+        fail(name, f"a floating-point tensor {shape}", got, TypeError)
+    return x if x.dtype == torch.float32 or (double and x.dtype == torch.float64) else x.float()
 
 
-def check_image(
-    x: torch.Tensor,
+def as_image(
+    x: Any,
     name: str,
     *,
     bands: int | None = None,
     multiple_of: int | None = None,
     at_least: int | None = None,
     finite: bool = True,
-) -> None:
-    """Raises unless `x` is a finite float image batch (B, C, H, W) of the wanted bands and size.
+    single: bool = False,
+    double: bool = False,
+) -> torch.Tensor:
+    """Returns an image batch (B, C, H, W) as a float32 tensor, or raises what is wrong with it.
 
     Args:
-        x: what the caller was given.
+        x: what the caller was given: a tensor or an array of floats.
         name: the argument's name, for the message.
         bands: the number of bands C wanted, if one is.
         multiple_of: H and W must be multiples of this (the scale, say).
         at_least: H and W must not be smaller than this (the patch, say), in pixels.
         finite: no value may be NaN or infinite.
+        single: B must be 1.
+        double: float64 stays float64, for what is exact in it.
 
     Raises:
-        TypeError: `x` is no floating-point tensor.
+        TypeError: neither a floating-point tensor nor such an array.
         ValueError: wrong rank, band count or size, or values that are not finite.
     """
-    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
-        got = f"a {x.dtype} tensor" if isinstance(x, torch.Tensor) else type(x).__name__
-        fail(name, "a floating-point tensor (B, C, H, W)", got, TypeError)
+    x = as_floats(x, name, "(B, C, H, W)", double=double)
     shape = tuple(x.shape)
     if x.ndim != 4 or 0 in shape:
         fail(name, "of shape (B, C, H, W), none of them 0", f"shape {shape}")
+    if single and shape[0] != 1:
+        fail(name, "one image, shape (1, C, H, W)", f"shape {shape}")
     if bands is not None and shape[1] != bands:
         fail(name, f"of {bands} band(s), shape (B, {bands}, H, W)", f"{shape[1]} band(s), shape {shape}")
     if multiple_of is not None and (shape[2] % multiple_of or shape[3] % multiple_of):
@@ -63,6 +171,20 @@ def check_image(
         fail(name, f"at least {at_least}×{at_least} px", f"{shape[2]}×{shape[3]}")
     if finite:
         check_finite(x, name)
+    return x
+
+
+def check_finite(x: torch.Tensor, name: str) -> None:
+    """Raises if `x` holds NaN or infinite values, and says how many.
+
+    Raises:
+        ValueError: at least one value is not finite.
+    """
+    if inside():
+        return
+    bad = int((~torch.isfinite(x)).sum())
+    if bad:
+        fail(name, "finite everywhere", f"{bad} NaN or infinite value(s) of {x.numel()}")
 
 
 def check_same_shape(pred: torch.Tensor, target: torch.Tensor, names: tuple[str, str] = ("pred", "target")) -> None:
@@ -75,33 +197,63 @@ def check_same_shape(pred: torch.Tensor, target: torch.Tensor, names: tuple[str,
         fail(names[0], f"of the shape of `{names[1]}` {tuple(target.shape)}", tuple(pred.shape))
 
 
-def check_srf(srf: torch.Tensor, *, bands: int | None = None, name: str = "srf") -> None:
-    """Raises unless `srf` is a spectral response (c, C), finite and with rows that sum to 1.
+def as_srf(srf: Any, *, bands: int | None = None, name: str = "srf") -> torch.Tensor:
+    """Returns a spectral response (c, C) as a tensor of floats, finite and with rows that sum to 1.
 
     Raises:
-        TypeError: no floating-point tensor.
+        TypeError: neither a floating-point tensor nor such an array.
         ValueError: wrong rank, wrong number of columns, or a row that does not sum to 1 (tolerance 1e-4).
     """
-    if not isinstance(srf, torch.Tensor) or not srf.is_floating_point():
-        fail(name, "a floating-point tensor (c, C)", type(srf).__name__, TypeError)
+    srf = as_floats(srf, name, "(c, C)", double=True)
     if srf.ndim != 2 or 0 in srf.shape:
         fail(name, "of shape (c, C)", f"shape {tuple(srf.shape)}")
     if bands is not None and srf.shape[1] != bands:
         fail(name, f"of {bands} columns, one per band of the image", f"{srf.shape[1]} columns")
+    if inside():
+        return srf
     check_finite(srf, name)
     sums = srf.sum(1)
     worst = int((sums - 1).abs().argmax())
     if abs(float(sums[worst]) - 1) > 1e-4:
         fail(name, "a matrix whose rows sum to 1", f"a row {worst} that sums to {float(sums[worst]):.4g}")
+    return srf
+
+
+def as_psf(psf: Any, *, scale: int | None = None, name: str = "psf") -> torch.Tensor:
+    """Returns a point spread function (k, k) as a tensor of floats, finite and of sum 1.
+
+    Args:
+        psf: a tensor or an array.
+        scale: the decimation that follows: k must be even for an even one and odd for an odd one.
+        name: the argument's name, for the message.
+
+    Raises:
+        TypeError: neither a floating-point tensor nor such an array.
+        ValueError: not square, not finite, a sum other than 1 (tolerance 1e-4), or a size of the other parity.
+    """
+    psf = as_floats(psf, name, "(k, k)", double=True)
+    if psf.ndim != 2 or psf.shape[0] != psf.shape[1] or psf.numel() == 0:
+        fail(name, "of shape (k, k)", f"shape {tuple(psf.shape)}")
+    if scale is not None and (psf.shape[-1] - scale) % 2:
+        fail(name, f"of {'odd' if scale % 2 else 'even'} size, as `scale` {scale} is", f"size {psf.shape[-1]}")
+    if inside():
+        return psf
+    check_finite(psf, name)
+    if abs(float(psf.detach().sum()) - 1) > 1e-4:
+        fail(name, "a kernel that sums to 1", f"a sum of {float(psf.detach().sum()):.4g}")
+    return psf
+
+
+# --- numbers and names ------------------------------------------------------------------------------------------------
 
 
 def check_count(value: int, name: str, *, at_least: int = 1, at_most: int | None = None) -> None:
-    """Raises unless `value` is a whole number in [at_least, at_most].
+    """Raises unless `value` is a whole number in [at_least, at_most]; numpy's whole numbers are.
 
     Raises:
         ValueError: another type, or out of range.
     """
-    whole = isinstance(value, int) and not isinstance(value, bool)
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or value < at_least or (at_most is not None and value > at_most):
         span = f"≥ {at_least}" if at_most is None else f"from {at_least} to {at_most}"
         fail(name, f"a whole number {span}", repr(value))

@@ -13,6 +13,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class CameraConfig:
+    """The camera that a model is trained for; `observe.camera.Camera.from_config` makes it."""
+
+    scale: int = 4  # fine pixels per coarse pixel, along one side
+    fwhm_px: float | None = None  # full width at half maximum of the Gaussian blur, fine pixels; None: `scale`
+    sensor: str = "sentinel2a"  # the multispectral one, see `observe.responses.SENSORS`
+    bands: tuple[str, ...] | None = None  # of that sensor; None: blue, green, red, near infrared
+    snr_db: float | None = None  # signal-to-noise ratio of the coarse image, dB; None: no noise
+
+
+@dataclass(frozen=True)
 class MatchConfig:
     """How the degradation matching block (DMB) looks for patches."""
 
@@ -20,7 +31,7 @@ class MatchConfig:
     stride: int = 2  # between candidate windows in the reference, pixels; = patch: non-overlapping, as released
     query_stride: int = 4  # between query patches, pixels; = patch: they tile the query, as released
     similarity: str = "zncc"  # dot, cosine, zncc, l2
-    transforms: bool = True  # also try the 8 flips and rotations of every candidate
+    turns: bool = True  # also try the 8 flips and rotations of every candidate
     top_k: int = 64  # best windows kept; the soft map averages them
     hard_k: int = 64  # the hard maps average so many of them; 1: the best window only, as released
     temperature: float = 0.05  # of the softmax that weights them
@@ -72,13 +83,12 @@ class Preset:
     """Everything a run needs to know, with a name."""
 
     name: str
-    scale: int = 4
+    camera: CameraConfig = CameraConfig()
     crop: int = 160  # side of a training crop at the fine resolution, pixels
     timesteps: int = 2000  # T of the diffusion
     schedule: str = "linear"  # of its noise levels: linear, cosine, shifted
     sampler: str = "ddim"  # ddpm, ddim, dpmpp
     sampling_steps: int = 1  # network calls per image
-    msi_bands: tuple[str, ...] = ("B02", "B03", "B04", "B08")
     match: MatchConfig = MatchConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     kernel_network: bool = False  # K is the paper's network (`KernelNet`), not a learned PSF (`PsfKernel`)
@@ -87,6 +97,11 @@ class Preset:
     train: TrainConfig = TrainConfig()
     kernel_steps: int = 400  # enough for a PSF; the network wants 1000
     cnn_steps: int = 100_000  # about as many minutes as the denoiser's steps
+
+    @property
+    def scale(self) -> int:
+        """Fine pixels per coarse pixel, along one side."""
+        return self.camera.scale
 
     def to_dict(self) -> dict:
         """Plain nested dict, for the JSON card beside the weights."""
@@ -99,10 +114,11 @@ class Preset:
         Raises:
             TypeError: a key that is no setting.
         """
-        parts = {"match": MatchConfig, "denoiser": DenoiserConfig, "train": TrainConfig}
+        parts = {"camera": CameraConfig, "match": MatchConfig, "denoiser": DenoiserConfig, "train": TrainConfig}
         nested = {key: part(**plain[key]) for key, part in parts.items() if key in plain}
-        bands = {"msi_bands": tuple(plain["msi_bands"])} if "msi_bands" in plain else {}
-        return cls(**plain | nested | bands)
+        if "camera" in nested and nested["camera"].bands is not None:  # JSON has no tuples
+            nested["camera"] = dataclasses.replace(nested["camera"], bands=tuple(nested["camera"].bands))
+        return cls(**plain | nested)
 
 
 TINY = Preset(

@@ -1,7 +1,8 @@
 """Super-resolution of an image with trained weights: everything is joined here.
 
     model = load_model("tiny")
-    pred = super_resolve(model, lr_hsi, ref_msi, srf=srf)
+    camera = model.camera.for_wavelengths(scene.wavelengths_nm)
+    pred = super_resolve(model, lr_hsi, ref_msi, camera=camera)
 
 Matching and the network's condition are computed once per image (`encode`, `draw`); only the noise branch and the
 fusion run per diffusion step. Large images go through the network in overlapping tiles.
@@ -16,17 +17,17 @@ from functools import partial
 
 import torch
 
-from ctmem.checks import check_choice, check_count, check_image, check_srf, fail
+from ctmem.checks import as_image, check_choice, check_count, door, fail, warn_once
 from ctmem.config import Preset
 from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.samplers import SAMPLERS, Callback, sample
 from ctmem.diffusion.schedule import make_schedule
+from ctmem.match.align import Blur, References
 from ctmem.match.dmb import dmb
 from ctmem.match.library import TextureLibrary
-from ctmem.match.matching import References
 from ctmem.model import Model, load_model
 from ctmem.networks.tcmm import TCMM
-from ctmem.observe.optics import back_project, default_psf, upsample
+from ctmem.observe.camera import Camera
 
 __all__ = ["Model", "draw", "encode", "finish_estimate", "load_model", "super_resolve", "tiled_denoise"]
 
@@ -35,14 +36,14 @@ MISMATCH = 1e-3  # of an answer that counts as consistent: its degraded form fro
 BACK_PROJECTIONS = (10, 50)  # at least, as the baseline; at most
 
 
+@door
 @torch.no_grad()
 def super_resolve(
     model: Model,
     lr_hsi: torch.Tensor,
     ref_msi: References | TextureLibrary | None = None,
     *,
-    srf: torch.Tensor | None = None,
-    psf: torch.Tensor | None = None,
+    camera: Camera | None = None,
     steps: int | None = None,
     samples: int = 1,
     sampler: str | None = None,
@@ -64,8 +65,9 @@ def super_resolve(
         ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place, NaN where it has holes; a list of
             several, (1, c, Hr, Wr) each; or a library of them, built with `model.kernel`, whose own settings then
             rule the matching; None: without a reference.
-        srf: response of the reference's sensor over the scene's bands (c, C), rows sum to 1; needed with `ref_msi`.
-        psf: point spread function of the observation, for `consistency`; default: `default_psf(scale)`.
+        camera: what `lr_hsi` was observed with; default: the one that the weights were trained for. Its blur is used for
+            matching and consistency, its response `srf` for the reference, with which it is needed:
+            `model.camera.for_wavelengths(nm)`. One of another blur or noise than in training is warned of, once.
         steps: diffusion steps; default: the preset's, 1. One step is the network's best guess of the mean; more steps
             draw a *sample*, which looks sharper and has a larger squared error.
         samples: draws to average.
@@ -80,21 +82,21 @@ def super_resolve(
             images (1, K, H, W) in the denoiser's channels: `decode` of what `encode` returns makes spectra of them.
 
     Raises:
-        TypeError: an image that is no floating-point tensor.
+        TypeError: an image that is not a floating-point image.
         ValueError: wrong rank, batch or band count, values that are not finite, an image smaller than a patch,
-            a reference without `srf`, an `srf` whose rows do not sum to 1, a count below 1, an unknown sampler, more
+            a reference and a camera without `srf`, a camera of another scale, a count below 1, an unknown sampler, more
             steps than the chain has, `start` outside (0, 1], an uncertainty of one sample.
     """
-    check_image(lr_hsi, "lr_hsi")
+    lr_hsi = as_image(lr_hsi, "lr_hsi")
     check_count(samples, "samples", at_least=2 if uncertainty else 1)
     check_count(tile, "tile", at_least=8)
     preset, device = model.preset, model.device
     steps, sampler = preset.sampling_steps if steps is None else steps, sampler or preset.sampler
     _check_sampling(preset, steps, sampler, start)
-    psf = (default_psf(preset.scale) if psf is None else psf).to(device)
+    camera = camera_for(model, camera).to(device)
     preds, stds = [], []
-    for one, encoded in zip(lr_hsi.to(device).split(1), encode(model, lr_hsi, ref_msi, srf=srf)):
-        finish = partial(finish_estimate, encoded, one, psf if consistency else None, preset.scale)
+    for one, encoded in zip(lr_hsi.to(device).split(1), encode(model, lr_hsi, ref_msi, camera=camera)):
+        finish = partial(finish_estimate, encoded, one, camera if consistency else None)
         draws = draw(
             model, encoded, steps=steps, samples=samples, sampler=sampler, start=start, tile=tile,
             generator=generator, callback=callback,
@@ -150,50 +152,75 @@ def _check_sampling(preset: Preset, steps: int, sampler: str, start: float) -> N
 
 
 def finish_estimate(
-    encoded: Encoded, lr_hsi: torch.Tensor, psf: torch.Tensor | None, scale: int, z: torch.Tensor
+    encoded: Encoded, lr_hsi: torch.Tensor, camera: Camera | None, z: torch.Tensor
 ) -> torch.Tensor:
-    """The spectra (1, C, H, W) of an estimate z (1, K, H, W); with a `psf`, made consistent with the observation."""
+    """The spectra (1, C, H, W) of an estimate z (1, K, H, W); with a camera, made consistent with the observation."""
     pred = encoded.decode(z)
-    if psf is None:
+    if camera is None:
         return pred
     fewest, most = BACK_PROJECTIONS
-    pred = back_project(pred, lr_hsi, psf, scale=scale, steps=fewest)
-    return back_project(pred, lr_hsi, psf, scale=scale, steps=most - fewest, tolerance=MISMATCH)
+    pred = camera.back_project(pred, lr_hsi, steps=fewest)
+    return camera.back_project(pred, lr_hsi, steps=most - fewest, tolerance=MISMATCH)
 
 
+@door
 def encode(
     model: Model,
     lr_hsi: torch.Tensor,
     ref_msi: References | TextureLibrary | None = None,
     *,
-    srf: torch.Tensor | None = None,
+    camera: Camera | None = None,
 ) -> list[Encoded]:
     """What the denoiser is told of each image: upsampled, matched with its reference, in the denoiser's channels.
 
     Raises:
         ValueError: as `super_resolve`.
     """
-    check_image(lr_hsi, "lr_hsi")
-    lr_hsi = lr_hsi.to(model.device)
-    lr_hsi_up = upsample(lr_hsi, model.preset.scale)
-    textures = [None] * len(lr_hsi)
+    lr_hsi = as_image(lr_hsi, "lr_hsi").to(model.device)
+    camera = camera_for(model, camera).to(model.device)
+    lr_hsi_up = camera.upsample(lr_hsi)
+    textures: list[torch.Tensor | None] = [None] * len(lr_hsi)
     if ref_msi is not None:
-        if srf is None:
-            fail("srf", "the spectral response (c, C) of the reference's sensor", None)
-        check_srf(srf, bands=lr_hsi.shape[1])
-        srf = srf.to(model.device)
-        textures = _texture(model, lr_hsi_up, ref_msi, srf).split(1)
+        if camera.response().shape[1] != lr_hsi.shape[1]:
+            expected = f"one whose `srf` has {lr_hsi.shape[1]} columns, one per band of `lr_hsi`"
+            fail("camera", expected, f"{camera.response().shape[1]} columns")
+        textures = list(_texture(lr_hsi_up, ref_msi, camera, model, blur_of(model, camera)).split(1))
     images = zip(lr_hsi.split(1), lr_hsi_up.split(1), textures)
-    return [encode_image(one, up, texture, srf, model.preset) for one, up, texture in images]
+    return [encode_image(one, up, texture, camera, model.preset.denoiser) for one, up, texture in images]
+
+
+def camera_for(model: Model, camera: Camera | None) -> Camera:
+    """The camera that was given, or else that of the weights; warns once where weights were trained for another one.
+
+    Raises:
+        TypeError: `camera` is not a `Camera`.
+        ValueError: one of another scale.
+    """
+    trained = model.camera
+    if camera is None:
+        return trained
+    if not isinstance(camera, Camera):
+        fail("camera", "a `Camera`", type(camera).__name__, TypeError)
+    if camera.scale != trained.scale:
+        fail("camera", f"one of scale {trained.scale}, as the weights", f"scale {camera.scale}")
+    different = camera.differences(trained)
+    if different:
+        warn_once(f"the weights were trained for another camera: `camera` has {' and '.join(different)}")
+    return camera
+
+
+def blur_of(model: Model, camera: Camera) -> Blur:
+    """K of a camera: the learned one where it is the camera of the weights, otherwise the camera's own blur."""
+    return model.kernel if camera.same_optics(model.camera) else camera.blur
 
 
 def _texture(
-    model: Model, lr_hsi_up: torch.Tensor, ref_msi: References | TextureLibrary, srf: torch.Tensor
+    lr_hsi_up: torch.Tensor, ref_msi: References | TextureLibrary, camera: Camera, model: Model, blur: Blur
 ) -> torch.Tensor:
     """What the reference, or the library, hands over, (B, 4c, H, W)."""
     if isinstance(ref_msi, TextureLibrary):
-        return ref_msi.texture(lr_hsi_up, srf, model.kernel)[0]
-    return dmb(lr_hsi_up, ref_msi, srf, model.kernel, model.preset.match)[0]
+        return ref_msi.texture(lr_hsi_up, camera, blur=blur)[0]
+    return dmb(lr_hsi_up, ref_msi, camera, model.preset.match, blur=blur)[0]
 
 
 def tiled_denoise(denoiser: TCMM, encoded: Encoded, tile: int, overlap: int = 16) -> Callable[..., torch.Tensor]:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import torch
 
-from ctmem.checks import check_choice, fail
+from ctmem.checks import check_choice, door, fail
 from ctmem.config import Preset
 from ctmem.files import data_path, load_module, load_tensors
 from ctmem.networks.kernel_net import KernelNet
 from ctmem.networks.residual_cnn import ResidualCNN
 from ctmem.networks.tcmm import TCMM
 from ctmem.networks.variants import PRESETS
+from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import PsfKernel
 
 PARTS = ("kernel", "cnn", "denoiser")
@@ -34,6 +35,12 @@ class Model:
     card: dict
 
     @property
+    def camera(self) -> Camera:
+        """The camera that the weights were trained for, as the card has it; without a spectral response."""
+        written = self.card.get("camera")
+        return Camera.from_config(self.preset.camera) if written is None else Camera.from_dict(written)
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.denoiser.parameters()).device
@@ -45,6 +52,7 @@ class Model:
         return self
 
 
+@door
 def build_networks(preset: Preset, bands: int | None = None) -> dict[str, torch.nn.Module]:
     """New, untrained networks of a preset: `kernel`, `cnn`, `denoiser`.
 
@@ -55,7 +63,7 @@ def build_networks(preset: Preset, bands: int | None = None) -> dict[str, torch.
     channels = preset.denoiser.subspace or bands
     if channels is None:
         fail("bands", "the scene's band count for a denoiser without subspace", None)
-    groups = channels if preset.denoiser.subspace else len(preset.msi_bands)
+    groups = channels if preset.denoiser.subspace else Camera.from_config(preset.camera).msi_channels
     return {
         "kernel": _new_kernel(preset),
         "cnn": ResidualCNN(channels, preset.cnn_width),
@@ -66,10 +74,12 @@ def build_networks(preset: Preset, bands: int | None = None) -> dict[str, torch.
 def _new_kernel(preset: Preset) -> PsfKernel | KernelNet:
     """An untrained K of the kind that the preset asks for."""
     if preset.kernel_network:
-        return KernelNet(len(preset.msi_bands), preset.kernel_width, scale=preset.scale)
+        bands = Camera.from_config(preset.camera).msi_channels
+        return KernelNet(bands, preset.kernel_width, scale=preset.scale)
     return PsfKernel(preset.scale)
 
 
+@door
 def load_model(name: str = "tiny", *, folder: str | Path | None = None) -> Model:
     """The trained model of a preset.
 

@@ -108,7 +108,7 @@ def compute_match(model: Model, query: torch.Tensor, reference: torch.Tensor) ->
     sharp, blurred = (gain * image + offset for image in (reference, model.kernel(reference)))
     match = matching.match(
         query, blurred, patch=options.patch, stride=options.stride, similarity=options.similarity,
-        transforms=options.transforms,
+        turns=options.turns,
     )  # fmt: skip
     tiles = [patches.unfold(query, match.patch), matching.gather(match, blurred), matching.gather(match, sharp)]
     return {

@@ -68,7 +68,7 @@ class Oracle:
         self.gradients = [gradient(x) for x in sharp] if sharp else []
         self.seen, self.score, self.levelled = cache(self._seen), cache(self._score), cache(self._levelled)
 
-    def candidates(self, stride: int, transforms: bool) -> tuple[list[tuple], list[int]]:
+    def candidates(self, stride: int, turns: bool) -> tuple[list[tuple], list[int]]:
         """All (scene, row, column, turn, number of the window), and how many windows have holes, per scene."""
         listed, excluded = [], []
         for scene, image in enumerate(self.blurred):
@@ -76,7 +76,7 @@ class Oracle:
             excluded.append(whole.count(False))
             for number, (row, column) in enumerate(corners(image.shape, stride)):
                 if whole[number]:
-                    listed += [(scene, row, column, t, number) for t in range(TURNS if transforms else 1)]
+                    listed += [(scene, row, column, t, number) for t in range(TURNS if turns else 1)]
         return listed, excluded
 
     def best(self, corner: tuple[int, int], candidates: list[tuple], similarity: str, top_k: int) -> list[tuple]:

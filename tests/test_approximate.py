@@ -42,7 +42,7 @@ def same(found, wanted, query, similarity):
     assert torch.allclose(found[0], wanted[0], atol=1e-4)
     candidates = torch.cat([pt.cut(image, places, PATCH) for image, places in zip(images, corners)])
     for row, scores, numbers, turns in zip(query, *found):
-        turned = torch.stack([pt.dihedral(candidates[n], int(t)) for n, t in zip(numbers, turns)])
+        turned = torch.stack([pt.turned(candidates[n], int(t)) for n, t in zip(numbers, turns)])
         assert torch.allclose(similarities(row[None], turned, similarity)[0], scores, atol=1e-4)
         assert len(set(zip(numbers.tolist(), turns.tolist()))) == len(numbers)
 

@@ -40,7 +40,7 @@ def test_wirings_share_their_size_and_differ_where_the_table_says(preset):
         match = variant.match
         assert match.patch == match.stride == match.query_stride == preset.match.patch
         assert (match.similarity, match.hard_k, match.temperature, match.sharpening) == ("dot", 1, 1.0, 0)
-        assert not (match.transforms or match.relevel or match.radiometry)
+        assert not (match.turns or match.relevel or match.radiometry)
         assert (variant.sampler, variant.sampling_steps) == ("ddpm", preset.timesteps)
     assert drawn.denoiser.channel_attention and not drawn.denoiser.random_projection
     assert not released.denoiser.channel_attention and released.denoiser.random_projection

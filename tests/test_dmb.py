@@ -61,10 +61,10 @@ def test_texture_equals_brute_force(similarity, kind, holes):
         for b in range(2)
     ]
     given = [x if kind == "list" else torch.cat(x) for x in (lacking, seen)]
-    for transforms, query_stride, top_k in itertools.product((False, True), (3, 4), (1, 4, None)):
-        candidates = [oracle.candidates(3, transforms)[0] for oracle in oracles]
+    for turns, query_stride, top_k in itertools.product((False, True), (3, 4), (1, 4, None)):
+        candidates = [oracle.candidates(3, turns)[0] for oracle in oracles]
         top_k = top_k or min(map(len, candidates))
-        options = {"similarity": similarity, "transforms": transforms, "top_k": top_k, "query_stride": query_stride}
+        options = {"similarity": similarity, "turns": turns, "top_k": top_k, "query_stride": query_stride}
         found = matching.match(query, given[1], patch=PATCH, stride=3, **options)
         best = [
             [oracle.best(c, listed, similarity, top_k) for c in corners(QUERY, query_stride)]
@@ -113,7 +113,7 @@ def test_several_best_windows_are_averaged():
     query, sharp = random(1, 3, 8, 8), random(1, 3, 20, 20, seed=1)
     found = matching.match(query, sharp, patch=8, stride=3, top_k=5)
     mean = dmb.texture(found, query, sharp, sharp, temperature=1e9, relevel=False, hard_k=3)[:, 3:6]
-    wanted = sum(matching.gather(found, sharp, rank)[:, 0] for rank in range(3)) / 3
+    wanted = sum(matching.cut_match(found, sharp, rank)[:, 0] for rank in range(3)) / 3
     assert torch.allclose(mean, wanted, atol=1e-5)
 
 
@@ -121,7 +121,7 @@ def test_higher_temperature_is_softer():
     query, sharp = random(1, 3, 8, 8), random(1, 3, 30, 30, seed=1)
     found = matching.match(query, sharp, patch=8, stride=1, top_k=23 * 23)
     cold, hot = (dmb.texture(found, query, sharp, sharp, temperature=t, relevel=False)[:, :3] for t in (1e-4, 1e6))
-    assert torch.allclose(cold, matching.gather(found, sharp)[:, 0], atol=1e-4)
+    assert torch.allclose(cold, matching.cut_match(found, sharp)[:, 0], atol=1e-4)
     assert torch.allclose(hot, patches.unfold(sharp, 8, 1).mean(1), atol=1e-4)
 
 
@@ -151,7 +151,7 @@ def test_each_sample_has_its_own_reference_or_a_shared_one():
 
 def test_chunks_change_nothing():
     query, reference = random(2, 4, 25, 33), random(1, 4, 60, 50, seed=1)
-    found = matching.match(query, reference, stride=3, query_stride=3, transforms=True, top_k=30)
+    found = matching.match(query, reference, stride=3, query_stride=3, turns=True, top_k=30)
     whole, chunked = (
         dmb.texture(found, query, reference, 0.9 * reference, hard_k=30, chunk_mb=mb) for mb in (10_000, 1)
     )
@@ -164,7 +164,7 @@ def test_memory_is_bounded_by_the_chunk():
         from ctmem.match import align, dmb, matching, search
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         query, reference = torch.rand(1, 4, 64, 48), torch.rand(1, 4, 90, 70)
-        found = matching.match(query, reference, stride=4, query_stride=2, transforms=True, top_k=64, chunk_mb=20)
+        found = matching.match(query, reference, stride=4, query_stride=2, turns=True, top_k=64, chunk_mb=20)
         few = matching.match(query[..., :9], reference, stride=4, top_k=64)
         dmb.texture(few, query[..., :9], reference, reference, hard_k=64)  # libraries warmed up
         before = peak()
@@ -255,14 +255,14 @@ def test_dmb_applies_the_response_and_every_option():
     lr_hsi_up, srf = random(2, 7, 12, 20), torch.tensor([[0.5, 0.5] + 5 * [0], 5 * [0] + [0.25, 0.75]])
     reference = random(1, 2, 30, 17, seed=1)
     config = MatchConfig(
-        patch=4, stride=3, query_stride=2, similarity="l2", transforms=True, top_k=6, hard_k=2, temperature=0.7,
+        patch=4, stride=3, query_stride=2, similarity="l2", turns=True, top_k=6, hard_k=2, temperature=0.7,
         relevel=False, radiometry=False, sharpening=2,
     )  # fmt: skip
     texture, found = dmb.dmb(lr_hsi_up, reference, srf, soften, config)
     bands = [lr_hsi_up[:, :2].mean(1), 0.25 * lr_hsi_up[:, 5] + 0.75 * lr_hsi_up[:, 6]]
     query = align.sharpen(torch.stack(bands, dim=1), soften, 2)
     blurred = align.sharpen(soften(reference), soften, 2)
-    options = {"patch": 4, "stride": 3, "query_stride": 2, "similarity": "l2", "transforms": True, "top_k": 6}
+    options = {"patch": 4, "stride": 3, "query_stride": 2, "similarity": "l2", "turns": True, "top_k": 6}
     wanted = matching.match(query, blurred, **options)
     assert torch.equal(found.windows, wanted.windows)
     by_hand = dmb.texture(wanted, query, reference, blurred, temperature=0.7, relevel=False, hard_k=2)
@@ -279,7 +279,7 @@ def test_radiometry_compares_standardised_bands_and_undoes_it():
     mean_k, deviation_k = (f(k, axis=(2, 3), keepdims=True) for f in (np.mean, np.std))
     query, sharp, blurred = (q - mean) / deviation, (s - mean_k) / deviation_k, (k - mean_k) / deviation_k
     query, sharp, blurred = map(torch.from_numpy, (query, sharp, blurred))
-    options = {"patch": 4, "stride": 3, "query_stride": 4, "similarity": "l2", "transforms": True, "top_k": 3}
+    options = {"patch": 4, "stride": 3, "query_stride": 4, "similarity": "l2", "turns": True, "top_k": 3}
     wanted = matching.match(query, blurred, **options)
     assert torch.equal(found.windows, wanted.windows)
     by_hand = dmb.texture(wanted, query, sharp, blurred, hard_k=2).numpy()
@@ -317,7 +317,7 @@ def test_transfer_of_prepared_references_is_dmb():
 
 
 def test_dmb_averages_as_many_windows_as_a_small_reference_has():
-    config = MatchConfig(patch=8, stride=4, transforms=False, top_k=64)
+    config = MatchConfig(patch=8, stride=4, turns=False, top_k=64)
     texture, found = dmb.dmb(random(1, 3, 16, 16), random(1, 3, 12, 16, seed=1), torch.eye(3), soften, config)
     assert found.scores.shape[-1] == 6
     assert torch.isfinite(texture).all()
@@ -352,7 +352,7 @@ def test_a_reference_with_holes_gives_a_finite_texture(radiometry):
     assert torch.isfinite(texture).all()
     # a hole is one pixel wider after the blur: 3×3 px are in 10×10 windows; rows 0 … 3, columns 24 … 30 in 4 × 7
     assert found.excluded == (100 + 4 * 7,)
-    assert torch.isfinite(matching.gather(found, reference)).all()
+    assert torch.isfinite(matching.cut_match(found, reference)).all()
 
 
 def test_no_value_comes_from_a_window_with_a_hole():

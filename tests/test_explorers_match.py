@@ -25,7 +25,7 @@ SCALE = 4
 CONFIG = MatchConfig(patch=4, stride=2, query_stride=2, top_k=6, hard_k=3, sharpening=1)
 CONFIGS = [
     CONFIG,
-    replace(CONFIG, similarity="dot", radiometry=False, transforms=False, sharpening=0, hard_k=1),
+    replace(CONFIG, similarity="dot", radiometry=False, turns=False, sharpening=0, hard_k=1),
     replace(CONFIG, similarity="l2", stride=3, relevel=False),
     replace(CONFIG, similarity="cosine", patch=5, query_stride=5, temperature=1.0),
 ]
@@ -108,7 +108,7 @@ def test_plane_is_the_best_similarity_of_all_turns(images, config):
     one = make(images, config)
     for number in (0, 7):
         patch = patches.unfold(one.looks.seen, config.patch, config.query_stride)[0, number]
-        turned = [patches.dihedral_inverse(patch, turn) for turn in range(8 if config.transforms else 1)]
+        turned = [patches.turn_back(patch, turn) for turn in range(8 if config.turns else 1)]
         options = {"stride": config.stride, "similarity": config.similarity}
         maps = torch.stack([matching.similarity_map(x, one.looks.blurred, **options) for x in turned])
         plane = one.plane(number)
@@ -218,7 +218,7 @@ def test_tiles_show_what_was_compared_and_what_is_handed_over(images):
     row, column, turn = one.match.windows[0, 4, 2].tolist()
     cut = (0, slice(None), slice(row, row + 4), slice(column, column + 4))
     blurred, sharp = (
-        patches.dihedral(x[cut], turn).movedim(0, -1).numpy() for x in (one.looks.blurred, one.looks.sharp)
+        patches.turned(x[cut], turn).movedim(0, -1).numpy() for x in (one.looks.blurred, one.looks.sharp)
     )
     both = np.concatenate([blurred, sharp])[..., ::-1].reshape(-1, 3)
     limits = list(zip(both.min(0), both.max(0)))
@@ -367,7 +367,7 @@ def test_says_that_it_is_matching(explorer):
 
 def test_heat_of_zncc_is_comparable_from_patch_to_patch(images, explorer):
     assert explorer.heat.limits == [[0.0, 1.0]]
-    assert MatchExplorer(**images, config=replace(CONFIG, transforms=False)).heat.limits == [[-1.0, 1.0]]
+    assert MatchExplorer(**images, config=replace(CONFIG, turns=False)).heat.limits == [[-1.0, 1.0]]
     explorer.choose(similarity="l2")
     plane = explorer.matched.plane(explorer.number)
     np.testing.assert_allclose(explorer.heat.limits[0], [np.nanmin(plane), np.nanmax(plane)])

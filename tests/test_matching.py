@@ -55,10 +55,10 @@ def test_match_equals_brute_force(similarity, kind, holes):
     query = random(*QUERY, dtype=torch.float64)
     reference, seen = references(kind, holes)
     oracles = [Oracle(query[b].numpy(), [x[0].numpy() for x in seen[b]]) for b in range(2)]
-    for stride, transforms, query_stride in [*itertools.product((1, 4), (False, True), (1, 3)), (3, True, 4)]:
-        listed = [oracle.candidates(stride, transforms) for oracle in oracles]
+    for stride, turns, query_stride in [*itertools.product((1, 4), (False, True), (1, 3)), (3, True, 4)]:
+        listed = [oracle.candidates(stride, turns) for oracle in oracles]
         for top_k in (1, 3, min(len(candidates) for candidates, _ in listed)):
-            options = {"similarity": similarity, "stride": stride, "transforms": transforms, "top_k": top_k}
+            options = {"similarity": similarity, "stride": stride, "turns": turns, "top_k": top_k}
             found = matching.match(query, reference, patch=PATCH, query_stride=query_stride, **options)
             assert found.corners.tolist() == [list(corner) for corner in corners(QUERY, query_stride)]
             for b, (oracle, (candidates, excluded)) in enumerate(zip(oracles, listed)):
@@ -75,7 +75,7 @@ def test_match_equals_brute_force(similarity, kind, holes):
 @pytest.mark.parametrize("similarity", search.SIMILARITIES)
 def test_single_precision_finds_the_same(similarity):
     query, reference = random(2, 3, 11, 21), random(2, 3, 14, 17, seed=1)
-    options = {"patch": 4, "stride": 1, "similarity": similarity, "transforms": True, "top_k": 3}
+    options = {"patch": 4, "stride": 1, "similarity": similarity, "turns": True, "top_k": 3}
     single = matching.match(query, reference, **options)
     double = matching.match(query.double(), reference, **options)
     assert single.scores.dtype == torch.float32
@@ -113,11 +113,11 @@ def test_dot_is_not_and_favours_bright_patches():
 @pytest.mark.parametrize("k", range(8))
 def test_a_turned_cut_is_found_with_its_turn(k, similarity):
     reference = smooth(1, 4, 40, 53)
-    query = patches.dihedral(reference[:, :, 5:13, 7:15], k)
-    found = matching.match(query, reference, patch=8, stride=1, transforms=True, similarity=similarity)
+    query = patches.turned(reference[:, :, 5:13, 7:15], k)
+    found = matching.match(query, reference, patch=8, stride=1, turns=True, similarity=similarity)
     assert found.windows[0, 0, 0].tolist() == [5, 7, k]
     assert found.scores.item() == pytest.approx(1, abs=1e-5)
-    assert torch.allclose(matching.gather(found, reference)[0, 0], query[0])
+    assert torch.allclose(matching.cut_match(found, reference)[0, 0], query[0])
 
 
 @pytest.mark.parametrize("size", [(12, 20), (8, 8), (9, 31), (8, 30)])
@@ -143,7 +143,7 @@ def test_by_default_patches_tile_both_images():
 def test_each_sample_has_its_own_reference():
     query, reference = random(3, 4, 16, 24), random(3, 4, 30, 41, seed=1)
     reference[1, 2, 12, 20] = torch.nan
-    options = {"patch": 8, "stride": 2, "query_stride": 4, "transforms": True, "top_k": 5}
+    options = {"patch": 8, "stride": 2, "query_stride": 4, "turns": True, "top_k": 5}
     together = matching.match(query, reference, **options)
     for b in range(3):
         alone = matching.match(query[b : b + 1], reference[b : b + 1], **options)
@@ -165,7 +165,7 @@ def test_a_shared_reference_equals_copies_of_it():
 def test_a_list_is_searched_one_after_the_other():
     query = random(2, 4, 16, 24)
     several = [random(1, 4, *size, seed=seed) for seed, size in enumerate([(30, 41), (8, 9), (17, 12)], start=1)]
-    options = {"patch": 8, "stride": 3, "transforms": True}
+    options = {"patch": 8, "stride": 3, "turns": True}
     alone = []
     for one in several:
         count = 8 * len(patches.windows(*one.shape[2:], 8, 3))
@@ -210,7 +210,7 @@ def test_windows_with_holes_are_left_out_and_counted(pixels, count, value):
     numbers = found.indices[0, 0].sort().values
     assert len(numbers.unique()) == whole
     assert torch.isfinite(found.scores).all()
-    assert torch.isfinite(torch.stack([matching.gather(found, reference, r) for r in (0, 9, whole - 1)])).all()
+    assert torch.isfinite(torch.stack([matching.cut_match(found, reference, r) for r in (0, 9, whole - 1)])).all()
 
 
 def test_a_reference_with_no_whole_window_among_others_is_left_out():
@@ -227,17 +227,17 @@ def test_a_reference_with_no_whole_window_among_others_is_left_out():
 @pytest.mark.parametrize("similarity", search.SIMILARITIES)
 def test_all_constant_images_have_finite_scores(level, similarity):
     query, reference = torch.full((1, 4, 16, 16), level), torch.full((1, 4, 24, 24), 0.6)
-    found = matching.match(query, reference, patch=8, stride=4, similarity=similarity, transforms=True, top_k=2)
+    found = matching.match(query, reference, patch=8, stride=4, similarity=similarity, turns=True, top_k=2)
     assert torch.isfinite(found.scores).all()
     if similarity == "zncc":
         assert (found.scores == 0).all()
 
 
-@pytest.mark.parametrize("transforms", [False, True])
+@pytest.mark.parametrize("turns", [False, True])
 @pytest.mark.parametrize("similarity", search.SIMILARITIES)
-def test_chunks_change_nothing(similarity, transforms, monkeypatch):
+def test_chunks_change_nothing(similarity, turns, monkeypatch):
     query, reference = random(2, 4, 25, 33), smooth(1, 4, 160, 90)
-    options = {"patch": 8, "stride": 1, "similarity": similarity, "transforms": transforms, "top_k": 4}
+    options = {"patch": 8, "stride": 1, "similarity": similarity, "turns": turns, "top_k": 4}
     whole = matching.match(query, reference, chunk_mb=10_000, **options)
     monkeypatch.setattr(search, "PIECE", 111)
     chunked = matching.match(query, reference, chunk_mb=1, **options)
@@ -252,9 +252,9 @@ def test_memory_is_bounded_by_the_chunk():
         from ctmem.match.matching import match
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         query, reference = torch.rand(1, 4, 24, 24), torch.rand(1, 4, 360, 420)
-        match(query, reference[:, :, :60, :60], patch=8, stride=1, transforms=True)  # libraries warmed up
+        match(query, reference[:, :, :60, :60], patch=8, stride=1, turns=True)  # libraries warmed up
         before = peak()
-        match(query, reference, patch=8, stride=1, transforms=True, top_k=4, chunk_mb=20)
+        match(query, reference, patch=8, stride=1, turns=True, top_k=4, chunk_mb=20)
         print(peak() - before)
     """
     ran = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
@@ -282,7 +282,7 @@ def test_another_search_may_be_given():
 
     several = [random(1, 4, 8, 10), random(1, 4, 9, 8)]
     query = random(2, 4, 16, 16)
-    found = matching.match(query, several, stride=1, transforms=True, top_k=4, chunk_mb=7, search=first_ones)
+    found = matching.match(query, several, stride=1, turns=True, top_k=4, chunk_mb=7, search=first_ones)
     settings = {"similarity": "zncc", "turns": 8, "top_k": 4, "chunk_mb": 7}
     assert asked == settings | {"images": 2, "windows": [3, 2]}
     assert found.scenes[1, 3].tolist() == [0, 0, 0, 1]
@@ -291,15 +291,15 @@ def test_another_search_may_be_given():
 
 def test_gather_takes_the_rank_that_is_asked_for_from_any_bands():
     query, several = random(2, 3, 8, 16), [random(1, 3, 12, 20, seed=1), random(1, 3, 9, 31, seed=2)]
-    found = matching.match(query, several, stride=1, query_stride=4, transforms=True, top_k=6)
+    found = matching.match(query, several, stride=1, query_stride=4, turns=True, top_k=6)
     other = [random(1, 5, 12, 20, seed=3), random(1, 5, 9, 31, seed=4)]
     for rank in (0, 5):
-        taken = matching.gather(found, other, rank)
+        taken = matching.cut_match(found, other, rank)
         assert taken.shape == (2, 3, 5, 8, 8)
         for b, n in itertools.product(range(2), range(3)):
             row, column, turn = found.windows[b, n, rank].tolist()
             cut = other[found.scenes[b, n, rank]][0, :, row : row + 8, column : column + 8]
-            assert torch.equal(taken[b, n], patches.dihedral(cut, turn))
+            assert torch.equal(taken[b, n], patches.turned(cut, turn))
 
 
 def test_similarity_map_is_the_row_of_the_table():
@@ -393,7 +393,7 @@ SPOT[0, 0, 0, 0] = torch.nan
         (lambda: matching.match(OK, OK, top_k=0), "`top_k` must be a whole number ≥ 1, got 0"),
         (lambda: matching.match(OK, OK, top_k=5), "`top_k` must be at most 4, the number of candidates, got 5"),
         (
-            lambda: matching.match(OK, OK, transforms=True, top_k=33),
+            lambda: matching.match(OK, OK, turns=True, top_k=33),
             "`top_k` must be at most 32, the number of candidates, got 33",
         ),
         (lambda: matching.match(OK, [OK, OK], top_k=9), "`top_k` must be at most 8, the number of candidates, got 9"),
@@ -406,14 +406,14 @@ SPOT[0, 0, 0, 0] = torch.nan
             "`top_k` must be at most 3, the number of candidates",
         ),
         (
-            lambda: matching.gather(FOUND, OK[..., :9]),
+            lambda: matching.cut_match(FOUND, OK[..., :9]),
             "`image` must be of the references' [(16, 16)] px, got [(16, 9)]",
         ),
         (
-            lambda: matching.gather(FOUND, [OK, OK]),
+            lambda: matching.cut_match(FOUND, [OK, OK]),
             "`image` must be of the references' [(16, 16)] px, got [(16, 16), (16, 16)]",
         ),
-        (lambda: matching.gather(FOUND, OK, 1), "`rank` must be a whole number from 0 to 0, got 1"),
+        (lambda: matching.cut_match(FOUND, OK, 1), "`rank` must be a whole number from 0 to 0, got 1"),
         (lambda: matching.similarity_map(OK[0], OK[:, :, :9]), "`reference` must be at least 16×16 px, got 9×16"),
         (lambda: matching.similarity_map(OK[0], OK[:, 1:]), "`reference` must be of 4 band(s)"),
         (lambda: matching.similarity_map(OK[0], [OK, OK]), "`reference` must be one image (1, c, Hr, Wr), got 2"),

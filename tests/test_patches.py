@@ -90,31 +90,31 @@ def test_fold_is_the_transpose_of_unfold_up_to_the_cover():
 
 def test_the_eight_are_all_different_and_a_group():
     x = torch.arange(9.0).reshape(3, 3)
-    turned = [patches.dihedral(x, k) for k in range(8)]
+    turned = [patches.turned(x, k) for k in range(8)]
     keys = {tuple(t.flatten().tolist()) for t in turned}
     assert len(keys) == 8
-    assert {tuple(patches.dihedral(t, k).flatten().tolist()) for t in turned for k in range(8)} == keys
+    assert {tuple(patches.turned(t, k).flatten().tolist()) for t in turned for k in range(8)} == keys
 
 
 @pytest.mark.parametrize("k", range(8))
 def test_inverse_undoes(k):
     x = image(5, 5)
-    assert torch.equal(patches.dihedral_inverse(patches.dihedral(x, k), k), x)
-    assert torch.equal(patches.dihedral(patches.dihedral_inverse(x, k), k), x)
+    assert torch.equal(patches.turn_back(patches.turned(x, k), k), x)
+    assert torch.equal(patches.turned(patches.turn_back(x, k), k), x)
     long = image(3, 7)
-    assert torch.equal(patches.dihedral_inverse(patches.dihedral(long, k), k), long)
+    assert torch.equal(patches.turn_back(patches.turned(long, k), k), long)
 
 
 def test_dihedral_by_hand():
     x = torch.tensor([[1, 2], [3, 4]])
-    assert patches.dihedral(x, 0).tolist() == [[1, 2], [3, 4]]
-    assert patches.dihedral(x, 1).tolist() == [[2, 4], [1, 3]]
-    assert patches.dihedral(x, 4).tolist() == [[2, 1], [4, 3]]
+    assert patches.turned(x, 0).tolist() == [[1, 2], [3, 4]]
+    assert patches.turned(x, 1).tolist() == [[2, 4], [1, 3]]
+    assert patches.turned(x, 4).tolist() == [[2, 1], [4, 3]]
 
 
 def test_gradients_flow_through():
     x = image(9, 13).requires_grad_()
-    patches.fold(patches.dihedral(patches.unfold(x, 4, 2), 5), (9, 13), 2).sum().backward()
+    patches.fold(patches.turned(patches.unfold(x, 4, 2), 5), (9, 13), 2).sum().backward()
     assert torch.isfinite(x.grad).all()
     assert x.grad.abs().sum() > 0
 
@@ -139,9 +139,9 @@ def test_gradients_flow_through():
             lambda: patches.fold(torch.ones(1, 4, 1, 4, 4), (8, 8), 5),
             "`stride` must be a whole number from 1 to 4",
         ),
-        (lambda: patches.dihedral(torch.ones(2, 2), 8), "`k` must be a whole number from 0 to 7, got 8"),
+        (lambda: patches.turned(torch.ones(2, 2), 8), "`k` must be a whole number from 0 to 7, got 8"),
         (
-            lambda: patches.dihedral_inverse(torch.ones(2, 2), -1),
+            lambda: patches.turn_back(torch.ones(2, 2), -1),
             "`k` must be a whole number from 0 to 7, got -1",
         ),
     ],

@@ -150,7 +150,7 @@ def test_match_figure_shows_the_patches_it_names(with_sharp):
 
     assert np.allclose(shown["q"], stretched(query[8:16, 4:12]))
     assert np.allclose(shown["1: 0.91"], stretched(reference[3:11, 30:38]))
-    turned = patches.dihedral(torch.from_numpy(reference[10:18, 2:10]).movedim(-1, 0), 5).movedim(0, -1)
+    turned = patches.turned(torch.from_numpy(reference[10:18, 2:10]).movedim(-1, 0), 5).movedim(0, -1)
     assert np.allclose(shown["2: 0.50"], stretched(turned.numpy()))
     assert ("sharp" in shown) is with_sharp
 

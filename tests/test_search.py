@@ -83,7 +83,7 @@ def test_the_largest_are_those_of_a_full_sort(kind):
 def full_sort(query, images, corners, similarity, turns, top_k):
     """The same by the whole table of similarities: (scores, table of scores by window and turn)."""
     candidates = torch.cat([patches.cut(image, places, query.shape[-1]) for image, places in zip(images, corners)])
-    every = torch.stack([patches.dihedral(candidates, k) for k in range(turns)], 1).flatten(0, 1)
+    every = torch.stack([patches.turned(candidates, k) for k in range(turns)], 1).flatten(0, 1)
     table = search.similarities(query, every, similarity).unflatten(1, (-1, turns))
     return table.flatten(1).sort(dim=1, descending=True).values[:, :top_k], table
 

@@ -70,7 +70,7 @@ def equal(one, other):
     "config",
     [
         CONFIG,
-        replace(CONFIG, similarity="l2", transforms=False, radiometry=False, sharpening=0, relevel=False),
+        replace(CONFIG, similarity="l2", turns=False, radiometry=False, sharpening=0, relevel=False),
         replace(CONFIG, similarity="dot", stride=4, top_k=100_000, hard_k=2, temperature=0.5),
     ],
 )

@@ -1,6 +1,6 @@
 """Areas of a scene that share no pixel, and crops of them.
 
-Low-resolution pixels at the border of an area read `halo` pixels beyond the border; the gaps between areas are at least
+Low-resolution pixels at the border of an area read `Camera.halo` pixels beyond the border; the gaps between areas are at least
 twice that wide, so what one area reads, no other area holds or reads.
 
     fine pixels      |<-- train -->|<-- gap ≥ 2·halo -->|<-- test -->|
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ctmem.checks import check_count, fail
+from ctmem.checks import check_count, door, fail
+from ctmem.observe.camera import Camera
 
 TRAIN_ROWS = 0.45  # share of the rows, on top
 LOWER_COLUMNS = (6 / 16, 3 / 16)  # shares of test and validation in the columns below; the rest is reference
@@ -57,37 +58,37 @@ class Box:
         return Box(*(side // scale for side in sides))
 
 
-def split_areas(height: int, width: int, *, scale: int, halo: int, at_least: int | None = None) -> dict[str, Box]:
+@door
+def split_areas(height: int, width: int, camera: Camera, *, at_least: int | None = None) -> dict[str, Box]:
     """Returns the areas `train`, `validation`, `test` and `reference`, disjoint with their blur halos.
 
     Training lies on top over the full width; test, validation and reference side by side below it. All
-    borders are multiples of `scale`; up to `scale − 1` rows and columns at the end of the scene stay unused.
+    borders are multiples of the scale; up to scale − 1 rows and columns at the end of the scene stay unused.
 
     Args:
         height: rows of the scene, fine pixels.
         width: columns of the scene, fine pixels.
-        scale: fine pixels per low-resolution pixel.
-        halo: pixels that the blur reads beyond a low-resolution pixel, on each side: (psf size − scale) / 2.
+        camera: its scale and its halo, the pixels that the blur reads beyond a low-resolution pixel.
         at_least: smallest side an area may have, in fine pixels; default 2·scale.
 
     Raises:
         ValueError: the scene is too small for four areas of that side, or an argument is no such number.
 
     Example:
-        >>> split_areas(145, 145, scale=4, halo=4)["test"]
+        >>> split_areas(145, 145, Camera.gaussian(fwhm_px=4.0, scale=4))["test"]
         Box(top=72, left=0, height=72, width=48)
     """
     check_count(height, "height")
     check_count(width, "width")
-    check_count(scale, "scale")
-    check_count(halo, "halo", at_least=0)
+    scale = camera.scale
     smallest = 2 * scale if at_least is None else at_least
     check_count(smallest, "at_least")
 
     def down(pixels: float) -> int:
         return int(pixels // scale) * scale
 
-    height_used, width_used, gap = down(height), down(width), -down(-2 * halo)
+    height_used, width_used = down(height), down(width)
+    gap = -down(-2 * camera.halo)  # rounded up: no area reads what another one holds or reads
     split_row = down(TRAIN_ROWS * height_used)
     below = split_row + gap
     columns = width_used - 2 * gap
@@ -102,6 +103,7 @@ def split_areas(height: int, width: int, *, scale: int, halo: int, at_least: int
     return areas | {name: Box(below, left, sides[1], side) for name, (left, side) in lower.items()}
 
 
+@door
 def crops(area: Box, crop: int, stride: int) -> list[Box]:
     """Returns the windows of `crop`×`crop` px, every `stride` px and flush with the area's far borders.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ctmem.checks import check_image, fail
+from ctmem.checks import as_image, door, fail
 from ctmem.data.scenes import read_array
 
 TREE = {  # role: folder names read, in any case (the first is the one written), and the array's key in a file
@@ -24,6 +24,7 @@ TREE = {  # role: folder names read, in any case (the first is the one written),
 }
 
 
+@door
 def write_mat_tree(root: str | Path, split: str, samples: Sequence[dict[str, Tensor]]) -> None:
     """Writes samples as `root/split/{gtHS,lrHS,hrMS}/{1,2,…}.mat`, whole or not at all.
 
@@ -68,9 +69,9 @@ def _check_sample(sample: dict[str, Tensor], name: str) -> None:
     if missing:
         fail(name, "a dict with " + ", ".join(TREE), f"one without {', '.join(missing)}")
     for role in TREE:
-        check_image(sample[role][None], f"{name}[{role!r}]")
+        as_image(sample[role][None], f"{name}[{role!r}]")
     gt, lr_hsi = sample["gt"], sample["lr_hsi"]
-    check_image(lr_hsi[None], f"{name}['lr_hsi']", bands=gt.shape[0])
+    as_image(lr_hsi[None], f"{name}['lr_hsi']", bands=gt.shape[0])
     (rows, rows_left), (columns, columns_left) = (divmod(gt.shape[i], lr_hsi.shape[i]) for i in (1, 2))
     if rows_left or columns_left or rows != columns:
         expected = f"one whole multiple of lr_hsi's {lr_hsi.shape[1]}×{lr_hsi.shape[2]} px"
@@ -98,6 +99,7 @@ class MatTree(Dataset):
         return sample
 
 
+@door
 def read_mat_tree(root: str | Path, split: str) -> MatTree:
     """Returns the samples under `root/split` in the order of their numbers (2 before 10).
 

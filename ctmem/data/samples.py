@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from ctmem.checks import check_count, check_image, check_srf, fail
+from ctmem.checks import as_image, door, fail
 from ctmem.data.areas import Box
-from ctmem.observe.optics import blur_down
-from ctmem.observe.responses import apply_srf
+from ctmem.observe.camera import Camera
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,24 @@ class Degraded:
     gt: Tensor
     lr_hsi: Tensor
     hr_msi: Tensor
-    scale: int
+    camera: Camera
 
+    @property
+    def scale(self) -> int:
+        """Fine pixels per low-resolution pixel, along one side."""
+        return self.camera.scale
+
+    @property
+    def lr_hsi_up(self) -> Tensor:
+        """`lr_hsi`, bicubically enlarged to the size of `gt`."""
+        return self.camera.upsample(self.lr_hsi)
+
+    def to(self, device: torch.device | str) -> Degraded:
+        """The same on another device."""
+        images = (x.to(device) for x in (self.gt, self.lr_hsi, self.hr_msi))
+        return Degraded(*images, self.camera.to(device))
+
+    @door
     def cut(self, box: Box) -> Degraded:
         """Returns the rectangle `box` of all three images.
 
@@ -45,31 +61,28 @@ class Degraded:
         rows, columns = box.slices
         coarse_rows, coarse_columns = box.coarse(self.scale).slices
         lr_hsi = self.lr_hsi[..., coarse_rows, coarse_columns]
-        return Degraded(self.gt[..., rows, columns], lr_hsi, self.hr_msi[..., rows, columns], self.scale)
+        return Degraded(self.gt[..., rows, columns], lr_hsi, self.hr_msi[..., rows, columns], self.camera)
 
 
-def degrade_scene(scene: Tensor, srf: Tensor, psf: Tensor, scale: int) -> Degraded:
-    """Returns the whole scene (trimmed to a multiple of `scale`) with its low-resolution HSI and fine MSI.
+@door
+def degrade_scene(scene: Tensor, camera: Camera, *, generator: Generator | None = None) -> Degraded:
+    """Returns the whole scene (trimmed to a multiple of the scale) with its low-resolution HSI and fine MSI.
 
     Args:
         scene: (1, C, H, W), [0, 1].
-        srf: (c, C), rows sum to 1.
-        psf: (k, k), sums to 1; k of the parity of `scale`.
-        scale: fine pixels per low-resolution pixel.
+        camera: with the response `srf` over the scene's bands.
+        generator: of the noise; needed where the camera has any.
 
     Raises:
-        TypeError: `scene` is no floating-point tensor.
-        ValueError: wrong rank or band count, values that are not finite, `srf` rows that don't sum to 1, a
-            scene smaller than `scale`.
+        TypeError: `scene` is not a floating-point image.
+        ValueError: wrong rank or band count, values that are not finite, a camera without `srf`, a scene smaller than
+            the scale, noise without a generator.
     """
-    check_count(scale, "scale")
-    check_image(scene, "scene", at_least=scale)
-    if scene.shape[0] != 1:
-        fail("scene", "one scene, shape (1, C, H, W)", f"shape {tuple(scene.shape)}")
-    check_srf(srf, bands=scene.shape[1])
+    scale = camera.scale
+    scene = as_image(scene, "scene", at_least=scale, bands=camera.response().shape[1], single=True, double=True)
     height, width = (side // scale * scale for side in scene.shape[-2:])
     gt = scene[..., :height, :width]
-    return Degraded(gt, blur_down(gt, psf, scale), apply_srf(gt, srf), scale)
+    return Degraded(gt, camera.observe(gt, generator=generator), camera.see(gt), camera)
 
 
 class UnpairedPatches(Dataset):
@@ -91,15 +104,14 @@ class UnpairedPatches(Dataset):
             scene's c bands.
     """
 
+    @door
     def __init__(self, scene: Degraded, boxes: Sequence[Box], references: Sequence[Tensor]) -> None:
         if not boxes:
             fail("boxes", "a list of at least one Box", "an empty one")
         if not references:
             fail("references", "a list of at least one image (1, c, Hr, Wr)", "an empty one")
         for index, reference in enumerate(references):
-            check_image(reference, f"references[{index}]", bands=scene.hr_msi.shape[1])
-            if reference.shape[0] != 1:
-                fail(f"references[{index}]", "one image (1, c, Hr, Wr)", f"shape {tuple(reference.shape)}")
+            as_image(reference, f"references[{index}]", bands=scene.hr_msi.shape[1], single=True)
         self.references = list(references)
         self.samples = [scene.cut(box) for box in boxes]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import check_image, fail
-from ctmem.config import Preset
+from ctmem.checks import as_image, door
+from ctmem.config import DenoiserConfig
 from ctmem.diffusion.subspace import Subspace, encode_texture, fit
-from ctmem.observe.responses import apply_srf
+from ctmem.observe.camera import Camera
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,13 @@ class Encoded:
         return self.lr_hsi_up + self.space.decode_difference(difference)
 
 
+@door
 def encode_image(
     lr_hsi: torch.Tensor,
     lr_hsi_up: torch.Tensor,
     texture: torch.Tensor | None,
-    srf: torch.Tensor | None,
-    preset: Preset,
+    camera: Camera,
+    config: DenoiserConfig,
 ) -> Encoded:
     """Returns one image and its texture in the denoiser's channels.
 
@@ -57,29 +58,32 @@ def encode_image(
         lr_hsi: observed image (1, C, h, w); the subspace is fitted to it.
         lr_hsi_up: the same, upsampled, (1, C, H, W).
         texture: of the DMB, in MSI bands (1, 4c, H, W), or None where there is no reference.
-        srf: spectral response (c, C); needed with a texture.
-        preset: says how many channels the denoiser has.
+        camera: with the response `srf` that made the texture.
+        config: says how many channels the denoiser has.
 
     Raises:
-        ValueError: shapes that do not fit, or a texture without `srf`.
+        ValueError: shapes that do not fit, or a texture and a camera without `srf`.
     """
-    check_image(lr_hsi, "lr_hsi")
-    check_image(lr_hsi_up, "lr_hsi_up", bands=lr_hsi.shape[1])
-    k = preset.denoiser.subspace
-    space = Subspace.identity(lr_hsi.shape[1], lr_hsi.device) if k is None else fit(lr_hsi, k)
+    lr_hsi = as_image(lr_hsi, "lr_hsi")
+    lr_hsi_up = as_image(lr_hsi_up, "lr_hsi_up", bands=lr_hsi.shape[1])
+    # the image: whitened coefficients in a subspace of its own spectra, or its bands
+    if config.subspace is None:
+        space = Subspace.identity(lr_hsi.shape[1], lr_hsi.device)
+    else:
+        space = fit(lr_hsi, config.subspace)
     z_up = space.encode(lr_hsi_up)
-    channels = k or z_up.shape[1]
+    channels = config.subspace or z_up.shape[1]
     base = _pad_channels(z_up, channels)
+    # its texture: zeros without a reference, MSI bands as they are for a denoiser on bands, coefficients otherwise
     if texture is None:
-        groups = channels if k else len(preset.msi_bands)
+        groups = channels if config.subspace else camera.msi_channels
         return Encoded(lr_hsi_up, space, base, base.new_zeros(1, 4 * groups, *base.shape[2:]))
-    if srf is None:
-        fail("srf", "the spectral response that made the texture", None)
-    if k is None:
+    query = camera.see(lr_hsi_up)
+    if config.subspace is None:
         return Encoded(lr_hsi_up, space, base, texture)
-    encoded = encode_texture(texture, z_up, apply_srf(lr_hsi_up, srf))
-    groups = [_pad_channels(group, channels) for group in encoded.chunk(4, dim=1)]
-    return Encoded(lr_hsi_up, space, base, torch.cat(groups, 1))
+    encoded = encode_texture(texture, z_up, query)
+    parts = [_pad_channels(part, channels) for part in encoded.chunk(4, dim=1)]
+    return Encoded(lr_hsi_up, space, base, torch.cat(parts, 1))
 
 
 def _pad_channels(x: torch.Tensor, channels: int) -> torch.Tensor:

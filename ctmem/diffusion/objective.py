@@ -2,14 +2,12 @@
 
 Nothing here knows a network. Everything takes a callable
 
-    denoise(x_t, noise_level, x0_previous) → x̂0
+    denoise(x, level, previous) → x̂0
 
-with x_t, x0_previous and x̂0 of shape (B, K, H, W) and `noise_level` (B,), the level of the x_t it is handed:
-**1 is clean, 0 is pure noise**. `x0_previous` is the estimate of the step before (self-conditioning). A network may
-also put out the noise or the velocity instead of x̂0: `prediction` says what its output means.
-
-The chain x_t = signal_t · x_0 + sigma_t · ε is a `Schedule`. The network is handed x_t at unit size, divided by
-√(signal² + sigma²), so that its level alone says how noisy it is: a network fits every chain, and so do the samplers.
+with x, previous and x̂0 of shape (B, Z, H, W). `x` is noisy data at unit size, level · x_0 + √(1 − level²) · ε, and `level`
+(B,) float32 says how noisy: **1 is clean, 0 is pure noise**. So a network fits every chain. `previous` is the estimate of
+the call before (self-conditioning). A network may also put out the noise or the velocity instead of x̂0: `prediction`
+says what its output means.
 
 Source: Ho et al., "Denoising diffusion probabilistic models", 2020 (forward process); Salimans and Ho,
 "Progressive distillation", 2022 (velocity); Chen et al., "Analog bits", 2023 (self-conditioning).
@@ -30,10 +28,10 @@ X0_LIMIT = 10.0  # of the x̂0 made from a predicted noise, in standard deviatio
 
 
 def add_noise(x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, schedule: Schedule) -> torch.Tensor:
-    """x_t ~ q(x_t | x_0) = N(signal_t · x_0, sigma_t² I), with the noise given.
+    """x_t ~ q(x_t | x_0) = N(signal_t · x_0, sigma_t² I), with the noise given; not divided by its size.
 
     Args:
-        x0: clean data (B, K, H, W).
+        x0: clean data (B, Z, H, W).
         t: whole numbers (B,) in 0 … T−1, one per sample.
         noise: standard normal, of the shape of `x0`.
         schedule: the chain.
@@ -47,18 +45,15 @@ def add_noise(x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, schedule: 
     return signal * x0 + sigma * noise
 
 
-def to_x0(
-    output: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor, schedule: Schedule, prediction: str = "x0"
-) -> torch.Tensor:
-    """x̂0 (B, K, H, W) that a network's output implies.
+def to_x0(output: torch.Tensor, x: torch.Tensor, level: torch.Tensor, prediction: str = "x0") -> torch.Tensor:
+    """x̂0 (B, Z, H, W) that a network's output implies.
 
-    Close to pure noise an error of ε̂ grows by sigma/signal, without bound: there x̂0 is kept within `X0_LIMIT`.
+    Close to pure noise an error of ε̂ grows by noise/level, without bound: there x̂0 is kept within `X0_LIMIT`.
 
     Args:
-        output: of the network, (B, K, H, W).
-        x_t: the noisy data it was made from, not scaled.
-        t: step of each sample, (B,).
-        schedule: the chain.
+        output: of the network, (B, Z, H, W).
+        x: the noisy data it was made from, at unit size.
+        level: of each sample, (B,).
         prediction: what the output means: `x0`, `eps` (the noise) or `v` (the velocity).
 
     Raises:
@@ -67,17 +62,20 @@ def to_x0(
     check_choice(prediction, "prediction", PREDICTIONS)
     if prediction == "x0":
         return output
-    signal, sigma = schedule.at(t, x_t)
+    data, rest = _shares(level, x)
     if prediction == "eps":
-        return ((x_t - sigma * output) / signal).clamp(-X0_LIMIT, X0_LIMIT)
-    size = (signal.square() + sigma.square()).sqrt()
-    return (signal * x_t / size - sigma * output) / size
+        return ((x - rest * output) / data).clamp(-X0_LIMIT, X0_LIMIT)
+    return data * x - rest * output
 
 
-def to_output(
-    x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, schedule: Schedule, prediction: str = "x0"
-) -> torch.Tensor:
-    """What a network should put out for x_t = signal_t · x0 + sigma_t · noise; undoes `to_x0`.
+def to_output(x0: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, prediction: str = "x0") -> torch.Tensor:
+    """What a network should put out for x = level · x0 + √(1 − level²) · noise; undoes `to_x0`.
+
+    Args:
+        x0: clean data (B, Z, H, W).
+        noise: standard normal, of the shape of `x0`.
+        level: of each sample, (B,).
+        prediction: what the network puts out: `x0`, `eps` or `v`.
 
     Raises:
         ValueError: another prediction.
@@ -85,8 +83,8 @@ def to_output(
     check_choice(prediction, "prediction", PREDICTIONS)
     if prediction != "v":
         return noise if prediction == "eps" else x0
-    signal, sigma = schedule.at(t, x0)
-    return (signal * noise - sigma * x0) / (signal.square() + sigma.square()).sqrt()
+    data, rest = _shares(level, x0)
+    return data * noise - rest * x0
 
 
 def standard_normal(like: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -114,30 +112,34 @@ def training_loss(
     """Mean (weighted) L1 distance of the network's output from what it should be, at one random t per sample; a scalar.
 
     Args:
-        denoise: the network.
-        x0: clean data (B, K, H, W).
-        x0_start: what stands in for the previous estimate at the first step (lr_hsi_up, encoded).
+        denoise: the network; what it returns means what `prediction` says.
+        x0: clean data (B, Z, H, W).
+        x0_start: what stands in for the previous estimate at the first call.
         schedule: the chain.
         prediction: what the network puts out: `x0`, `eps` or `v`.
-        weight: of each channel's error, broadcast to (B, K, H, W).
+        weight: of each channel's error, broadcast to (B, Z, H, W).
         self_condition: chance that this call hands the network its own, detached estimate instead.
         generator: of every random number drawn here.
 
     Raises:
         ValueError: another prediction.
     """
-    t, noise = draw_steps(len(x0), schedule, generator), standard_normal(x0, generator)
-    x_t, previous = add_noise(x0, t, noise, schedule), x0_start
+    check_choice(prediction, "prediction", PREDICTIONS)
+    # noisy data at unit size, each sample at a t of its own
+    t = draw_steps(len(x0), schedule, generator)
+    noise = standard_normal(x0, generator)
+    level = schedule.noise_level(t).to(x0.device)
+    x = add_noise(x0, t, noise, schedule) / schedule.size[t].reshape(-1, 1, 1, 1).to(x0)
+    # the estimate before: what the call starts from, or the network's own
+    previous = x0_start
     if torch.rand((), generator=generator) < self_condition:
         with torch.no_grad():
-            previous = to_x0(_run(denoise, x_t, t, x0_start, schedule), x_t, t, schedule, prediction)
-    output = _run(denoise, x_t, t, previous, schedule)
-    return ((output - to_output(x0, noise, t, schedule, prediction)).abs() * weight).mean()
+            previous = to_x0(denoise(x, level, x0_start), x, level, prediction)
+    error = denoise(x, level, previous) - to_output(x0, noise, level, prediction)
+    return (error.abs() * weight).mean()
 
 
-def _run(
-    denoise: Denoise, x_t: torch.Tensor, t: torch.Tensor, x0_previous: torch.Tensor, schedule: Schedule
-) -> torch.Tensor:
-    """The network's output for x_t, which it is handed at unit size, with its level."""
-    size = schedule.size[t].reshape(-1, 1, 1, 1).to(x_t)
-    return denoise(x_t / size, schedule.noise_level(t).to(x_t.device), x0_previous)
+def _shares(level: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What x at unit size has of the data and of the noise, level and √(1 − level²), each (B, 1, 1, 1) as `like`."""
+    level = level.double().reshape(-1, 1, 1, 1)
+    return level.to(like), (1 - level.square()).clamp_min(0).sqrt().to(like)

@@ -1,13 +1,15 @@
 """Chains of noise levels: what share of the data, and how much noise, each step of a diffusion holds.
 
-A chain is two numbers per step: x_t = signal_t · x_0 + sigma_t · ε, t = 0 … T−1.
+A chain is two numbers per step: x_t = signal_t · x_0 + sigma_t · ε, t = 0 … T−1. Divided by its size
+√(signal² + sigma²) it is x = level · x_0 + noise · ε with level² + noise² = 1: at *unit size* the level alone says where
+on which chain x stands.
 
 | paper | code | meaning |
 |---|---|---|
 | T | `Schedule.steps` | length of the chain |
 | β_t | `betas` | variance added at step t |
 | √ᾱ_t, √(1 − ᾱ_t) | `signal[t]`, `sigma[t]` | ᾱ_t = Π (1 − β_s), s ≤ t: the share of x_0's variance that is left |
-| √ᾱ_t | `noise_level` | what the network is told: signal / √(signal² + sigma²), **1 is clean, 0 is pure noise** |
+| √ᾱ_t, √(1 − ᾱ_t) | `levels[t]`, `noises[t]` | at unit size; the network is told the level: **1 is clean, 0 is pure noise** |
 
 Source: Ho et al., "Denoising diffusion probabilistic models", 2020 (linear); Nichol and Dhariwal, "Improved denoising
 diffusion probabilistic models", 2021 (cosine); Yue et al., "ResShift", 2023 (shifted).
@@ -16,17 +18,25 @@ diffusion probabilistic models", 2021 (cosine); Yue et al., "ResShift", 2023 (sh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ctmem.checks import check_choice, check_count, fail
 
+Place = tuple[float, float]  # (level, noise), a place on a chain at unit size
+CLEAN: Place = (1.0, 0.0)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Schedule:
-    """A chain x_t = signal_t · x_0 + sigma_t · ε: `signal` and `sigma` (T,), whose ratio falls with t.
+    """A chain x_t = signal_t · x_0 + sigma_t · ε, or some steps of one.
+
+    Args:
+        signal: share of the data at each step, (T,).
+        sigma: standard deviation of the noise, (T,), > 0; signal/sigma falls with t.
+        times: the t that each step had in the chain it was taken from, (T,) whole numbers; default: 0 … T−1.
 
     Raises:
         ValueError: vectors of two lengths, a sigma ≤ 0, or a ratio that does not fall.
@@ -34,8 +44,10 @@ class Schedule:
 
     signal: torch.Tensor
     sigma: torch.Tensor
+    times: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
+        """Checks the fields."""
         if self.signal.ndim != 1 or self.signal.shape != self.sigma.shape:
             got = f"shapes {tuple(self.signal.shape)} and {tuple(self.sigma.shape)}"
             fail("signal", "a vector (T,), as `sigma`", got)
@@ -44,6 +56,10 @@ class Schedule:
         ratio = self.signal / self.sigma
         if not (ratio.diff() < 0).all():
             fail("signal", "such that signal/sigma falls at every step", "one that does not")
+        if self.times is None:
+            object.__setattr__(self, "times", torch.arange(len(self.signal)))
+        elif self.times.shape != self.signal.shape:
+            fail("times", f"of shape ({len(self.signal)},), as `signal`", f"shape {tuple(self.times.shape)}")
 
     @classmethod
     def from_betas(cls, betas: torch.Tensor) -> Schedule:
@@ -90,18 +106,28 @@ class Schedule:
         return len(self.signal)
 
     @property
-    def alpha_bar(self) -> torch.Tensor:
-        """ᾱ (T,): the share of the variance of x_t that is the data's, where the data have unit variance."""
-        return (self.signal / self.size).square()
-
-    @property
     def size(self) -> torch.Tensor:
         """√(signal² + sigma²) (T,): the standard deviation of x_t for data of unit variance; 1 if it is preserved."""
-        return (self.signal.square() + self.sigma.square()).sqrt()
+        return (self.signal.double().square() + self.sigma.double().square()).sqrt()
+
+    @property
+    def levels(self) -> torch.Tensor:
+        """√ᾱ (T,) float64, the share of the data at unit size: 1 is clean, 0 is pure noise."""
+        return self.signal / self.size
+
+    @property
+    def noises(self) -> torch.Tensor:
+        """√(1 − ᾱ) (T,) float64, the share of the noise at unit size: levels² + noises² = 1."""
+        return self.sigma / self.size
+
+    @property
+    def alpha_bar(self) -> torch.Tensor:
+        """ᾱ (T,) float64: the share of the variance of x_t that is the data's, where the data have unit variance."""
+        return self.levels.square()
 
     def noise_level(self, t: torch.Tensor) -> torch.Tensor:
-        """√ᾱ_t (B,) float32 for whole t (B,): 1 is clean, 0 is pure noise."""
-        return (self.signal / self.size)[t].float()
+        """`levels` (B,) at whole t (B,), in float32, as the network is told them."""
+        return self.levels[t].float()
 
     def at(self, t: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """signal_t and sigma_t per sample, (B, 1, 1, 1), of the type and device of `like`."""
@@ -122,6 +148,35 @@ class Schedule:
         length = max(1, round(start * self.steps))
         check_count(steps, "steps", at_most=length)
         return [round(length * (1 - i / steps)) - 1 for i in range(steps)]
+
+    def take(self, times: Sequence[int]) -> Schedule:
+        """The chain of these t alone, which it keeps as its `times`; the order they are given in does not matter.
+
+        Raises:
+            ValueError: no t, one twice, or one that is not on this chain.
+
+        Example:
+            >>> short = Schedule.linear(1000).take([999, 499])
+            >>> short.steps, short.times.tolist()
+            (2, [499, 999])
+        """
+        places = sorted(times)
+        if not places or len(set(places)) < len(places) or places[0] < 0 or places[-1] >= self.steps:
+            fail("times", f"different whole numbers from 0 to {self.steps - 1}, at least one", list(times))
+        return Schedule(self.signal[places], self.sigma[places], self.times[places])
+
+    def descent(self) -> Iterator[tuple[int, Place, Place]]:
+        """Walks from the noisiest step to the cleanest: (t, (level, noise), (next level, next noise)).
+
+        Behind the last step there is the clean image, (1.0, 0.0).
+
+        Example:
+            >>> [t for t, here, there in Schedule.linear(1000).take([999, 499]).descent()]
+            [999, 499]
+        """
+        times, places = self.times.tolist(), list(zip(self.levels.tolist(), self.noises.tolist()))
+        for step in reversed(range(self.steps)):
+            yield times[step], places[step], places[step - 1] if step else CLEAN
 
 
 SCHEDULES: dict[str, Callable[[int], Schedule]] = {

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ctmem.checks import check_count, check_image, check_same_shape, fail
+from ctmem.checks import as_image, check_count, check_same_shape, door, fail
 
 RIDGE = 1e-3  # share of the mean variance that regularises the map from MSI bands to coefficients
 
@@ -39,13 +39,14 @@ class Subspace:
         """K, the number of coefficients per pixel."""
         return self.basis.shape[1]
 
+    @door
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Whitened coefficients (B, K, H, W) of an image (B, C, H, W).
 
         Raises:
             ValueError: another band count than the subspace was fitted to.
         """
-        check_image(x, "x", bands=len(self.mean))
+        x = as_image(x, "x", bands=len(self.mean), double=True)
         centred = x - self.mean[:, None, None]
         return torch.einsum("ck,bchw->bkhw", self.basis / self.std, centred)
 
@@ -61,6 +62,7 @@ class Subspace:
         return self.mean[:, None, None] + self.decode_difference(z)
 
 
+@door
 def fit(lr_hsi: torch.Tensor, k: int = 8) -> Subspace:
     """Returns the subspace of the K principal directions of the spectra of `lr_hsi`.
 
@@ -80,7 +82,7 @@ def fit(lr_hsi: torch.Tensor, k: int = 8) -> Subspace:
         >>> [round(abs(v), 3) for v in fit(x, 1).basis.flatten().tolist()]
         [0.707, 0.707]
     """
-    check_image(lr_hsi, "lr_hsi")
+    lr_hsi = as_image(lr_hsi, "lr_hsi", double=True)
     check_count(k, "k")
     if lr_hsi.shape[0] != 1:
         fail("lr_hsi", "one image (1, C, h, w), for each scene has its own subspace", f"a batch of {len(lr_hsi)}")

@@ -32,7 +32,7 @@ from torchmetrics.functional.image import (
 )
 from torchmetrics.functional.regression import pearson_corrcoef
 
-from ctmem.checks import check_choice, check_count, check_image, check_same_shape, fail
+from ctmem.checks import as_image, check_choice, check_count, check_same_shape, door, fail
 
 PSNR_CAP_DB = 100.0
 WINDOW = 11  # side of the Gaussian window (sigma 1.5 px) of SSIM and UIQI, pixels
@@ -41,12 +41,13 @@ METRICS = ("psnr_db", "sam_deg", "ergas", "ssim", "cc", "rmse", "uiqi")
 
 def _checked(pred: Tensor, target: Tensor, at_least: int | None = None) -> tuple[Tensor, Tensor]:
     """Both images in float64, checked."""
-    check_image(pred, "pred", at_least=at_least)
-    check_image(target, "target", at_least=at_least)
+    pred = as_image(pred, "pred", at_least=at_least, double=True)
+    target = as_image(target, "target", at_least=at_least, double=True)
     check_same_shape(pred, target)
     return pred.double(), target.double()
 
 
+@door
 def psnr_per_band(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the peak signal-to-noise ratio of every band in dB, (B, C); higher is better.
 
@@ -78,6 +79,7 @@ def psnr_db(pred: Tensor, target: Tensor) -> Tensor:
     return psnr_per_band(pred, target).mean(1)
 
 
+@door
 def sam_map(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the angle between the two spectra of every pixel in degrees, (B, H, W); lower is better.
 
@@ -119,6 +121,7 @@ def sam_deg(pred: Tensor, target: Tensor) -> Tensor:
     return angles.nanmean((1, 2))
 
 
+@door
 def ergas(pred: Tensor, target: Tensor, *, scale: int) -> Tensor:
     """Returns the relative global error (ERGAS), dimensionless; lower is better.
 
@@ -142,6 +145,7 @@ def ergas(pred: Tensor, target: Tensor, *, scale: int) -> Tensor:
     return torch.where((target.mean((2, 3)) == 0).any(1), torch.nan, value)
 
 
+@door
 def ssim(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the structural similarity, the mean over bands and windows; higher is better, 1 is equal.
 
@@ -158,6 +162,7 @@ def ssim(pred: Tensor, target: Tensor) -> Tensor:
     return values[..., border:-border, border:-border].mean((1, 2, 3))
 
 
+@door
 def cc(pred: Tensor, target: Tensor) -> Tensor:
     """Returns Pearson's correlation over the pixels of a band, the mean over bands; higher is better, 1 at
     most.
@@ -177,6 +182,7 @@ def cc(pred: Tensor, target: Tensor) -> Tensor:
     return torch.where(constant[0] | constant[1], torch.nan, bands).mean(1)
 
 
+@door
 def rmse(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the root mean squared error over all bands and pixels, in the data's units; lower is better.
 
@@ -192,6 +198,7 @@ def rmse(pred: Tensor, target: Tensor) -> Tensor:
     return (pred - target).square().mean((1, 2, 3)).sqrt()
 
 
+@door
 def uiqi(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the universal image quality index, the mean over bands and windows; higher is better, 1 is
     equal.
@@ -208,6 +215,7 @@ def uiqi(pred: Tensor, target: Tensor) -> Tensor:
     return universal_image_quality_index(pred, target, reduction="none").mean((1, 2, 3))
 
 
+@door
 def evaluate(pred: Tensor, target: Tensor, *, scale: int, metrics: Sequence[str] = METRICS) -> dict[str, float]:
     """Returns the metrics asked for as floats, the mean over the images of the batch.
 
@@ -225,6 +233,7 @@ def evaluate(pred: Tensor, target: Tensor, *, scale: int, metrics: Sequence[str]
     for name in metrics:
         check_choice(name, "metrics", METRICS)
     check_count(scale, "scale")
+    pred, target = _checked(pred, target)
     functions = {"psnr_db": psnr_db, "sam_deg": sam_deg, "ssim": ssim, "cc": cc, "rmse": rmse, "uiqi": uiqi}
     functions["ergas"] = partial(ergas, scale=scale)
     return {name: float(functions[name](pred, target).mean()) for name in metrics}

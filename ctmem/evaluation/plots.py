@@ -244,7 +244,7 @@ def show_match(
         query: colour image (H, W, 3), see `rgb`.
         reference: colour image (Hr, Wr, 3) that was searched.
         corner: (row, column) of the query patch.
-        windows: (row, column, turn) of the windows found, best first; turn as in `patches.dihedral`, which is
+        windows: (row, column, turn) of the windows found, best first; turn as in `patches.turned`, which is
             applied to the enlarged patch, or left out.
         scores: their similarities.
         patch: P, pixels.

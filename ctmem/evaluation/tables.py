@@ -17,7 +17,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ctmem.checks import check_choice, check_image, check_same_shape, fail
+from ctmem.checks import as_image, check_choice, check_same_shape, door, fail
 from ctmem.evaluation.metrics import METRICS, evaluate
 
 COLUMNS = {  # heading with the direction that is better, and decimals that mean something
@@ -34,6 +34,7 @@ TABLE_METRICS = METRICS[:6]  # the six of most papers
 Row = dict[str, str | float]
 
 
+@door
 def compare(
     predictions: Mapping[str, Tensor], gt: Tensor, *, scale: int, metrics: Sequence[str] = TABLE_METRICS
 ) -> list[Row]:
@@ -54,8 +55,9 @@ def compare(
         fail("predictions", "a mapping with at least one method", "an empty one")
     for metric in metrics:
         check_choice(metric, "metrics", METRICS)
+    gt = as_image(gt, "gt", double=True)
     for name, pred in predictions.items():
-        check_image(pred, f"predictions[{name!r}]")
+        pred = as_image(pred, f"predictions[{name!r}]", double=True)
         check_same_shape(pred, gt, (f"predictions[{name!r}]", "gt"))
     return [{"method": name} | evaluate(pred, gt, scale=scale, metrics=metrics) for name, pred in predictions.items()]
 

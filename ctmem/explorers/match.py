@@ -223,7 +223,7 @@ class MatchExplorer(Explorer):
         self.gradient = _view("gradient taken", self.size, LOWER)
         self.difference = _view("difference taken: sharp − blurred", self.size, LOWER)
         self.reference = _view("reference: other ground, sharp", self.reference_size, UPPER)
-        turns = ", best of 8 turns" * config.transforms
+        turns = ", best of 8 turns" * config.turns
         self.heat = _view(f"similarity{turns}", self.reference_size, UPPER, grid=[*self.reference_size])
         self._own_views = [self.query, self.texture_view, self.gradient, self.difference]
         self._other_views = [self.reference, self.heat]
@@ -396,7 +396,7 @@ class MatchExplorer(Explorer):
 def _heat_limits(plane: np.ndarray, config: MatchConfig) -> tuple[float, float]:
     """Ends of the colour bar: fixed for zncc, so that patches can be compared; else those of this map."""
     if config.similarity == "zncc":
-        return (0.0 if config.transforms else -1.0), 1.0
+        return (0.0 if config.turns else -1.0), 1.0
     low, high = float(np.nanmin(plane)), float(np.nanmax(plane))
     return low, max(high, low + 1e-6)
 

@@ -19,7 +19,7 @@ from ctmem.config import MatchConfig
 from ctmem.match.align import prepare, sharpen, to_standard
 from ctmem.match.dmb import transfer
 from ctmem.match.matching import whole_windows
-from ctmem.match.patches import cut, dihedral_inverse, starts
+from ctmem.match.patches import cut, turn_back, starts
 from ctmem.match.search import PIECE, SIMILARITIES, embed, finish, nearest
 from ctmem.observe.optics import upsample
 from ctmem.observe.responses import apply_srf
@@ -167,7 +167,7 @@ class Matched:
         """
         config, looks = self.config, self.looks
         patch = cut(looks.seen[0], self.match.corners[number, None], config.patch)
-        turned = torch.cat([dihedral_inverse(patch, turn) for turn in range(8 if config.transforms else 1)])
+        turned = torch.cat([turn_back(patch, turn) for turn in range(8 if config.turns else 1)])
         rows = embed(turned, config.similarity, candidate=False)
         products = torch.cat([vectors @ rows.T for vectors in self._all_vectors()])
         best = finish(products.T, turned, config.similarity).amax(0)

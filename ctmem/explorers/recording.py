@@ -1,6 +1,6 @@
 """A diffusion run kept step by step, and the figures of each step: arrays in, arrays out, no widget.
 
-    run = record(model, lr_hsi, ref_msi, srf=srf, steps=16, samples=4, generator=torch.Generator().manual_seed(0))
+    run = record(model, lr_hsi, ref_msi, camera=camera, steps=16, samples=4, generator=torch.Generator().manual_seed(0))
     run.estimate(sample=0, position=3)        # x̂0 of draw 0 at step 3, (1, C, H, W)
 
 A *position* counts the steps from 0; the one after the last step is the answer: what the draw is after
@@ -17,15 +17,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ctmem.checks import check_count, check_image, fail
+from ctmem.checks import as_image, check_count, door, fail
 from ctmem.diffusion.encoding import Encoded
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.evaluation.metrics import psnr_db, sam_map
-from ctmem.inference import draw, encode, finish_estimate
+from ctmem.inference import camera_for, draw, encode, finish_estimate
 from ctmem.match.library import TextureLibrary
 from ctmem.match.matching import References
 from ctmem.model import Model
-from ctmem.observe.optics import default_psf
+from ctmem.observe.camera import Camera
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,14 +96,14 @@ def cut(image: torch.Tensor, bands: Sequence[int] | None = None, pixel: tuple[in
     return image[..., row : row + 1, column : column + 1]
 
 
+@door
 @torch.no_grad()
 def record(
     model: Model,
     lr_hsi: torch.Tensor,
     ref_msi: References | TextureLibrary | None = None,
     *,
-    srf: torch.Tensor | None = None,
-    psf: torch.Tensor | None = None,
+    camera: Camera | None = None,
     steps: int = 16,
     samples: int = 4,
     sampler: str = "ddim",
@@ -119,8 +119,7 @@ def record(
         model: trained networks.
         lr_hsi: one observed image (1, C, h, w), [0, 1].
         ref_msi: unpaired reference, as in `super_resolve`, or None.
-        srf: response of the reference's sensor (c, C); needed with `ref_msi`.
-        psf: point spread function of the observation; default: `default_psf(scale)`.
+        camera: of the observation, as in `super_resolve`.
         steps: network calls of one draw.
         samples: draws.
         sampler: `ddim`, `dpmpp` or `ddpm`.
@@ -133,21 +132,20 @@ def record(
     """
     if not isinstance(model, Model):
         fail("model", "a model, as `load_model` returns it", type(model).__name__, TypeError)
-    check_image(lr_hsi, "lr_hsi")
+    lr_hsi = as_image(lr_hsi, "lr_hsi", single=True)
     check_count(samples, "samples")
-    if len(lr_hsi) != 1:
-        fail("lr_hsi", "one image (1, C, h, w)", f"a batch of {len(lr_hsi)}")
+    camera = camera_for(model, camera).to(model.device)
     schedule = make_schedule(model.preset.schedule, model.preset.timesteps)
     times = schedule.trailing(steps, start)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    (encoded,) = encode(model, lr_hsi, ref_msi, srf=srf)
+    (encoded,) = encode(model, lr_hsi, ref_msi, camera=camera)
     drawn = draw(
         model, encoded, steps=steps, samples=samples, sampler=sampler, start=start, tile=tile, generator=generator,
         callback=lambda step, t, x_t, x0: seen.append((x_t, x0)),
     )  # fmt: skip
     x_t, x0 = (torch.cat(images).unflatten(0, (samples, steps)) for images in zip(*seen))
-    observed = lr_hsi.to(model.device), (default_psf(model.preset.scale) if psf is None else psf).to(model.device)
-    answers = [finish_estimate(encoded, *observed, model.preset.scale, z).cpu() for z in drawn.split(1)]
+    observed = lr_hsi.to(model.device)
+    answers = [finish_estimate(encoded, observed, camera, z).cpu() for z in drawn.split(1)]
     levels = schedule.noise_level(torch.tensor(times)).tolist()
     return Recording(encoded, tuple(times), tuple(levels), x_t, x0, torch.cat(answers))
 

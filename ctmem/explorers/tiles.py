@@ -15,11 +15,11 @@ from PIL import Image
 
 from ctmem.explorers.matched import Matched
 from ctmem.explorers.render import colours, stretch
-from ctmem.match.matching import take
+from ctmem.match.matching import cut_windows
 from ctmem.match.patches import cut
 
 SIDE = 58  # of a tile, screen pixels
-TURNS = ("as it is", "90°", "180°", "270°", "mirror", "mirror 90°", "mirror 180°", "mirror 270°")  # `dihedral` 0 … 7
+TURNS = ("as it is", "90°", "180°", "270°", "mirror", "mirror 90°", "mirror 180°", "mirror 270°")  # `turned` 0 … 7
 HEADS = ("score, weight,", "turn")
 ROWS = (("as compared,", "both blurred"), ("handed over,", "sharp"))
 
@@ -59,7 +59,7 @@ def tiles(matched: Matched, number: int, ranks: Sequence[int]) -> list[Tile]:
     chosen = match.scenes[:, number, ranks], match.windows[:, number, ranks]
     texture = looks.gain * matched.texture.chunk(4, 1)[1] + looks.offset
     own = cut(torch.cat([looks.seen[0], texture[0]]), match.corners[number, None], config.patch)
-    found = take([torch.cat([looks.blurred[0], looks.sharp[0]])], *chosen, config.patch)[0]
+    found = cut_windows([torch.cat([looks.blurred[0], looks.sharp[0]])], *chosen, config.patch)[0]
     pairs = [[composite(half) for half in patch.chunk(2)] for patch in torch.cat([own, found])]
     if config.similarity == "zncc":
         limits = [_extremes(pair) for pair in pairs]

@@ -1,6 +1,6 @@
-"""Bringing two images to the same look before they are compared: holes, levels of the bands, sharpness.
+"""Bringing query and references to one look before they are compared: holes, levels of the bands, sharpness.
 
-A *hole* is a pixel with a value in any band that is NaN or infinite: clouds, gaps between scan lines, borders.
+`Prepared` holds both sides as they are compared, and the way back to the query's units. A *hole* is a pixel with a value in any band that is NaN or infinite: clouds, gaps between scan lines, borders.
 
 Source: this project, but where a function names another.
 """
@@ -8,17 +8,22 @@ Source: this project, but where a function names another.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 
-from ctmem.checks import check_image, fail
+from ctmem.checks import as_image, door, fail
+
+Blur = Callable[[torch.Tensor], torch.Tensor]  # K: (·, c, H, W) → the same as the LR sensor would show it
+References = torch.Tensor | Sequence[torch.Tensor]  # a batch (1 or B, c, Hr, Wr), or several (1, c, Hr, Wr) each
 
 FLAT = 1e-6  # a band with a smaller deviation is constant
 
 
+@door
 def gradient_magnitude(x: torch.Tensor) -> torch.Tensor:
     """Returns the length of each band's gradient, (B, C, H, W), units of x per pixel.
 
@@ -29,13 +34,14 @@ def gradient_magnitude(x: torch.Tensor) -> torch.Tensor:
         TypeError: `x` is no floating-point tensor.
         ValueError: wrong rank or values that are not finite.
     """
-    check_image(x, "x")
+    x = as_image(x, "x", double=True)
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     down = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
     across = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
     return (down.square() + across.square() + 1e-6).sqrt()
 
 
+@door
 def fill_holes(image: torch.Tensor, name: str = "image") -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (image, holes): every hole takes the values of the nearest pixel that is none.
 
@@ -50,7 +56,7 @@ def fill_holes(image: torch.Tensor, name: str = "image") -> tuple[torch.Tensor, 
         TypeError: an image that is no floating-point tensor.
         ValueError: wrong rank, or an image without any whole pixel.
     """
-    check_image(image, name, finite=False)
+    image = as_image(image, name, finite=False, double=True)
     holes = ~torch.isfinite(image).all(1, keepdim=True)
     filled = image.clone() if holes.any() else image
     for one, hole in zip(filled, holes[:, 0]):
@@ -76,6 +82,7 @@ def gain_and_offset(source: torch.Tensor, target: torch.Tensor) -> tuple[torch.T
     return gain, mean_t - gain * mean_s
 
 
+@door
 def match_radiometry(reference: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     """Returns the reference with each band's mean and deviation moved to those of the query, (B, c, Hr, Wr).
 
@@ -87,8 +94,8 @@ def match_radiometry(reference: torch.Tensor, query: torch.Tensor) -> torch.Tens
         TypeError: no floating-point tensors.
         ValueError: wrong rank, batch or band count, or values of the query that are not finite.
     """
-    check_image(query, "query")
-    check_image(reference, "reference", bands=query.shape[1], finite=False)
+    query = as_image(query, "query", double=True)
+    reference = as_image(reference, "reference", bands=query.shape[1], finite=False, double=True)
     if len(reference) not in (1, len(query)):
         fail("reference", f"one image, or one for each of {len(query)} queries", len(reference))
     gain, offset = gain_and_offset(reference, query)
@@ -108,7 +115,7 @@ def to_standard(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return gain, -gain * mean
 
 
-def sharpen(blurry: torch.Tensor, degrade: Callable[[torch.Tensor], torch.Tensor], steps: int) -> torch.Tensor:
+def sharpen(blurry: torch.Tensor, blur: Blur, steps: int) -> torch.Tensor:
     """Returns a sharper image, same shape, whose blur comes closer to `blurry`: y ← y + blurry − K(y), `steps` times.
 
     Brings back what the blur has damped but not deleted. Done to both sides, it tells patches apart better. Where
@@ -116,25 +123,50 @@ def sharpen(blurry: torch.Tensor, degrade: Callable[[torch.Tensor], torch.Tensor
 
     Args:
         blurry: (B, c, H, W).
-        degrade: K.
+        blur: K.
         steps: how often; 0 gives `blurry` back.
 
     Source: Van Cittert's deconvolution, 1931; its use here is this project's.
     """
     sharper = blurry
     for _ in range(steps):
-        sharper = sharper + blurry - degrade(sharper)
+        sharper = sharper + blurry - blur(sharper)
     return sharper
 
 
-def prepare(
-    ref_msi: torch.Tensor,
-    degrade: Callable[[torch.Tensor], torch.Tensor],
-    *,
-    radiometry: bool = True,
-    sharpening: int = 0,
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A query and its references as they are compared, and the way back to the query's units.
+
+    What is compared is `gain` · units + `offset`, band by band.
+    """
+
+    query: torch.Tensor  # (B, c, H, W)
+    sharp: References  # what is handed over, (1 or B, c, Hr, Wr) or a list
+    blurred: References  # where windows are looked for, the same shapes; NaN where a hole is near
+    gain: torch.Tensor  # (B, c, 1, 1), of the query
+    offset: torch.Tensor  # (B, c, 1, 1)
+
+    @property
+    def query_in_units(self) -> torch.Tensor:
+        """The query in its own units, (B, c, H, W)."""
+        return (self.query - self.offset) / self.gain
+
+    def to_units(self, texture: torch.Tensor) -> torch.Tensor:
+        """A texture [soft, hard, gradient, difference] (B, 4c, H, W) in the query's units.
+
+        Gradient and difference are differences of two images: the offset is not in them.
+        """
+        soft, hard, gradient, difference = texture.chunk(4, dim=1)
+        images = [(soft - self.offset) / self.gain, (hard - self.offset) / self.gain]
+        return torch.cat([*images, gradient / self.gain, difference / self.gain], 1)
+
+
+@door
+def prepare_reference(
+    ref_msi: torch.Tensor, blur: Blur, *, radiometry: bool = True, sharpening: int = 0, name: str = "ref_msi"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns (sharp, blurred) references, (B, c, Hr, Wr) each, as `transfer` takes them.
+    """Returns (sharp, blurred) of a reference, (B, c, Hr, Wr) each, as `Prepared` holds them.
 
     Holes are filled for the blur and are NaN in `blurred` afterwards. With `radiometry` each band of the blurred
     reference gets mean 0 and deviation 1, and the sharp one the same gain and offset: a blur commutes with both,
@@ -142,23 +174,51 @@ def prepare(
 
     Args:
         ref_msi: (B, c, Hr, Wr), [0, 1], any size; pixels that are not finite are holes.
-        degrade: K, from (·, c, Hr, Wr) to the same shape.
+        blur: K, from (·, c, Hr, Wr) to the same shape.
         radiometry: whether the brightness of the reference means nothing, as that of another sensor.
         sharpening: steps of `sharpen`, as many as the query gets.
+        name: what the error calls the reference.
 
     Raises:
-        TypeError: a reference that is no floating-point tensor.
+        TypeError: a reference that is not a floating-point image.
         ValueError: wrong rank, or a reference without any whole pixel.
     """
     with torch.no_grad():
-        sharp, holes = fill_holes(ref_msi, "ref_msi")
-        blurred = sharpen(degrade(sharp), degrade, sharpening)
+        sharp, holes = fill_holes(ref_msi, name)
+        blurred = sharpen(blur(sharp), blur, sharpening)
     touched = F.max_pool2d(holes.to(blurred), 3, stride=1, padding=1) > 0  # the gradient reads the neighbours
     blurred = blurred.masked_fill(touched, math.nan)
     if not radiometry:
         return sharp, blurred
     gain, offset = to_standard(blurred)
     return gain * sharp + offset, gain * blurred + offset
+
+
+@door
+def prepare_query(
+    query: torch.Tensor, blur: Blur, *, radiometry: bool = True, sharpening: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns (query, gain, offset): the query as it is compared, and what was done to its bands.
+
+    Args:
+        query: srf · lr_hsi_up, (B, c, H, W).
+        blur: K, from (·, c, H, W) to the same shape.
+        radiometry: each band gets mean 0 and deviation 1, as the references do.
+        sharpening: steps of `sharpen`.
+
+    Raises:
+        TypeError: a query that is not a floating-point image.
+        ValueError: wrong rank, or values that are not finite.
+    """
+    query = as_image(query, "query", double=True)
+    with torch.no_grad():
+        query = sharpen(query, blur, sharpening)
+    if radiometry:
+        gain, offset = to_standard(query)
+    else:
+        gain = query.new_ones(*query.shape[:2], 1, 1)
+        offset = torch.zeros_like(gain)
+    return gain * query + offset, gain, offset
 
 
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,11 +13,10 @@ has there.
 | `difference` | d = ref_msi − k | what the blur took away |
 | `gradient` | g | gradient magnitude of the reference, per band |
 
-This module makes the texture. How images are brought to one look is in `looks`, which windows are candidates in
-`matching`, similarities and the search itself in `search`; references of several scenes, kept in a file, in
-`texture_library`. All that a user needs of them can be imported from here.
+This module makes the texture. How images are brought to one look is in `align`, which windows are candidates in
+`matching`, similarities and the search itself in `search`; references of several scenes, kept in a file, in `library`.
 
-Source: Qu et al., IEEE TGRS 2025, degradation matching block; zncc, strides, transforms, radiometry,
+Source: Qu et al., IEEE TGRS 2025, degradation matching block; zncc, strides, turns, radiometry,
 re-levelling, overlapping query patches and references with holes are this project's.
 """
 
@@ -27,41 +26,26 @@ from collections.abc import Callable
 
 import torch
 
-from ctmem.checks import check_count, check_image, check_same_shape, fail
+from ctmem.checks import as_image, check_count, check_same_shape, door, fail, inside
 from ctmem.config import MatchConfig
 from ctmem.match import patches as pt
 from ctmem.match.align import (
-    fill_holes,
-    gain_and_offset,
-    gradient_magnitude,
-    match_radiometry,
-    prepare,
-    sharpen,
-    to_standard,
-)  # fmt: skip
-from ctmem.match.matching import (
-    Match,
+    Blur,
+    Prepared,
     References,
-    check_sizes,
-    count_candidates,
-    gather,
-    match,
-    reference_list,
-    similarity_map,
-    take,
-    whole_windows,
-)  # fmt: skip
-from ctmem.match.search import FLAT, SIMILARITIES, similarities
-from ctmem.observe.responses import apply_srf
-
-__all__ = [
-    "SIMILARITIES", "Match", "dmb", "fill_holes", "gain_and_offset", "gather", "gradient_magnitude", "match",
-    "match_radiometry", "prepare", "sharpen", "similarities", "similarity_map", "texture", "transfer", "whole_windows",
-]  # fmt: skip
+    fill_holes,
+    gradient_magnitude,
+    prepare_query,
+    prepare_reference,
+)
+from ctmem.match.matching import Match, check_sizes, cut_windows, match, reference_list
+from ctmem.match.search import FLAT, nearest
+from ctmem.observe.camera import Camera
 
 GAINS = (0.0, 3.0)  # contrast a transferred patch may be multiplied by
 
 
+@door
 @torch.no_grad()
 def texture(
     match: Match,
@@ -98,6 +82,7 @@ def texture(
         ValueError: images that don't fit each other or the match, a temperature ≤ 0, more than the match
             holds.
     """
+    query = as_image(query, "query", double=True)
     sharp = reference_list(query, sharp_reference, "sharp_reference")
     blurred = reference_list(query, blurred_reference, "blurred_reference")
     _check_fit(match, query, sharp, blurred)
@@ -107,62 +92,101 @@ def texture(
     kept = match.scores.shape[2]
     check_count(hard_k, "hard_k", at_most=kept)
 
-    sharp, blurred = ([fill_holes(one[None])[0][0] for one in images] for images in (sharp, blurred))
+    # what there is to take: the sharp reference, its gradient, and the blurred one, band by band
+    if not inside():  # a `Prepared` has no holes in `sharp`, and no candidate window has one in `blurred`
+        sharp = [fill_holes(one[None])[0][0] for one in sharp]
     sources = [torch.cat([s, gradient_magnitude(s[None])[0], k]) for s, k in zip(sharp, blurred)]
+
+    # so many query patches at a time that all their windows fit into `chunk_mb`
     cut = pt.unfold(query, match.patch, match.query_stride)
     block = max(1, int(chunk_mb * 1e6) // (8 * kept * 3 * cut[0, 0].numel()))
     maps = []
     for parts in zip(*(x.flatten(0, 1).split(block) for x in (cut, match.scores, match.scenes, match.windows))):
         patches, scores, scenes, windows = parts
-        taken = take(sources, scenes, windows, match.patch)
+        taken = cut_windows(sources, scenes, windows, match.patch)
         if relevel:
             taken = _level(taken, patches)
+        # the soft map averages all windows that were kept, the hard maps the best ones
         soft = _mean(taken.chunk(3, dim=2)[2], scores / temperature)
         hard, gradient, low = _mean(taken[:, :hard_k], scores[:, :hard_k] / temperature).chunk(3, dim=1)
         maps.append(torch.cat([soft, hard, gradient, hard - low], dim=1))
     return pt.fold(torch.cat(maps).unflatten(0, cut.shape[:2]), match.size, match.query_stride)
 
 
-def transfer(
-    query: torch.Tensor, sharp: References, blurred: References, config: MatchConfig = MatchConfig(), **options
-) -> tuple[torch.Tensor, Match]:
-    """Returns (texture (B, 4c, H, W), match) of a query and of references from `prepare`.
+def find(prepared: Prepared, config: MatchConfig = MatchConfig(), *, search: Callable = nearest, chunk_mb: int = 256) -> Match:
+    """Returns where every patch of a prepared query finds its like; of fewer candidates than `top_k`, all are kept.
 
     Args:
-        query: srf · lr_hsi_up, (B, c, H, W).
-        sharp: (1 or B, c, Hr, Wr), or a list of references, (1, c, Hr, Wr) each.
-        blurred: the same, blurred.
-        config: patch, stride, similarity and the rest; `radiometry` must be that of `prepare`. Of fewer candidates
-            than `top_k`, all are kept.
-        options: `search` or `chunk_mb` of `match`.
+        prepared: query and references; their radiometry and sharpening must be those of `config`.
+        config: patch, stride, similarity and the rest.
+        search: how to look, see `matching.match`.
+        chunk_mb: upper bound of the working memory, MB.
 
     Raises:
-        TypeError: an image that is no floating-point tensor.
-        ValueError: images that don't fit each other, see `match` and `texture`.
+        ValueError: what `matching.match` refuses.
     """
-    images = reference_list(query, blurred, "blurred", at_least=config.patch)
-    corners = [whole_windows(image, config.patch, config.stride)[1] for image in images]
-    top_k = min(config.top_k, max(1, count_candidates(blurred, corners, config.transforms)))
-    gain, offset = to_standard(query) if config.radiometry else (1, 0)
-    seen = gain * query + offset
-    found = match(
-        seen, blurred, patch=config.patch, stride=config.stride, query_stride=config.query_stride,
-        similarity=config.similarity, transforms=config.transforms, top_k=top_k, **options,
+    return match(
+        prepared.query, prepared.blurred, patch=config.patch, stride=config.stride, query_stride=config.query_stride,
+        similarity=config.similarity, turns=config.turns, top_k=config.top_k, or_all=True,
+        search=search, chunk_mb=chunk_mb,
     )  # fmt: skip
+
+
+def hand_over(match: Match, prepared: Prepared, config: MatchConfig = MatchConfig()) -> torch.Tensor:
+    """Returns the texture (B, 4c, H, W) of a match in the query's units: `texture` with the options of `config`.
+
+    Args:
+        match: what `find` returned for `prepared`.
+        prepared: query and references.
+        config: temperature, re-levelling, and how many windows the hard maps average.
+
+    Raises:
+        ValueError: what `texture` refuses.
+    """
+    hard_k = min(config.hard_k, match.scores.shape[2])
     maps = texture(
-        found, seen, sharp, blurred,
-        temperature=config.temperature, relevel=config.relevel, hard_k=min(config.hard_k, top_k),
+        match, prepared.query, prepared.sharp, prepared.blurred,
+        temperature=config.temperature, relevel=config.relevel, hard_k=hard_k,
     )  # fmt: skip
-    soft, hard, gradient, difference = maps.chunk(4, dim=1)
-    return torch.cat([(soft - offset) / gain, (hard - offset) / gain, gradient / gain, difference / gain], 1), found
+    return prepared.to_units(maps)
 
 
+@door
+def prepare(
+    lr_hsi_up: torch.Tensor,
+    ref_msi: References,
+    camera: Camera,
+    config: MatchConfig = MatchConfig(),
+    *,
+    blur: Blur | None = None,
+) -> Prepared:
+    """Returns both images brought to one look, as they are compared.
+
+    The arguments and errors are those of `dmb`.
+    """
+    lr_hsi_up = as_image(lr_hsi_up, "lr_hsi_up", at_least=config.patch, double=True)
+    query = camera.see(lr_hsi_up)
+    images = reference_list(query, ref_msi, "ref_msi", at_least=config.patch)
+    blur = camera.blur if blur is None else blur
+    options = {"radiometry": config.radiometry, "sharpening": config.sharpening}
+    if isinstance(ref_msi, torch.Tensor):
+        sharp, blurred = prepare_reference(torch.stack(images), blur, **options)
+    else:
+        names = (f"ref_msi[{number}]" for number in range(len(images)))
+        pairs = [prepare_reference(image[None], blur, name=name, **options) for image, name in zip(images, names)]
+        sharp, blurred = zip(*pairs)
+    query, gain, offset = prepare_query(query, blur, **options)
+    return Prepared(query, sharp, blurred, gain, offset)
+
+
+@door
 def dmb(
     lr_hsi_up: torch.Tensor,
     ref_msi: References,
-    srf: torch.Tensor,
-    degrade: Callable[[torch.Tensor], torch.Tensor],
+    camera: Camera,
     config: MatchConfig = MatchConfig(),
+    *,
+    blur: Blur | None = None,
 ) -> tuple[torch.Tensor, Match]:
     """Returns (texture (B, 4c, H, W), match): the whole of stage 2 for a batch.
 
@@ -170,24 +194,18 @@ def dmb(
         lr_hsi_up: bicubic upsampling of the LR-HSI, (B, C, H, W), [0, 1].
         ref_msi: unpaired HR-MSI, (1 or B, c, Hr, Wr), [0, 1], any size; with B images each sample has its own. Or
             a list of several, (1, c, Hr, Wr) each. Pixels that are not finite are left out.
-        srf: spectral response, (c, C).
-        degrade: K, from (·, c, Hr, Wr) to the same shape.
+        camera: its response `srf` says what the reference's sensor sees of the bands, its blur is K.
         config: patch, stride, similarity and the other options.
+        blur: a learned K, from (·, c, Hr, Wr) to the same shape; None: the camera's own blur.
 
     Raises:
-        TypeError: an image that is no floating-point tensor.
-        ValueError: shapes or values that don't fit, see `match`; images smaller than a patch.
+        TypeError: an image that is not a floating-point image.
+        ValueError: shapes or values that don't fit, see `matching.match`; images smaller than a patch.
     """
-    check_image(lr_hsi_up, "lr_hsi_up", at_least=config.patch)
-    query = apply_srf(lr_hsi_up, srf)
-    reference_list(query, ref_msi, "ref_msi", at_least=config.patch)
-    images = [ref_msi] if isinstance(ref_msi, torch.Tensor) else ref_msi
-    options = {"radiometry": config.radiometry, "sharpening": config.sharpening}
-    pairs = [prepare(image.to(query), degrade, **options) for image in images]
-    sharp, blurred = pairs[0] if isinstance(ref_msi, torch.Tensor) else map(list, zip(*pairs))
-    with torch.no_grad():
-        query = sharpen(query, degrade, config.sharpening)
-    return transfer(query, sharp, blurred, config)
+    lr_hsi_up = as_image(lr_hsi_up, "lr_hsi_up", at_least=config.patch, double=True)
+    prepared = prepare(lr_hsi_up, ref_msi, camera, config, blur=blur)
+    found = find(prepared, config)
+    return hand_over(found, prepared, config), found
 
 
 def _check_fit(match: Match, query: torch.Tensor, sharp: list[torch.Tensor], blurred: list[torch.Tensor]) -> None:

@@ -181,7 +181,7 @@ class ApproximateSearch:
         *, similarity: str, turns: int, top_k: int, wide: int,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
         """The same for one block of query patches; where there are not `top_k` proposals, scores of −∞ at the end."""
-        turned = torch.stack([pt.dihedral_inverse(query, k) for k in range(turns)], 1).flatten(0, 1)
+        turned = torch.stack([pt.turn_back(query, k) for k in range(turns)], 1).flatten(0, 1)
         numbers, turn = self._propose(_points(turned, similarity), turns, wide)
         proposed = _cut(numbers.clamp_min(0).flatten(), images, corners, query.shape[-1])
         rows = embed(turned, similarity, candidate=False).unflatten(0, (len(query), turns))

@@ -2,7 +2,7 @@
 
     library = TextureLibrary.build({"farmland": one, "harbour": other}, model.kernel, approximate_above=2_000_000)
     library.save("library.safetensors")
-    texture, match = TextureLibrary.load("library.safetensors").texture(lr_hsi_up, srf, model.kernel)
+    texture, match = TextureLibrary.load("library.safetensors").texture(lr_hsi_up, camera, blur=model.kernel)
 
 It holds the sharp and the blurred references, not the vectors of their windows: these are cut when they are needed. The
 search is exact unless there are more candidates than the user wants it to be for; then an index proposes, see
@@ -20,27 +20,25 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from ctmem.checks import check_choice, check_count, check_image, fail
+from ctmem.checks import as_image, check_choice, check_count, door, fail
 from ctmem.config import MatchConfig
 from ctmem.files import load_tensors, save_tensors
 from ctmem.match import patches as pt
-from ctmem.match.align import prepare, sharpen
-from ctmem.match.dmb import transfer
+from ctmem.match.align import Blur, Prepared, prepare_query, prepare_reference
+from ctmem.match.dmb import find, hand_over
 from ctmem.match.faiss_index import ApproximateSearch
 from ctmem.match.matching import Match, whole_windows
 from ctmem.match.search import SIMILARITIES, nearest
-from ctmem.observe.responses import apply_srf
+from ctmem.observe.camera import Camera
 
 KIND, VERSION = "ctmem texture library", 1
-
-Blur = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,17 +46,18 @@ class TextureLibrary:
     """References of several scenes, ready to be searched; made by `build` or `load`."""
 
     names: tuple[str, ...]  # of the scenes, in the order of `Match.scenes`
-    sharp: tuple[torch.Tensor, ...]  # (1, c, Hr, Wr) each, as `looks.prepare` makes them
+    sharp: tuple[torch.Tensor, ...]  # (1, c, Hr, Wr) each, as `align.prepare_reference` makes them
     blurred: tuple[torch.Tensor, ...]  # the same sizes; NaN where a hole is near
     config: MatchConfig  # what they were prepared for
     index: ApproximateSearch | None = None  # None: the search is exact
 
     @classmethod
+    @door
     @torch.no_grad()
     def build(
         cls,
         references: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
-        degrade: Blur,
+        blur: Blur,
         config: MatchConfig = MatchConfig(),
         *,
         approximate_above: int | None = None,
@@ -70,9 +69,9 @@ class TextureLibrary:
         Args:
             references: name → image (1, c, Hr, Wr), [0, 1], any sizes, or pairs of both; pixels that are not finite
                 are holes: windows that touch them are left out. Stored as float32.
-            degrade: K, from (·, c, Hr, Wr) to the same shape; the queries must get the same.
+            blur: K, from (·, c, Hr, Wr) to the same shape; the queries must get the same.
             config: how to match. All textures of this library are made so.
-            approximate_above: with more candidates (windows, times 8 with transforms), the search goes through a
+            approximate_above: with more candidates (windows, times 8 with turns), the search goes through a
                 FAISS index; `None`: it is always exact.
             factory: FAISS's name of the index; `None`: `approximate.default_factory`.
             nprobe: inverted lists of the index read per query: more find more, and take longer.
@@ -85,11 +84,11 @@ class TextureLibrary:
         """
         pairs = list(references.items() if isinstance(references, Mapping) else references)
         _check_config(config)
-        _check_references(pairs, config.patch)
+        pairs = _checked_references(pairs, config.patch)
         if approximate_above is not None:
             check_count(approximate_above, "approximate_above", at_least=0)
         options = {"radiometry": config.radiometry, "sharpening": config.sharpening}
-        prepared = [prepare(image.float(), degrade, **options) for _, image in pairs]
+        prepared = [prepare_reference(image, blur, **options) for _, image in pairs]
         library = cls(tuple(name for name, _ in pairs), *map(tuple, zip(*prepared)), config)
         if library.candidates == 0:
             wanted = f"finite in and around at least one window of {config.patch}×{config.patch} px"
@@ -120,8 +119,8 @@ class TextureLibrary:
 
     @property
     def candidates(self) -> int:
-        """How many candidates every query patch has: windows, times 8 with transforms."""
-        return sum(self.windows) * (8 if self.config.transforms else 1)
+        """How many candidates every query patch has: windows, times 8 with turns."""
+        return sum(self.windows) * (8 if self.config.turns else 1)
 
     def _corners(self) -> list[torch.Tensor]:
         """Rows and columns of each reference's windows without holes, (m, 2)."""
@@ -141,13 +140,14 @@ class TextureLibrary:
             for name, size, windows, excluded in zip(self.names, sizes, self.windows, self.excluded)
         ]
         config, search = self.config, f"approximate search: {self.index}" if self.index else "exact search"
-        turns = " (windows in 8 turns)" if config.transforms else ""
+        turns = " (windows in 8 turns)" if config.turns else ""
         first = f"TextureLibrary, {self.bands} bands, {config.patch}×{config.patch} px every {config.stride} px"
         last = f"{self.candidates:,} candidates{turns}, {config.similarity}, {search}, {self.megabytes:.1f} MB"
         return "\n".join([first, *lines, last])
 
+    @door
     def texture(
-        self, lr_hsi_up: torch.Tensor, srf: torch.Tensor, degrade: Blur, *, chunk_mb: int = 256
+        self, lr_hsi_up: torch.Tensor, camera: Camera, *, blur: Blur | None = None, chunk_mb: int = 256
     ) -> tuple[torch.Tensor, Match]:
         """Returns (texture (B, 4c, H, W), match) as `dmb.dmb` does with a list of the references.
 
@@ -155,21 +155,23 @@ class TextureLibrary:
 
         Args:
             lr_hsi_up: bicubic upsampling of the LR-HSI, (B, C, H, W), [0, 1].
-            srf: spectral response, (c, C).
-            degrade: the K that the library was built with.
+            camera: with the response `srf` of the references' sensor.
+            blur: the K that the library was built with; None: the camera's own blur.
             chunk_mb: upper bound of the working memory, MB.
 
         Raises:
-            TypeError: an image that is no floating-point tensor.
+            TypeError: an image that is not a floating-point image.
             ValueError: another number of bands than the references have, or what `matching.match` refuses.
         """
-        if len(srf) != self.bands:
-            fail("srf", f"of {self.bands} rows, as many as the library's references have bands", f"{len(srf)}")
-        query = apply_srf(lr_hsi_up, srf)
-        with torch.no_grad():
-            query = sharpen(query, degrade, self.config.sharpening)
-        search = nearest if self.index is None else self.index
-        return transfer(query, self.sharp, self.blurred, self.config, search=search, chunk_mb=chunk_mb)
+        lr_hsi_up = as_image(lr_hsi_up, "lr_hsi_up")
+        if camera.msi_channels != self.bands:
+            expected = f"one of {self.bands} multispectral bands, as many as the library's references have"
+            fail("camera", expected, f"{camera.msi_channels}")
+        options = {"radiometry": self.config.radiometry, "sharpening": self.config.sharpening}
+        seen = prepare_query(camera.see(lr_hsi_up), camera.blur if blur is None else blur, **options)
+        prepared = Prepared(seen[0], self.sharp, self.blurred, *seen[1:])
+        found = find(prepared, self.config, search=nearest if self.index is None else self.index, chunk_mb=chunk_mb)
+        return hand_over(found, prepared, self.config), found
 
     def save(self, path: str | Path) -> None:
         """Writes the library to one safetensors file, whole or not at all.
@@ -217,8 +219,8 @@ def _check_config(config: MatchConfig) -> None:
         fail("config.temperature", "> 0", config.temperature)
 
 
-def _check_references(pairs: list[tuple[str, torch.Tensor]], patch: int) -> None:
-    """Raises unless these are names and images that fit each other."""
+def _checked_references(pairs: list[tuple[str, torch.Tensor]], patch: int) -> list[tuple[str, torch.Tensor]]:
+    """The names and images, or the error of what is wrong with them."""
     if not pairs:
         fail("references", "at least one name and image", "none")
     for pair in pairs:
@@ -226,15 +228,16 @@ def _check_references(pairs: list[tuple[str, torch.Tensor]], patch: int) -> None
             got = type(pair[0] if isinstance(pair, tuple) and pair else pair).__name__
             fail("references", "images by name, the names text", f"one by {got}", TypeError)
     names = [name for name, _ in pairs]
-    for name, image in pairs:
+    checked: list[tuple[str, torch.Tensor]] = []
+    for name, given in pairs:
         if names.count(name) > 1:
             fail("references", "of different names", f"{name!r} {names.count(name)} times")
-        bands = pairs[0][1].shape[1] if image is not pairs[0][1] else None
-        check_image(image, f"references[{name!r}]", bands=bands, at_least=patch, finite=False)
-        if len(image) != 1:
-            fail(f"references[{name!r}]", "one image (1, c, Hr, Wr)", f"shape {tuple(image.shape)}")
+        bands = checked[0][1].shape[1] if checked else None
+        image = as_image(given, f"references[{name!r}]", bands=bands, at_least=patch, finite=False, single=True)
         if not torch.isfinite(image).all(1).any():
             fail(f"references[{name!r}]", "finite in at least one pixel", "NaN or infinite values in all of them")
+        checked.append((name, image))
+    return checked
 
 
 def _digest(tensors: dict[str, torch.Tensor], text: str) -> str:

@@ -1,7 +1,7 @@
 """Where in the reference every patch of the query finds its like.
 
 `match` cuts the query into patches, lists the windows of one or several references, lets `search` compare them, and says
-which windows are the most alike. `gather` takes patches from there.
+which windows are the most alike. `cut_match` cuts patches from there.
 
 Source: this project, after the patch matching of Qu et al., IEEE TGRS 2025.
 """
@@ -16,11 +16,10 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import check_choice, check_count, check_image, fail
+from ctmem.checks import as_floats, as_image, check_choice, check_count, door, fail, inside
 from ctmem.match import patches as pt
+from ctmem.match.align import References
 from ctmem.match.search import PIECE, SIMILARITIES, nearest, similarities
-
-References = torch.Tensor | Sequence[torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,13 @@ class Match:
 
     indices: torch.Tensor  # (B, N, k) number of the window, row-major in its reference
     scores: torch.Tensor  # (B, N, k) similarity, best first
-    windows: torch.Tensor  # (B, N, k, 3) row, column, turn: `dihedral(window, turn)` looks like the query
+    windows: torch.Tensor  # (B, N, k, 3) row, column, turn: `turned(window, turn)` looks like the query
     scenes: torch.Tensor  # (B, N, k) which reference it is in, from 0
     patch: int  # P, pixels
     stride: int  # between candidates, pixels
     query_stride: int  # between query patches, pixels
     similarity: str
-    transforms: bool
+    turns: bool
     grid: tuple[int, int]  # (nh, nw) query patches down and across
     size: tuple[int, int]  # (H, W) of the query, pixels
     reference_sizes: tuple[tuple[int, int], ...]  # (Hr, Wr) of each reference, pixels
@@ -50,6 +49,7 @@ class Match:
         return pt.windows(*self.size, self.patch, self.query_stride)
 
 
+@door
 @torch.no_grad()
 def match(
     query: torch.Tensor,
@@ -59,8 +59,9 @@ def match(
     stride: int | None = None,
     query_stride: int | None = None,
     similarity: str = "zncc",
-    transforms: bool = False,
+    turns: bool = False,
     top_k: int = 1,
+    or_all: bool = False,
     chunk_mb: int = 256,
     search: Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = nearest,
 ) -> Match:
@@ -78,8 +79,9 @@ def match(
         stride: step between candidate windows, pixels; `None`: P, which tiles the reference, as released.
         query_stride: step between query patches, pixels, at most P; `None`: P, which tiles the query.
         similarity: one of `SIMILARITIES`.
-        transforms: also try the eight flips and rotations of every candidate.
+        turns: also try the eight flips and rotations of every candidate.
         top_k: how many to keep per query patch.
+        or_all: where there are fewer candidates than `top_k`, keep all of them instead of raising.
         chunk_mb: upper bound of the working memory, MB (10⁶ bytes).
         search: how to look: `search.nearest`, which is exact, or a function like it.
 
@@ -89,30 +91,38 @@ def match(
             than a patch, a reference without any window of finite pixels, an unknown similarity, or more wanted
             than there are candidates.
     """
-    stride, query_stride = patch if stride is None else stride, patch if query_stride is None else query_stride
+    stride = patch if stride is None else stride
+    query_stride = patch if query_stride is None else query_stride
     check_count(patch, "patch")
     check_count(stride, "stride")
     check_count(query_stride, "query_stride", at_most=patch)
     check_count(chunk_mb, "chunk_mb")
     check_choice(similarity, "similarity", SIMILARITIES)
+    query = as_image(query, "query", at_least=patch, double=True)
     images = reference_list(query, reference, "reference", at_least=patch)
-    check_image(query, "query", at_least=patch)
 
+    # the candidates: windows of every reference that hold no hole
     numbers, corners = zip(*(whole_windows(image, patch, stride) for image in images))
     sizes = tuple(tuple(image.shape[1:]) for image in images)
     excluded = tuple(math.prod(pt.grid_shape(*size, patch, stride)) - len(c) for size, c in zip(sizes, corners))
-    own, turns = one_each(reference), 8 if transforms else 1
-    _check_top_k(top_k, count_candidates(reference, corners, transforms), sum(excluded), patch)
+    tried = 8 if turns else 1
+    candidates = count_candidates(reference, corners, turns)
+    top_k = min(top_k, max(1, candidates)) if or_all else top_k
+    _check_top_k(top_k, candidates, sum(excluded), patch)
 
-    look = partial(search, similarity=similarity, turns=turns, top_k=top_k, chunk_mb=chunk_mb)
-    cut, filled = pt.unfold(query, patch, query_stride), [image.nan_to_num(0, 0, 0) for image in images]
+    # the search: every query patch among the candidates of its own reference, or of all of them
+    look = partial(search, similarity=similarity, turns=tried, top_k=top_k, chunk_mb=chunk_mb)
+    cut = pt.unfold(query, patch, query_stride)
+    filled = [image.nan_to_num(0, 0, 0) for image in images]
     ends = torch.tensor([len(some) for some in corners], device=query.device).cumsum(0)
-    if own:
+    if one_each(reference):
         found = [look(cut[b], [filled[b]], [corners[b]]) for b in range(len(query))]
         scores, ids, turn = (torch.stack(parts) for parts in zip(*found))
         ids = ids + F.pad(ends[:-1], (1, 0))[:, None, None]  # numbered through all references, as below
     else:
         scores, ids, turn = (x.unflatten(0, cut.shape[:2]) for x in look(cut.flatten(0, 1), filled, corners))
+
+    # from numbers to places
     return Match(
         indices=torch.cat(numbers)[ids],
         scores=scores,
@@ -122,7 +132,7 @@ def match(
         stride=stride,
         query_stride=query_stride,
         similarity=similarity,
-        transforms=transforms,
+        turns=turns,
         grid=pt.grid_shape(*query.shape[2:], patch, query_stride),
         size=tuple(query.shape[2:]),
         reference_sizes=sizes,
@@ -130,7 +140,8 @@ def match(
     )
 
 
-def gather(match: Match, image: References, rank: int = 0) -> torch.Tensor:
+@door
+def cut_match(match: Match, image: References, rank: int = 0) -> torch.Tensor:
     """Returns the patches of `image` at the matched windows, turned like the query, (B, N, C, P, P).
 
     Args:
@@ -145,10 +156,11 @@ def gather(match: Match, image: References, rank: int = 0) -> torch.Tensor:
     images = as_list(image)
     check_sizes(match, images, "image")
     one = slice(rank, rank + 1)
-    taken = take(images, match.scenes[..., one].flatten(0, 1), match.windows[:, :, one].flatten(0, 1), match.patch)
+    taken = cut_windows(images, match.scenes[..., one].flatten(0, 1), match.windows[:, :, one].flatten(0, 1), match.patch)
     return taken[:, 0].unflatten(0, match.scores.shape[:2])
 
 
+@door
 @torch.no_grad()
 def similarity_map(
     query_patch: torch.Tensor, reference: torch.Tensor, *, stride: int = 1, similarity: str = "zncc"
@@ -168,6 +180,7 @@ def similarity_map(
         ValueError: a patch that is not square, or a reference that is no single image, of other bands or smaller
             than the patch.
     """
+    query_patch = as_floats(query_patch, "query_patch", "(c, P, P)", double=True)
     if query_patch.ndim != 3 or query_patch.shape[1] != query_patch.shape[2]:
         fail("query_patch", "of shape (c, P, P)", f"shape {tuple(query_patch.shape)}")
     patch = query_patch.shape[-1]
@@ -197,9 +210,9 @@ def whole_windows(image: torch.Tensor, patch: int, stride: int) -> tuple[torch.T
     return whole.nonzero()[:, 0], corners[whole]
 
 
-def count_candidates(reference: References, corners: Sequence[torch.Tensor], transforms: bool) -> int:
+def count_candidates(reference: References, corners: Sequence[torch.Tensor], turns: bool) -> int:
     """How many candidates every query patch has, given the windows of each reference: at least so many."""
-    counts = [(8 if transforms else 1) * len(some) for some in corners]
+    counts = [(8 if turns else 1) * len(some) for some in corners]
     return min(counts) if one_each(reference) else sum(counts)
 
 
@@ -215,22 +228,24 @@ def as_list(reference: References) -> list[torch.Tensor]:
 
 def reference_list(query: torch.Tensor, reference: References, name: str, at_least: int = 1) -> list[torch.Tensor]:
     """The references as a list of (c, Hr, Wr) in the query's type, or the error of what does not fit the query."""
-    check_image(query, "query")
+    bands = query.shape[1]
     if isinstance(reference, torch.Tensor) or not isinstance(reference, Sequence):
-        _check_reference(reference, name, query.shape[1], at_least)
-        if len(reference) not in (1, len(query)):
-            fail(name, f"one image, or one for each of {len(query)} queries", len(reference))
-    elif not reference:
+        batch = _as_reference(reference, name, bands, at_least)
+        if len(batch) not in (1, len(query)):
+            fail(name, f"one image, or one for each of {len(query)} queries", len(batch))
+        return list(batch.to(query))
+    if not reference:
         fail(name, "at least one image (1, c, Hr, Wr)", "an empty list")
-    else:
-        for number, one in enumerate(reference):
-            _check_reference(one, f"{name}[{number}]", query.shape[1], at_least)
-            if len(one) != 1:
-                fail(f"{name}[{number}]", "one image (1, c, Hr, Wr)", f"shape {tuple(one.shape)}")
-    return [one.to(query) for one in as_list(reference)]
+    images = []
+    for number, one in enumerate(reference):
+        image = _as_reference(one, f"{name}[{number}]", bands, at_least)
+        if len(image) != 1:
+            fail(f"{name}[{number}]", "one image (1, c, Hr, Wr)", f"shape {tuple(image.shape)}")
+        images.append(image[0].to(query))
+    return images
 
 
-def take(sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: torch.Tensor, patch: int) -> torch.Tensor:
+def cut_windows(sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: torch.Tensor, patch: int) -> torch.Tensor:
     """Patches of (C, Hr, Wr) images at windows (n, k, 3) of scenes (n, k), turned as they say, (n, k, C, P, P)."""
     places, scene = windows.flatten(0, 1), scenes.flatten()
     taken = sources[0].new_empty(len(places), len(sources[0]), patch, patch)
@@ -240,7 +255,7 @@ def take(sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: torch.T
     for turn in places[:, 2].unique().tolist():
         here = places[:, 2] == turn
         if turn:
-            taken[here] = pt.dihedral(taken[here], turn)
+            taken[here] = pt.turned(taken[here], turn)
     return taken.unflatten(0, scenes.shape)
 
 
@@ -251,11 +266,12 @@ def check_sizes(match: Match, images: Sequence[torch.Tensor], name: str) -> None
         fail(name, f"of the references' {list(match.reference_sizes)} px", f"{list(sizes)}")
 
 
-def _check_reference(image: torch.Tensor, name: str, bands: int, at_least: int) -> None:
-    """Raises unless the image has these bands and at least this size, and not holes only."""
-    check_image(image, name, bands=bands, at_least=at_least, finite=False)
-    if not torch.isfinite(image).all(1).any((1, 2)).all():
+def _as_reference(image: torch.Tensor, name: str, bands: int, at_least: int) -> torch.Tensor:
+    """The image, or the error of other bands, a smaller size, or holes everywhere."""
+    image = as_image(image, name, bands=bands, at_least=at_least, finite=False, double=True)
+    if not inside() and not torch.isfinite(image).all(1).any((1, 2)).all():
         fail(name, "finite in at least one pixel", "NaN or infinite values in all of them")
+    return image
 
 
 def _check_top_k(top_k: int, candidates: int, excluded: int, patch: int) -> None:

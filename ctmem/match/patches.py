@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import check_count, check_image, fail
+from ctmem.checks import as_image, check_count, door, fail
 
 
 def starts(size: int, patch: int, stride: int | None = None) -> torch.Tensor:
@@ -67,6 +67,7 @@ def cut(image: torch.Tensor, corners: torch.Tensor, patch: int) -> torch.Tensor:
     return views[rows, columns]
 
 
+@door
 def unfold(image: torch.Tensor, patch: int, stride: int | None = None) -> torch.Tensor:
     """Returns the windows of an image batch, (B, N, C, P, P).
 
@@ -79,13 +80,14 @@ def unfold(image: torch.Tensor, patch: int, stride: int | None = None) -> torch.
         TypeError: `image` is no floating-point tensor.
         ValueError: wrong rank or values that are not finite.
     """
-    check_image(image, "image")
+    image = as_image(image, "image", double=True)
     check_count(patch, "patch")
     image = _at_least(image, patch)
     corners = windows(*image.shape[2:], patch, stride)
     return torch.stack([cut(one, corners, patch) for one in image])
 
 
+@door
 def fold(patches: torch.Tensor, size: tuple[int, int], stride: int | None = None) -> torch.Tensor:
     """Returns the image the patches make, (B, C, H, W); where windows overlap, their mean.
 
@@ -114,7 +116,7 @@ def fold(patches: torch.Tensor, size: tuple[int, int], stride: int | None = None
     return (total / cover).reshape(batch, bands, height, width)[:, :, : size[0], : size[1]]
 
 
-def dihedral(x: torch.Tensor, k: int) -> torch.Tensor:
+def turned(x: torch.Tensor, k: int) -> torch.Tensor:
     """Returns one of the eight flips and rotations of the last two axes.
 
     k in 0 … 3 turns by k quarter turns anticlockwise; k in 4 … 7 first mirrors left and right, then turns by
@@ -124,15 +126,15 @@ def dihedral(x: torch.Tensor, k: int) -> torch.Tensor:
         ValueError: `k` is not a whole number from 0 to 7.
 
     Example:
-        >>> dihedral(torch.tensor([[1, 2], [3, 4]]), 1).tolist()
+        >>> turned(torch.tensor([[1, 2], [3, 4]]), 1).tolist()
         [[2, 4], [1, 3]]
     """
     check_count(k, "k", at_least=0, at_most=7)
     return torch.rot90(x.flip(-1) if k >= 4 else x, k % 4, (-2, -1))
 
 
-def dihedral_inverse(x: torch.Tensor, k: int) -> torch.Tensor:
-    """Returns what `dihedral(·, k)` turns into x.
+def turn_back(x: torch.Tensor, k: int) -> torch.Tensor:
+    """Returns what `turned(·, k)` turns into x.
 
     Raises:
         ValueError: `k` is not a whole number from 0 to 7.

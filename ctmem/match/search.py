@@ -117,7 +117,7 @@ def nearest(
     columns = max(1, min(SPAN // turns, budget // (2 * length)))
     found = []
     for part in query.split(max(1, budget // (turns * length))):
-        turned = torch.stack([pt.dihedral_inverse(part, k) for k in range(turns)], 1).flatten(0, 1)
+        turned = torch.stack([pt.turn_back(part, k) for k in range(turns)], 1).flatten(0, 1)
         rows = embed(turned, similarity, candidate=False)
         best = _Best(len(part), top_k, query)
         for first, candidates in _spans(images, corners, query.shape[-1], similarity, columns):

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ctmem.checks import check_count, check_image, fail
+from ctmem.checks import as_image, check_count, door, fail
 
 SIDE = 4  # two poolings: inside the network height and width are multiples of this
 FLAT = 1e-6  # deviations below this are a constant band's rounding
@@ -92,6 +92,7 @@ class KernelNet(nn.Module):
         self.blur = LatentBlur(width)
         self.decode = nn.Sequential(Residual(width, width), back[0], up, back[1], up, back[2])
 
+    @door
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the blurred image, (B, c, H, W) like x, in the units of x.
 
@@ -99,7 +100,7 @@ class KernelNet(nn.Module):
             TypeError: `x` is no floating-point tensor.
             ValueError: wrong rank or band count, or values that are not finite.
         """
-        check_image(x, "x", bands=self.bands if self.joint else None)
+        x = as_image(x, "x", bands=self.bands if self.joint else None)
         height, width = x.shape[2:]
         spread, mean = torch.std_mean(x, (2, 3), correction=0, keepdim=True)
         spread = spread.clamp_min(FLAT)

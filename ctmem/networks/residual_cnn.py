@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import check_image
+from ctmem.checks import as_image, door
 
 
 class ResidualCNN(nn.Module):
@@ -28,13 +28,14 @@ class ResidualCNN(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
+    @door
     def forward(self, base: torch.Tensor) -> torch.Tensor:
         """Returns the estimate (B, K, H, W).
 
         Raises:
             ValueError: `base` has other channels.
         """
-        check_image(base, "base", bands=self.stem.in_channels)
+        base = as_image(base, "base", bands=self.stem.in_channels)
         x = self.stem(base)
         for first, second in zip(self.first, self.second):
             x = x + second(F.relu(first(x)))

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import check_choice, check_image, check_same_shape, fail
+from ctmem.checks import as_image, check_choice, check_same_shape, door, fail
 from ctmem.config import DenoiserConfig
 from ctmem.networks.mamba import CrossMambaBlock, MambaBlock
 
@@ -76,6 +76,7 @@ class TCMM(nn.Module):
         nn.init.zeros_(self.fusion[-1].weight)  # starts as the identity: x̂0 = lr_hsi_up (or as 0)
         nn.init.zeros_(self.fusion[-1].bias)
 
+    @door
     def condition(self, base: torch.Tensor, texture: torch.Tensor) -> Condition:
         """Features of lr_hsi_up and texture, computed once per image.
 
@@ -86,8 +87,8 @@ class TCMM(nn.Module):
         Raises:
             ValueError: wrong channels, sizes that differ, or values that are not finite.
         """
-        check_image(base, "base", bands=self.channels)
-        check_image(texture, "texture", bands=self.texture_channels)
+        base = as_image(base, "base", bands=self.channels)
+        texture = as_image(texture, "texture", bands=self.texture_channels)
         check_same_shape(texture[:, :1], base[:, :1], ("texture", "base"))
         hsi, guide = self.hsi_branch(base), self.reference_branch(texture)
         for block in self.hsi_texture:
@@ -149,7 +150,7 @@ class TCMM(nn.Module):
         Raises:
             ValueError: wrong channels, or shapes that differ.
         """
-        check_image(target, "target", bands=self.channels)
+        target = as_image(target, "target", bands=self.channels)
         check_same_shape(base, target, ("base", "target"))
         if self.target == "residual":
             size = (target - base).square().mean((0, 2, 3)).sqrt()

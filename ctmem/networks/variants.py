@@ -28,7 +28,7 @@ def as_drawn(preset: Preset) -> Preset:
     network as K; the denoiser on bands, its tokens in rows only; DDPM over all T steps.
     """
     match = replace(
-        preset.match, stride=preset.match.patch, query_stride=preset.match.patch, similarity="dot", transforms=False,
+        preset.match, stride=preset.match.patch, query_stride=preset.match.patch, similarity="dot", turns=False,
         top_k=1_000_000, hard_k=1, temperature=1.0, relevel=False, radiometry=False, sharpening=0,
     )  # fmt: skip
     denoiser = replace(preset.denoiser, subspace=None, cross_scan=False, channel_attention=True, target="x0")

@@ -23,8 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ctmem.checks import check_count, check_finite, check_image, check_same_shape, fail
-from ctmem.observe.optics import gaussian_psf, upsample
+from ctmem.checks import as_image, check_count, check_finite, check_same_shape, door, fail
+from ctmem.observe.camera import Camera
+from ctmem.observe.optics import blur_on_grid, gaussian_psf
+
+Blur = Callable[[torch.Tensor], torch.Tensor]  # K: an image (B, c, H, W) → the same as the LR sensor would show it
 
 FLOOR = 1e-6  # smallest weight that a PSF starts from, so that none is out of the optimiser's reach
 BUMP = 0.01  # brightness of the impulse whose response is measured
@@ -82,7 +85,7 @@ class PsfKernel(nn.Module):
 
     @property
     def psf(self) -> torch.Tensor:
-        """The learned PSF, (k, k), no weight negative, sum 1: what `sensors.blur_down` takes."""
+        """The learned PSF, (k, k), no weight negative, sum 1: what `optics.blur_down` and `Camera` take."""
         return self.weights().detach()
 
     @property
@@ -98,14 +101,7 @@ class PsfKernel(nn.Module):
             TypeError: `x` is no floating-point tensor.
             ValueError: wrong rank, or values that are not finite.
         """
-        check_image(x, "x")
-        height, width = x.shape[2:]
-        kernel = self.weights().to(x).flip(0, 1)[None, None]  # flipped: a true convolution
-        reach = (kernel.shape[-1] - self.scale) // 2
-        padded = F.pad(x, (0, -width % self.scale, 0, -height % self.scale), mode="replicate")
-        padded = F.pad(padded, [reach] * 4, mode="replicate").flatten(0, 1).unsqueeze(1)
-        low = F.conv2d(padded, kernel, stride=self.scale).squeeze(1).unflatten(0, x.shape[:2])
-        return upsample(low, self.scale)[..., :height, :width]
+        return blur_on_grid(x, self.weights(), self.scale)
 
 
 def _check_start(psf: torch.Tensor, size: int | None) -> None:
@@ -121,6 +117,7 @@ def _check_start(psf: torch.Tensor, size: int | None) -> None:
         fail("psf", "without negative weights and not 0 everywhere", f"weights from {psf.min():.4g} to {psf.max():.4g}")
 
 
+@door
 def train_kernel(
     net: nn.Module,
     sharp: Sequence[torch.Tensor],
@@ -192,29 +189,30 @@ def train_kernel(
 
 @torch.no_grad()
 def validation_l1(
-    degrade: Callable[[torch.Tensor], torch.Tensor],
+    blur: Blur,
     sharp: Sequence[torch.Tensor],
     blurry: Sequence[torch.Tensor],
     *,
     margin: int = 0,
 ) -> float:
-    """Returns the mean absolute error of `degrade(sharp)`, averaged over the images; lower is better.
+    """Returns the mean absolute error of `blur(sharp)`, averaged over the images; lower is better.
 
     Args:
-        degrade: K, or any blur with which it is compared.
+        blur: K, or any blur with which it is compared.
         sharp: images, each (1, c, H, W).
         blurry: what the LR sensor shows of them, same shapes.
         margin: pixels along the border that do not count.
     """
-    errors = [_l1(degrade(x), y, margin).item() for x, y in zip(sharp, blurry)]
+    errors = [_l1(blur(x), y, margin).item() for x, y in zip(sharp, blurry)]
     return sum(errors) / len(errors)
 
 
+@door
 @torch.no_grad()
 def impulse_response(
-    degrade: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, *, radius: int = 8, scale: int = 4
+    camera: Camera, image: torch.Tensor, *, blur: Blur | None = None, radius: int = 8
 ) -> torch.Tensor:
-    """Returns what `degrade` makes of one bright pixel, (2r + 1, 2r + 1) with r = `radius`, centred on it.
+    """Returns what a blur makes of one bright pixel, (2r + 1, 2r + 1) with r = `radius`, centred on it.
 
     The pixel, only 0.01 bright, is added to a real image and the change is looked at, so that a network is
     asked about images of the kind it knows. The mean is taken over scale×scale neighbouring places, the positions
@@ -222,26 +220,25 @@ def impulse_response(
     where brightness is kept.
 
     Args:
-        degrade: K, or any blur, (scale², c, H, W) → the same shape.
+        camera: its scale is that of the LR pixels.
         image: (1, c, H, W), at least 2·radius + scale pixels high and wide.
+        blur: K, (scale², c, H, W) → the same shape; None: the camera's own blur.
         radius: how far to look, pixels.
-        scale: fine pixels per LR pixel, along one side.
 
     Raises:
-        TypeError: `image` is no floating-point tensor.
-        ValueError: no single image, a smaller one, or values that are not finite.
+        TypeError: `image` is not a floating-point image.
+        ValueError: a batch of several, a smaller image, or values that are not finite.
     """
     check_count(radius, "radius")
-    check_count(scale, "scale")
-    check_image(image, "image", at_least=2 * radius + scale)
-    if len(image) != 1:
-        fail("image", "one image (1, c, H, W)", f"a batch of {len(image)}")
+    scale = camera.scale
+    image = as_image(image, "image", at_least=2 * radius + scale, single=True, double=True)
+    blur = camera.blur if blur is None else blur
     places = list(itertools.product(range(scale), range(scale)))
     top, left = ((side - scale) // 2 for side in image.shape[2:])
     bump = image.new_zeros(len(places), 1, *image.shape[2:])
     for number, (row, column) in enumerate(places):
         bump[number, 0, top + row, left + column] = BUMP / 2
-    change = ((degrade(image + bump) - degrade(image - bump)) / BUMP).mean(1)
+    change = ((blur(image + bump) - blur(image - bump)) / BUMP).mean(1)
     span = 2 * radius + 1
     around = [
         one[top + row - radius :, left + column - radius :][:span, :span] for one, (row, column) in zip(change, places)
@@ -313,8 +310,8 @@ def _check_images(
     if not sharp or len(sharp) != len(blurry):
         wanted = f"a list of at least one image, as many as `{names[1]}`"
         fail(names[0], wanted, f"{len(sharp)} and {len(blurry)}")
-    check_image(sharp[0], names[0], bands=net.bands if getattr(net, "joint", False) else None)
+    as_image(sharp[0], names[0], bands=net.bands if getattr(net, "joint", False) else None, finite=False)
     for x, y in zip(sharp, blurry):
-        check_image(x, names[0], bands=sharp[0].shape[1], at_least=at_least)
-        check_image(y, names[1])
+        as_image(x, names[0], bands=sharp[0].shape[1], at_least=at_least)
+        as_image(y, names[1])
         check_same_shape(x, y, names)

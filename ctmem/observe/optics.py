@@ -6,7 +6,7 @@ s covers the fine pixels s·i … s·i + s − 1, so that its centre lies *betwe
 
 Every function of an image here except `add_noise` is linear; `adjoint` gives the transpose of any of them.
 
-Source: this project; back-projection: Irani and Peleg, "Improving resolution by image registration", 1991.
+Source: this project.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import check_count, check_finite, check_image, fail
+from ctmem.checks import as_image, as_psf, check_count, door, fail
+
+PIECE = 400_000  # numbers of an image that are worked on at a time: they stay in the processor's cache
 
 
+@door
 def gaussian_psf(
     fwhm_px: float | tuple[float, float], *, size: int | None = None, scale: int | None = None
 ) -> torch.Tensor:
@@ -53,16 +56,7 @@ def gaussian_psf(
     return psf.float()
 
 
-def default_psf(scale: int) -> torch.Tensor:
-    """Returns the blur this project degrades with, (3·scale, 3·scale): a Gaussian of FWHM = `scale` pixels.
-
-    Raises:
-        ValueError: `scale` is no whole number ≥ 1.
-    """
-    check_count(scale, "scale")
-    return gaussian_psf(float(scale), size=3 * scale, scale=scale)
-
-
+@door
 def blur(x: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
     """Returns `x` convolved with `psf`, band by band, same shape (B, C, H, W).
 
@@ -73,13 +67,14 @@ def blur(x: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
         ValueError: `psf` is not square, not finite, does not sum to 1, or has an even size, which would shift
             the image.
     """
-    check_image(x, "x")
-    _check_psf(psf)
+    x = as_image(x, "x", double=True)
+    psf = as_psf(psf)
     if psf.shape[-1] % 2 == 0:
         fail("psf", "of odd size (an even one shifts by half a pixel)", f"size {psf.shape[-1]}")
     return _convolve(x, psf, stride=1)
 
 
+@door
 def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
     """Returns `x` blurred and decimated: (B, C, H/scale, W/scale), what a coarser sensor records.
 
@@ -90,7 +85,7 @@ def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
 
     Args:
         x: fine image (B, C, H, W).
-        psf: (k, k), sums to 1, k even for an even scale and odd for an odd one; see `default_psf`.
+        psf: (k, k), sums to 1, k even for an even scale and odd for an odd one; see `gaussian_psf`.
         scale: fine pixels per coarse pixel, along one side.
 
     Raises:
@@ -99,14 +94,12 @@ def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
             has a size of the other parity.
     """
     check_count(scale, "scale")
-    check_image(x, "x", multiple_of=scale)
-    _check_psf(psf)
-    if (psf.shape[-1] - scale) % 2:
-        parity = "odd" if scale % 2 else "even"
-        fail("psf", f"of {parity} size, as `scale` {scale} is", f"size {psf.shape[-1]}")
+    x = as_image(x, "x", multiple_of=scale, double=True)
+    psf = as_psf(psf, scale=scale)
     return _convolve(x, psf, stride=scale)
 
 
+@door
 def upsample(x: torch.Tensor, scale: int) -> torch.Tensor:
     """Returns `x` enlarged by bicubic interpolation, (B, C, scale·H, scale·W), in the same pixel geometry.
 
@@ -117,11 +110,32 @@ def upsample(x: torch.Tensor, scale: int) -> torch.Tensor:
         TypeError: `x` is no floating-point tensor.
         ValueError: wrong rank, values that are not finite, or a scale that is no whole number ≥ 1.
     """
-    check_image(x, "x")
+    x = as_image(x, "x", double=True)
     check_count(scale, "scale")
     return F.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
+@door
+def blur_on_grid(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
+    """Returns what a coarser sensor shows of `x` on the pixels of `x`: blurred, decimated, bicubically enlarged.
+
+    Args:
+        x: fine image (B, C, H, W) of any height and width.
+        psf: as of `blur_down`.
+        scale: fine pixels per coarse pixel, along one side.
+
+    Raises:
+        TypeError, ValueError: as `blur_down`, but for the size of `x`.
+    """
+    check_count(scale, "scale")
+    x = as_image(x, "x", double=True)
+    psf = as_psf(psf, scale=scale)
+    height, width = x.shape[2:]
+    whole = F.pad(x, (0, -width % scale, 0, -height % scale), mode="replicate")  # coarse pixels that are whole
+    return upsample(_convolve(whole, psf, stride=scale), scale)[..., :height, :width]
+
+
+@door
 def add_noise(x: torch.Tensor, snr_db: float, *, generator: torch.Generator) -> torch.Tensor:
     """Returns `x` plus white Gaussian noise, same shape; not clipped.
 
@@ -131,7 +145,7 @@ def add_noise(x: torch.Tensor, snr_db: float, *, generator: torch.Generator) -> 
         TypeError: `x` is no floating-point tensor.
         ValueError: wrong rank, values that are not finite, or `snr_db` is not finite.
     """
-    check_image(x, "x")
+    x = as_image(x, "x", double=True)
     if not math.isfinite(snr_db):
         fail("snr_db", "a finite number of decibels", snr_db)
     sigma = x.square().mean((2, 3), keepdim=True).sqrt() * 10 ** (-snr_db / 20)
@@ -153,63 +167,14 @@ def adjoint(operator: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor
     return lambda y: pull_back(y)[0]
 
 
-def _check_psf(psf: torch.Tensor) -> None:
-    """Raises unless `psf` is a finite float (k, k) that sums to 1."""
-    if not isinstance(psf, torch.Tensor) or not psf.is_floating_point():
-        fail("psf", "a floating-point tensor (k, k)", type(psf).__name__, TypeError)
-    if psf.ndim != 2 or psf.shape[0] != psf.shape[1] or psf.numel() == 0:
-        fail("psf", "of shape (k, k)", f"shape {tuple(psf.shape)}")
-    check_finite(psf, "psf")
-    if abs(float(psf.sum()) - 1) > 1e-4:
-        fail("psf", "a kernel that sums to 1", f"a sum of {float(psf.sum()):.4g}")
-
-
 def _convolve(x: torch.Tensor, psf: torch.Tensor, stride: int) -> torch.Tensor:
     """Convolution with `psf` centred on cells of `stride` pixels, replicated border, one step per cell."""
     widen = max(0, stride - psf.shape[-1]) // 2
     kernel = F.pad(psf.to(x).flip(0, 1), [widen] * 4)
     reach = (kernel.shape[-1] - stride) // 2
-    padded = F.pad(x, [reach] * 4, mode="replicate")
-    channels = x.shape[1]
-    return F.conv2d(padded, kernel.expand(channels, 1, -1, -1), stride=stride, groups=channels)
-
-
-def bicubic(lr_hsi: torch.Tensor, scale: int) -> torch.Tensor:
-    """`lr_hsi` (B, C, h, w) upsampled bicubically to (B, C, scale·h, scale·w)."""
-    return upsample(lr_hsi, scale)
-
-
-def back_project(
-    pred: torch.Tensor,
-    lr_hsi: torch.Tensor,
-    psf: torch.Tensor,
-    *,
-    scale: int,
-    steps: int = 10,
-    tolerance: float = 0.0,
-) -> torch.Tensor:
-    """An image near `pred` that, degraded, gives back the observation: x ← x + up(lr_hsi − down(x)), repeated.
-
-    Args:
-        pred: estimate (B, C, H, W).
-        lr_hsi: observation (B, C, h, w), H = scale·h.
-        psf: point spread function of the observation (k, k), sums to 1.
-        scale: fine pixels per coarse pixel.
-        steps: repetitions, at most; the mismatch shrinks at each.
-        tolerance: mismatch, the norm of lr_hsi − down(x) over that of lr_hsi, at which it stops.
-
-    Raises:
-        ValueError: `pred` is not `scale` times as large as `lr_hsi`, or has other bands.
-    """
-    check_image(pred, "pred")
-    check_image(lr_hsi, "lr_hsi", bands=pred.shape[1])
-    check_count(steps, "steps", at_least=0)
-    wanted = tuple(scale * side for side in lr_hsi.shape[2:])
-    if tuple(pred.shape[2:]) != wanted:
-        fail("pred", f"{scale} times the size of `lr_hsi`, {wanted[0]}×{wanted[1]}", f"{pred.shape[2]}×{pred.shape[3]}")
-    for _ in range(steps):
-        missing = lr_hsi - blur_down(pred, psf, scale)
-        if missing.norm() <= tolerance * lr_hsi.norm():
-            break
-        pred = pred + upsample(missing, scale)
-    return pred
+    done = []
+    for some in x.split(max(1, PIECE // x[:, 0].numel()), dim=1):
+        padded = F.pad(some, [reach] * 4, mode="replicate")
+        weights = kernel.expand(some.shape[1], 1, -1, -1)
+        done.append(F.conv2d(padded, weights, stride=stride, groups=some.shape[1]))
+    return torch.cat(done, 1)

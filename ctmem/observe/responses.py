@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ctmem.checks import check_choice, check_image, check_srf, fail
+from ctmem.checks import as_image, as_srf, check_choice, door, fail
 from ctmem.files import data_path
 
 SENSORS = {  # sensor with a table data/srf_<sensor>.csv → its blue, green, red and near infrared
@@ -51,6 +51,7 @@ def load_rsr(sensor: str = "sentinel2a") -> dict[str, tuple[np.ndarray, np.ndarr
     return {band: tuple(np.array(pairs).T) for band, pairs in table.items()}
 
 
+@door
 def band_edges(wavelengths_nm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Returns (lower, upper) edges in nm of the cell each band stands for, in the order given.
 
@@ -77,6 +78,7 @@ def band_edges(wavelengths_nm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]
     return lower, upper
 
 
+@door
 def srf_matrix(
     wavelengths_nm: Sequence[float],
     *,
@@ -117,6 +119,7 @@ def srf_matrix(
     return torch.from_numpy(np.stack(rows)).float()
 
 
+@door
 def box_srf(wavelengths_nm: Sequence[float], edges_nm: Sequence[tuple[float, float]]) -> torch.Tensor:
     """Returns box-shaped responses, (c, C) float32, rows sum to 1: equal weight per nm between two edges.
 
@@ -146,6 +149,7 @@ def box_srf(wavelengths_nm: Sequence[float], edges_nm: Sequence[tuple[float, flo
     return torch.from_numpy(np.stack(rows)).float()
 
 
+@door
 def apply_srf(x: torch.Tensor, srf: torch.Tensor) -> torch.Tensor:
     """Returns what the sensor `srf` sees of `x`: (B, c, H, W), each band a weighted mean of the scene's.
 
@@ -157,8 +161,8 @@ def apply_srf(x: torch.Tensor, srf: torch.Tensor) -> torch.Tensor:
         TypeError: an argument is no floating-point tensor.
         ValueError: wrong shapes, values that are not finite, or a row of `srf` that does not sum to 1.
     """
-    check_image(x, "x")
-    check_srf(srf, bands=x.shape[1])
+    x = as_image(x, "x", double=True)
+    srf = as_srf(srf, bands=x.shape[1])
     return torch.einsum("cn,bnhw->bchw", srf.to(x), x)
 
 

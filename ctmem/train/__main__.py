@@ -10,12 +10,15 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ctmem.config import Preset
 from ctmem.model import PARTS
 from ctmem.networks.variants import PRESETS
+from ctmem.observe.camera import Camera
+from ctmem.observe.responses import SENSORS
 from ctmem.train.loop import new_accelerator
 from ctmem.train.sources import embedded_sources, own_sources
 from ctmem.train.stages import train
@@ -29,8 +32,8 @@ what it writes to the folder:
   state/            checkpoints, no longer needed when all is done
 
 examples:
-  python -m ctmem.train                                       what is shipped, anew, on the shipped scenes
-  python -m ctmem.train --data my_scene.mat --out runs/mine   an own scene; its bands' centres in nm in my_scene.txt
+  python -m ctmem.train                                       what is shipped, once more, on the shipped scenes
+  python -m ctmem.train --data my_scene.mat --out runs/mine   a scene of yours; its bands' centres in nm in my_scene.txt
   torchrun --nproc_per_node 2 -m ctmem.train                  the same in two processes, or on two GPUs
 """
 
@@ -58,6 +61,10 @@ def new_parser() -> argparse.ArgumentParser:
         "the bands in nm stand in a text file: my_scene.txt beside my_scene.mat, bands.txt in the folder",
     )  # fmt: skip
     what.add_argument("--out", metavar="FOLDER", help="for weights, card, logs, checkpoints (default: runs/PRESET)")
+    camera = parser.add_argument_group("the camera that it is for", "what is not given here is as the preset has it")
+    camera.add_argument("--fwhm", type=float, metavar="PX", help="full width at half maximum of the blur, fine pixels")
+    camera.add_argument("--snr", type=float, metavar="DB", help="signal-to-noise ratio of the coarse image, dB")
+    camera.add_argument("--sensor", choices=SENSORS, metavar="NAME", help=f"multispectral one: {', '.join(SENSORS)}")
     how = parser.add_argument_group("how long and how", "what is not given here is as the preset has it")
     how.add_argument("--steps", type=int, metavar="N", help="steps of the denoiser")
     how.add_argument("--cnn-steps", type=int, metavar="N", help="steps of the CNN baseline")
@@ -83,9 +90,19 @@ def preset_of(options: argparse.Namespace) -> Preset:
     """The preset with what the command line changes."""
     preset = PRESETS[options.preset]
     loop = {"steps": options.steps, "batch": options.batch, "learning_rate": options.learning_rate}
+    camera = {"fwhm_px": options.fwhm, "snr_db": options.snr, "sensor": options.sensor}
     rest = {"cnn_steps": options.cnn_steps, "kernel_steps": options.kernel_steps}
-    preset = replace(preset, train=replace(preset.train, **{k: v for k, v in loop.items() if v is not None}))
-    return replace(preset, **{k: v for k, v in rest.items() if v is not None})
+    return replace(
+        preset,
+        camera=replace(preset.camera, **_given(camera)),
+        train=replace(preset.train, **_given(loop)),
+        **_given(rest),
+    )
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -97,7 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
     out = Path(options.out or f"runs/{preset.name}")
     accelerator = new_accelerator(cpu=options.device == "cpu", precision=precision)
     try:
-        sources = own_sources(options.data, preset) if options.data else embedded_sources(preset)
+        camera = Camera.from_config(preset.camera)
+        sources = own_sources(options.data, camera) if options.data else embedded_sources(camera)
         train(
             preset, sources, out, seed=options.seed, parts=options.parts, micro_batch=options.micro_batch,
             accelerator=accelerator,

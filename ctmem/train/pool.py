@@ -9,7 +9,7 @@ Source: this project.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +18,9 @@ from ctmem.checks import fail
 from ctmem.config import Preset, TrainConfig
 from ctmem.data.areas import Box, crops
 from ctmem.diffusion.encoding import encode_image
+from ctmem.match.align import Blur
 from ctmem.match.dmb import dmb
-from ctmem.match.patches import dihedral
-from ctmem.observe.optics import upsample
+from ctmem.match.patches import turned
 from ctmem.train.sources import Source
 
 
@@ -46,7 +46,7 @@ class Pool:
         return Pool(*(x.to(device) for x in (self.base, self.target, self.texture, self.weight)))
 
 
-def build_pool(sources: Sequence[Source], preset: Preset, degrade: Callable, *, stride: int = 8) -> Pool:
+def build_pool(sources: Sequence[Source], preset: Preset, blur: Blur, *, stride: int | None = None) -> Pool:
     """Matches every training area once with each of its references and cuts it into encoded crops.
 
     Crops lie on the patch grid, so that their textures are those that matching the crop alone would find in the
@@ -55,8 +55,8 @@ def build_pool(sources: Sequence[Source], preset: Preset, degrade: Callable, *, 
     Args:
         sources: scenes, areas, references.
         preset: crop size, matching options, channels.
-        degrade: K.
-        stride: between crops, fine pixels; a multiple of the scale.
+        blur: K.
+        stride: between crops, fine pixels; a multiple of the scale; None: twice the scale.
 
     Raises:
         ValueError: scenes of several band counts for a denoiser that works on bands.
@@ -69,16 +69,17 @@ def build_pool(sources: Sequence[Source], preset: Preset, degrade: Callable, *, 
         if source.train is None:
             continue
         area = source.scene.cut(source.train)
-        lr_hsi_up = upsample(area.lr_hsi, area.scale)
-        boxes = crops(Box(0, 0, *area.gt.shape[2:]), preset.crop, stride)
+        lr_hsi_up = area.lr_hsi_up
+        boxes = crops(Box(0, 0, *area.gt.shape[2:]), preset.crop, stride or 2 * area.scale)
         for reference in source.references:
-            texture, _ = dmb(lr_hsi_up, reference, source.srf, degrade, preset.match)
+            # one match for the whole area, then a crop of everything
+            texture, _ = dmb(lr_hsi_up, reference, area.camera, preset.match, blur=blur)
             for box in boxes:
-                (rows, columns), (low_rows, low_columns) = box.slices, box.coarse(area.scale).slices
-                low = area.lr_hsi[..., low_rows, low_columns]
-                up, matched = lr_hsi_up[..., rows, columns], texture[..., rows, columns]
-                encoded = encode_image(low, up, matched, source.srf, preset)
-                target = encoded.encode(area.gt[..., rows, columns])
+                here, low = (..., *box.slices), (..., *box.coarse(area.scale).slices)
+                encoded = encode_image(
+                    area.lr_hsi[low], lr_hsi_up[here], texture[here], area.camera, preset.denoiser
+                )
+                target = encoded.encode(area.gt[here])
                 entries.append((encoded.base, target, encoded.texture, encoded.weight))
     return Pool(*(torch.cat(column) for column in zip(*entries)))
 
@@ -93,7 +94,7 @@ def draw_batch(pool: Pool, config: TrainConfig, generator: torch.Generator) -> P
     pick = torch.randint(len(pool), (config.batch,), generator=generator)
     turns = torch.randint(8, (config.batch,), generator=generator).tolist()
     images = [
-        torch.stack([dihedral(x[i], k) for i, k in zip(pick, turns)]) for x in (pool.base, pool.target, pool.texture)
+        torch.stack([turned(x[i], k) for i, k in zip(pick, turns)]) for x in (pool.base, pool.target, pool.texture)
     ]
     k = pool.base.shape[1]
     signs = torch.randint(2, (config.batch, k, 1, 1), generator=generator).mul(2).sub(1)

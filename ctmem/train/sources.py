@@ -16,20 +16,21 @@ Source: this project; the tree is that of the code released with Qu et al., IEEE
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ctmem.checks import check_srf, fail
-from ctmem.config import Preset
+from ctmem.checks import fail
 from ctmem.data.areas import Box, split_areas
 from ctmem.data.mat_tree import read_mat_tree
 from ctmem.data.samples import Degraded, degrade_scene
 from ctmem.data.scenes import Scene, load_scene, read_scene
-from ctmem.observe.optics import default_psf
-from ctmem.observe.responses import apply_srf, srf_matrix
+from ctmem.observe.camera import Camera
+
+HELD_OUT = 10  # one sample in so many judges, where a tree has no validation folder
+NOISE_SEED = 0  # of the noise in what is observed of a whole scene
 
 
 @dataclass(frozen=True)
@@ -40,80 +41,75 @@ class Source:
     scene: Degraded
     train: Box | None  # None: not learned from
     validation: Box | None  # None: not judged by
-    srf: torch.Tensor  # (c, C)
     references: tuple[torch.Tensor, ...]  # fine MSI (1, c, Hr, Wr) of other ground, for training and validation
 
 
-def embedded_sources(preset: Preset) -> list[Source]:
-    """The shipped scenes as sources, see `scene_sources`."""
-    scenes = {name: load_scene(name) for name in ("indian_pines", "sentinel2_farmland")}
-    srfs = {
-        "indian_pines": srf_matrix(scenes["indian_pines"].wavelengths_nm, bands=preset.msi_bands),
-        "sentinel2_farmland": torch.eye(len(preset.msi_bands)),
-    }
-    return scene_sources({name: (scene, srfs[name]) for name, scene in scenes.items()}, preset)
+def embedded_sources(camera: Camera) -> list[Source]:
+    """The shipped scenes as sources, see `scene_sources`.
+
+    Args:
+        camera: what is simulated; of the Sentinel-2 scene its bands are taken to be those of the sensor.
+    """
+    pines, farmland = (load_scene(name) for name in ("indian_pines", "sentinel2_farmland"))
+    cameras = camera.for_wavelengths(pines.wavelengths_nm), replace(camera, srf=torch.eye(farmland.bands))
+    return scene_sources({scene.name: (scene, one) for scene, one in zip((pines, farmland), cameras)})
 
 
-def scene_sources(scenes: Mapping[str, tuple[Scene, torch.Tensor]], preset: Preset) -> list[Source]:
+def scene_sources(scenes: Mapping[str, tuple[Scene, Camera]]) -> list[Source]:
     """Whole scenes as sources: each takes references from its own reference area and from those of the others.
 
     The test areas of `split_areas` are not part of anything returned here but the whole scenes they are cut from.
 
     Args:
-        scenes: by name, with the response (c, C) of the multispectral sensor to be simulated.
-        preset: its scale.
+        scenes: by name, with the camera to be simulated, its response included.
 
     Raises:
         ValueError: a scene too small to be divided, or a response that does not fit its bands.
     """
-    psf, scale = default_psf(preset.scale), preset.scale
-    halo = (len(psf) - scale) // 2  # reach of the blur beyond an LR pixel, fine pixels
-    degraded = {name: degrade_scene(scene.tensor(), srf, psf, scale) for name, (scene, srf) in scenes.items()}
-    areas = {name: split_areas(*d.gt.shape[2:], scale=scale, halo=halo) for name, d in degraded.items()}
-    references = {name: d.cut(areas[name]["reference"]).hr_msi for name, d in degraded.items()}
-    return [
-        Source(
-            name, degraded[name], areas[name]["train"], areas[name]["validation"], srf,
-            (references[name], *(image for other, image in references.items() if other != name)),
-        )
-        for name, (_, srf) in scenes.items()
-    ]  # fmt: skip
+    degraded, areas = {}, {}
+    for name, (scene, camera) in scenes.items():
+        generator = torch.Generator().manual_seed(NOISE_SEED)
+        degraded[name] = degrade_scene(scene.tensor(), camera, generator=generator)
+        areas[name] = split_areas(*degraded[name].gt.shape[2:], camera)
+    own = {name: whole.cut(areas[name]["reference"]).hr_msi for name, whole in degraded.items()}
+    sources = []
+    for name, whole in degraded.items():
+        references = (own[name], *(image for other, image in own.items() if other != name))
+        sources.append(Source(name, whole, areas[name]["train"], areas[name]["validation"], references))
+    return sources
 
 
-HELD_OUT = 10  # one sample in so many judges, where a tree has no validation folder
-
-
-def own_sources(paths: Sequence[str | Path], preset: Preset) -> list[Source]:
+def own_sources(paths: Sequence[str | Path], camera: Camera) -> list[Source]:
     """Returns the scenes (files) and trees (folders) at `paths` as sources.
 
     Scenes take references from their own reference area and from each other's.
 
     Args:
         paths: files and folders.
-        preset: scale, bands of the multispectral sensor.
+        camera: what is simulated of scenes; for trees, what their files were made with.
 
     Raises:
         FileNotFoundError: no such file or folder, or no text file about its bands.
         ValueError: a file that cannot be read, a scene that is too small, bands that don't fit the file about them,
-            a response of another number of bands than the preset's.
+            a response of another number of bands than the camera's.
     """
     scenes, sources = {}, []
     for path in map(Path, paths):
         if path.is_dir():
-            sources += _tree_sources(path, preset)
+            sources += _tree_sources(path, camera)
             continue
         scene = read_scene(path)
-        scenes[str(path)] = (scene, read_srf(path.with_suffix(".txt"), scene.bands, preset))
-    return scene_sources(scenes, preset) + sources
+        scenes[str(path)] = (scene, read_response(path.with_suffix(".txt"), scene.bands, camera))
+    return scene_sources(scenes) + sources
 
 
-def read_srf(path: Path, bands: int, preset: Preset) -> torch.Tensor:
-    """Returns the spectral response (c, C), rows sum to 1, that a text file gives or lets one work out.
+def read_response(path: Path, bands: int, camera: Camera) -> Camera:
+    """Returns the camera with the spectral response (c, C) that a text file gives or lets one work out.
 
     Args:
         path: the file: C band centres in nm, or c rows of C numbers, which are divided by their sums.
         bands: C.
-        preset: names the c bands of the multispectral sensor.
+        camera: names the multispectral sensor and its c bands.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -126,16 +122,14 @@ def read_srf(path: Path, bands: int, preset: Preset) -> torch.Tensor:
     except ValueError as error:
         raise ValueError(f"`path` must be a text file of numbers, got {path.name}: {error}") from error
     if table.shape == (bands,):
-        return srf_matrix(table, bands=preset.msi_bands)
-    wanted = (len(preset.msi_bands), bands)
+        return camera.for_wavelengths(table)
+    wanted = (camera.msi_channels, bands)
     if table.shape != wanted:
         fail("path", f"{bands} centres in nm, or {wanted[0]} rows of {bands} numbers", f"{table.shape} in {path.name}")
-    srf = torch.from_numpy(table / table.sum(1, keepdims=True)).float()
-    check_srf(srf, bands=bands)
-    return srf
+    return replace(camera, srf=torch.from_numpy(table / table.sum(1, keepdims=True)).float())
 
 
-def _tree_sources(root: Path, preset: Preset) -> list[Source]:
+def _tree_sources(root: Path, camera: Camera) -> list[Source]:
     """One source per sample: learned from or judged by as a whole."""
     train = list(read_mat_tree(root, "train"))
     if (root / "validation").is_dir():
@@ -145,27 +139,28 @@ def _tree_sources(root: Path, preset: Preset) -> list[Source]:
         train = [sample for index, sample in enumerate(train) if index % HELD_OUT]
     if not train:
         fail("root", "a tree of at least two samples, or with a validation folder", str(root))
-    srf = read_srf(root / "bands.txt", train[0]["gt"].shape[0], preset)
+    camera = read_response(root / "bands.txt", train[0]["gt"].shape[0], camera)
     named = [(f"{root.name}/{number}", sample, True) for number, sample in enumerate(train)]
     named += [(f"{root.name}/validation/{number}", sample, False) for number, sample in enumerate(held_out)]
-    return [_sample_source(*one, srf, preset) for one in named]
+    return [_sample_source(*one, camera) for one in named]
 
 
-def _sample_source(name: str, sample: dict, learned: bool, srf: torch.Tensor, preset: Preset) -> Source:
+def _sample_source(name: str, sample: dict, learned: bool, camera: Camera) -> Source:
     """A sample of a tree as a source."""
     gt, lr_hsi, reference = (sample[role][None] for role in ("gt", "lr_hsi", "ref_msi"))
+    # it must be of the camera's scale and bands, with values in [0, 1]
     scale = gt.shape[2] // lr_hsi.shape[2]
-    if scale != preset.scale:
-        fail("root", f"a tree of scale {preset.scale}, as the preset", f"scale {scale} in {name}")
-    if gt.shape[1] != srf.shape[1] or reference.shape[1] != len(srf):
-        expected = f"a tree of {srf.shape[1]} and {len(srf)} bands, as bands.txt and the preset say"
+    if scale != camera.scale:
+        fail("root", f"a tree of scale {camera.scale}, as the preset", f"scale {scale} in {name}")
+    wanted = camera.response().shape
+    if (reference.shape[1], gt.shape[1]) != tuple(wanted):
+        expected = f"a tree of {wanted[1]} and {wanted[0]} bands, as bands.txt and the preset say"
         fail("root", expected, f"{gt.shape[1]} and {reference.shape[1]} in {name}")
-    low, high = (
-        min(float(x.min()) for x in (gt, lr_hsi, reference)),
-        max(float(x.max()) for x in (gt, lr_hsi, reference)),
-    )
+    low = min(float(x.min()) for x in (gt, lr_hsi, reference))
+    high = max(float(x.max()) for x in (gt, lr_hsi, reference))
     if low < 0 or high > 1:
         fail("root", "a tree of values in [0, 1]", f"{low:.4g} to {high:.4g} in {name}")
+    # all of it is learned from, or judged by
     whole = Box(0, 0, *gt.shape[2:])
-    degraded = Degraded(gt, lr_hsi, apply_srf(gt, srf), scale)
-    return Source(name, degraded, whole if learned else None, None if learned else whole, srf, (reference,))
+    degraded = Degraded(gt, lr_hsi, camera.see(gt), camera)
+    return Source(name, degraded, whole if learned else None, None if learned else whole, (reference,))

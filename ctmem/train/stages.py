@@ -1,12 +1,12 @@
 """Training: from scenes to weights, resumable at any step.
 
-    train(TINY, pool.embedded_sources(TINY), folder)      # kernel, then CNN, then denoiser
+    train(TINY, embedded_sources(Camera.from_config(TINY.camera)), folder)      # kernel, then CNN, then denoiser
 
 1. The kernel K learns the sensor's blur on the training areas (stage 1).
 2. With it, the training areas are matched with their references (stage 2) and cut into a `Pool` of crops.
 3. `fit` trains the CNN baseline and the denoiser on the same crops, with the same augmentation (stages 3 and 4).
 
-The loop itself, its checkpoints and processes are in fitting.py.
+The loop itself, its checkpoints and processes are in loop.py.
 
 Source: Qu et al., IEEE TGRS 2025, for the stages; the pool, augmentation and checkpoints are this project's.
 """
@@ -33,11 +33,11 @@ from ctmem.diffusion.samplers import sample
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.evaluation.metrics import psnr_db
 from ctmem.files import check_writable, load_module, save_module, write_json
+from ctmem.match.align import Blur
 from ctmem.match.dmb import dmb
 from ctmem.model import PARTS, build_networks
+from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import train_kernel
-from ctmem.observe.optics import upsample
-from ctmem.observe.responses import apply_srf
 from ctmem.teaching import progress
 from ctmem.train.loop import Loss, Run, Score, fit, new_accelerator
 from ctmem.train.pool import Pool, build_pool
@@ -58,7 +58,7 @@ def train_kernel_on(sources: Sequence[Source], kernel: nn.Module, *, steps: int,
                 continue
             cut = source.scene.cut(getattr(source, area))
             sharp.append(cut.hr_msi)
-            blurry.append(apply_srf(upsample(cut.lr_hsi, cut.scale), source.srf))
+            blurry.append(cut.camera.see(cut.lr_hsi_up))
     with progress(range(steps), "kernel") as bar:
 
         def on_step(step: int, loss: float) -> None:
@@ -94,7 +94,7 @@ def cnn_loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> tor
 
 
 def validation_score(
-    sources: Sequence[Source], preset: Preset, degrade: Callable, estimate: Callable[[nn.Module, Encoded], torch.Tensor]
+    sources: Sequence[Source], preset: Preset, blur: Blur, estimate: Callable[[nn.Module, Encoded], torch.Tensor]
 ) -> Score:
     """Returns score(network): mean PSNR in dB over the validation areas, each seen with its own reference."""
     cases = []
@@ -105,14 +105,16 @@ def validation_score(
                 continue
             side = {"height": min(box.height, VALIDATION_SIDE), "width": min(box.width, VALIDATION_SIDE)}
             area = source.scene.cut(replace(box, **side))
-            up = upsample(area.lr_hsi, area.scale)
-            texture, _ = dmb(up, source.references[0], source.srf, degrade, preset.match)
-            cases.append((area.lr_hsi, up, texture, source.srf, area.gt))
+            texture, _ = dmb(area.lr_hsi_up, source.references[0], area.camera, preset.match, blur=blur)
+            cases.append((area, texture))
 
     @lru_cache(maxsize=1)
     def cases_on(device: torch.device) -> list[tuple[Encoded, torch.Tensor]]:
-        moved = ([x.to(device) for x in case] for case in cases)
-        return [(encode_image(*images, preset), gt) for *images, gt in moved]
+        moved = [(area.to(device), texture.to(device)) for area, texture in cases]
+        return [
+            (encode_image(area.lr_hsi, area.lr_hsi_up, texture, area.camera, preset.denoiser), area.gt)
+            for area, texture in moved
+        ]
 
     @torch.no_grad()
     def score(network: nn.Module) -> float:
@@ -273,4 +275,5 @@ def _new_card(preset: Preset, sources: Sequence[Source], seed: int) -> dict:
         for source in sources
     ]
     done = {"steps": {}, "minutes": {}, "metrics": {}}
-    return {"preset": preset.to_dict(), "data": data, "seed": seed, "versions": packages} | done
+    camera = Camera.from_config(preset.camera).to_dict()
+    return {"preset": preset.to_dict(), "camera": camera, "data": data, "seed": seed, "versions": packages} | done

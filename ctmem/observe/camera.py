@@ -1,0 +1,314 @@
+"""The camera: all that stands between the ground and the two images of it, in one object that is handed through.
+
+    camera = Camera.gaussian(fwhm_px=6.0, scale=4, snr_db=35)         # a blur, a decimation, noise
+    camera = camera.for_wavelengths(scene.wavelengths_nm)             # and what its multispectral partner sees
+    lr_hsi, hr_msi = camera.observe(gt, generator=generator), camera.see(gt)
+
+A camera cannot be changed; `dataclasses.replace(camera, snr_db=25)` makes another one. Trained weights carry theirs on
+their card: `load_model("tiny").camera`.
+
+Source: this project; back-projection: Irani and Peleg, "Improving resolution by image registration", 1991.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ctmem.checks import as_image, as_psf, as_srf, check_choice, check_count, door, fail
+from ctmem.config import CameraConfig
+from ctmem.observe.optics import add_noise, adjoint, blur_down, blur_on_grid, gaussian_psf, upsample
+from ctmem.observe.responses import SENSORS, apply_srf, srf_matrix
+
+SAME_PSF = 1e-3  # sum of absolute differences below which two PSFs of sum 1 are the same
+SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A coarse hyperspectral sensor and its fine multispectral partner.
+
+    Args:
+        psf: point spread function of the hyperspectral sensor (k, k) in fine pixels, sums to 1; k is even for an even
+            scale and odd for an odd one, because it is centred on the coarse pixel.
+        scale: fine pixels per coarse pixel, along one side.
+        srf: spectral response of the multispectral sensor over the scene's bands, (c, C), rows sum to 1; None where
+            the scene's bands are not known yet, or there is no multispectral image.
+        sensor: name of the multispectral sensor, one of `responses.SENSORS`, or None for one without a table.
+        snr_db: signal-to-noise ratio of the coarse image, dB; None: no noise.
+        bands: names of the multispectral sensor's bands; None: its blue, green, red and near infrared.
+
+    Raises:
+        TypeError: `psf` or `srf` is not a floating-point tensor.
+        ValueError: a `psf` that is not square, not finite, does not sum to 1 or has a size of the other parity; a
+            `scale` below 1; rows of `srf` that do not sum to 1; an unknown sensor; a `snr_db` that is not finite.
+
+    Example:
+        >>> camera = Camera.gaussian(fwhm_px=4.0, scale=4)
+        >>> tuple(camera.observe(torch.rand(1, 3, 8, 12)).shape), camera.halo
+        ((1, 3, 2, 3), 4)
+    """
+
+    psf: torch.Tensor
+    scale: int = 4
+    srf: torch.Tensor | None = None
+    sensor: str | None = None
+    snr_db: float | None = None
+    bands: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_count(self.scale, "scale")
+        object.__setattr__(self, "psf", as_psf(self.psf, scale=self.scale))
+        if self.srf is not None:
+            object.__setattr__(self, "srf", as_srf(self.srf))
+        if self.sensor is not None:
+            check_choice(self.sensor, "sensor", SENSORS)
+        if self.snr_db is not None and not math.isfinite(self.snr_db):
+            fail("snr_db", "a finite number of decibels, or None", self.snr_db)
+
+    # --- how one is made ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def gaussian(
+        cls,
+        fwhm_px: float | tuple[float, float] | None = None,
+        scale: int = 4,
+        *,
+        srf: torch.Tensor | None = None,
+        sensor: str | None = "sentinel2a",
+        snr_db: float | None = None,
+        bands: tuple[str, ...] | None = None,
+    ) -> Camera:
+        """A camera with a Gaussian blur.
+
+        Args:
+            fwhm_px: full width at half maximum in fine pixels, or (rows, columns); None: `scale`.
+            scale: fine pixels per coarse pixel.
+            srf: as of the class.
+            sensor: as of the class.
+            snr_db: as of the class.
+            bands: as of the class.
+
+        Raises:
+            ValueError: a width that is not positive, or what the class refuses.
+        """
+        check_count(scale, "scale")
+        psf = gaussian_psf(float(scale) if fwhm_px is None else fwhm_px, scale=scale)
+        return cls(psf, scale, srf=srf, sensor=sensor, snr_db=snr_db, bands=bands)
+
+    @classmethod
+    def from_config(cls, config: CameraConfig) -> Camera:
+        """The camera of a preset's settings, without a spectral response: that needs a scene, see `for_wavelengths`."""
+        return cls.gaussian(
+            config.fwhm_px, config.scale, sensor=config.sensor, snr_db=config.snr_db, bands=config.bands
+        )
+
+    def for_wavelengths(self, wavelengths_nm: Sequence[float]) -> Camera:
+        """The same camera with the response of its multispectral sensor over a scene's bands.
+
+        Args:
+            wavelengths_nm: centres of the scene's C bands, nm, in any order.
+
+        Raises:
+            ValueError: no sensor, or one whose bands the wavelengths do not cover.
+        """
+        if self.sensor is None:
+            fail("sensor", "a name, for its spectral response", None)
+        return replace(self, srf=srf_matrix(wavelengths_nm, sensor=self.sensor, bands=self.bands))
+
+    def to(self, device: torch.device | str) -> Camera:
+        """The same camera with its tensors on a device."""
+        return replace(self, psf=self.psf.to(device), srf=None if self.srf is None else self.srf.to(device))
+
+    # --- what it does to a scene -------------------------------------------------------------------------------------
+
+    @door
+    def observe(self, gt: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Returns `lr_hsi`, what the coarse sensor records: blurred, decimated, with its noise; (B, C, h, w).
+
+        Args:
+            gt: fine scene (B, C, H, W), [0, 1], H and W multiples of the scale.
+            generator: of the noise; needed where there is noise.
+
+        Raises:
+            TypeError: `gt` is not a floating-point image.
+            ValueError: wrong rank or size, values that are not finite, noise without a `generator`.
+        """
+        gt = as_image(gt, "gt", multiple_of=self.scale, double=True)
+        if self.snr_db is None:
+            return self.downsample(gt)
+        if generator is None:
+            fail("generator", f"a `torch.Generator` for the noise of {self.snr_db:g} dB", None)
+        return add_noise(self.downsample(gt), self.snr_db, generator=generator)
+
+    def see(self, cube: torch.Tensor) -> torch.Tensor:
+        """Returns what the multispectral sensor records of a cube: (B, c, H, W), not blurred.
+
+        Raises:
+            TypeError: `cube` is not a floating-point image.
+            ValueError: a camera without `srf`, another number of bands, values that are not finite.
+        """
+        return apply_srf(cube, self.response())
+
+    def downsample(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns `x` blurred and decimated, without noise: (B, C, H/scale, W/scale); linear in x.
+
+        Raises:
+            TypeError, ValueError: as `optics.blur_down`.
+        """
+        return blur_down(x, self.psf, self.scale)
+
+    def adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        """Returns the transpose of `downsample` of y: (B, C, h, w) → (B, C, scale·h, scale·w)."""
+        height, width = (self.scale * side for side in y.shape[-2:])
+        return adjoint(self.downsample, y.new_zeros(*y.shape[:-2], height, width))(y)
+
+    def upsample(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns `x` enlarged by bicubic interpolation, (B, C, scale·h, scale·w): the way back that needs no learning.
+
+        Raises:
+            TypeError, ValueError: as `optics.upsample`.
+        """
+        return upsample(x, self.scale)
+
+    def blur(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns what the coarse sensor shows of `x`, on the pixels of `x`: down and bicubically up again, any size.
+
+        This is the K of the method, with the PSF told instead of learned.
+
+        Raises:
+            TypeError, ValueError: as `optics.upsample`.
+        """
+        return blur_on_grid(x, self.psf, self.scale)
+
+    @door
+    def back_project(
+        self, pred: torch.Tensor, lr_hsi: torch.Tensor, *, steps: int = 10, tolerance: float = 0.0
+    ) -> torch.Tensor:
+        """Returns an image near `pred` that, downsampled, gives back the observation: x ← x + up(lr_hsi − down(x)).
+
+        Args:
+            pred: estimate (B, C, H, W).
+            lr_hsi: observation (B, C, h, w), H = scale·h.
+            steps: repetitions, at most; the mismatch shrinks at each.
+            tolerance: mismatch, the norm of lr_hsi − down(x) over that of lr_hsi, at which it stops.
+
+        Raises:
+            ValueError: `pred` is not `scale` times as large as `lr_hsi`, or has other bands.
+        """
+        pred = as_image(pred, "pred", double=True)
+        lr_hsi = as_image(lr_hsi, "lr_hsi", bands=pred.shape[1], double=True)
+        check_count(steps, "steps", at_least=0)
+        wanted = tuple(self.scale * side for side in lr_hsi.shape[2:])
+        if tuple(pred.shape[2:]) != wanted:
+            got = f"{pred.shape[2]}×{pred.shape[3]}"
+            fail("pred", f"{self.scale} times the size of `lr_hsi`, {wanted[0]}×{wanted[1]}", got)
+        for _ in range(steps):
+            missing = lr_hsi - self.downsample(pred)
+            if missing.norm() <= tolerance * lr_hsi.norm():
+                break
+            pred = pred + self.upsample(missing)
+        return pred
+
+    # --- what is known about it --------------------------------------------------------------------------------------
+
+    @property
+    def halo(self) -> int:
+        """How many fine pixels beyond its own cell a coarse pixel reads, on each side."""
+        return max(0, len(self.psf) - self.scale) // 2
+
+    @property
+    def fwhm_px(self) -> tuple[float, float]:
+        """Widths (rows, columns) of the Gaussian with the second moments of the PSF, fine pixels."""
+        offsets = torch.arange(len(self.psf), dtype=torch.float64) - (len(self.psf) - 1) / 2
+        psf = self.psf.detach().double().cpu()
+        widths = []
+        for profile in (psf.sum(1), psf.sum(0)):
+            centre = profile @ offsets
+            widths.append(SIGMA_TO_FWHM * math.sqrt(max(0.0, float(profile @ (offsets - centre).square()))))
+        return widths[0], widths[1]
+
+    @property
+    def msi_channels(self) -> int:
+        """c, the number of bands of the multispectral sensor."""
+        if self.srf is not None:
+            return len(self.srf)
+        return len(self.bands or SENSORS["sentinel2a"])
+
+    def response(self, name: str = "camera") -> torch.Tensor:
+        """The spectral response (c, C), or the error of a camera that has none; `name`: what the error calls it."""
+        if self.srf is None:
+            fail(name, "one with `srf`, the response (c, C) of its multispectral sensor", "one without")
+        return self.srf
+
+    def same_optics(self, other: Camera) -> bool:
+        """Whether both blur and decimate alike."""
+        if self.scale != other.scale:
+            return False
+        sizes = max(len(self.psf), len(other.psf))
+        one, two = (_padded(camera.psf.detach().cpu(), sizes) for camera in (self, other))
+        return float((one - two).abs().sum()) <= SAME_PSF
+
+    def differences(self, other: Camera) -> list[str]:
+        """In words, how this camera's hyperspectral side differs from another one's: scale, blur, noise.
+
+        The multispectral sensor does not count: the method is made for references of any.
+        """
+        found = []
+        if self.scale != other.scale:
+            found.append(f"scale {self.scale} instead of {other.scale}")
+        elif not self.same_optics(other):
+            found.append(f"a blur of FWHM {_widths(self)} px instead of {_widths(other)} px")
+        if self.snr_db != other.snr_db:
+            found.append(f"{_noise(self)} instead of {_noise(other)}")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The camera as plain lists and numbers, for a JSON card."""
+        return {
+            "psf": self.psf.tolist(),
+            "scale": self.scale,
+            "srf": None if self.srf is None else self.srf.tolist(),
+            "sensor": self.sensor,
+            "snr_db": self.snr_db,
+            "bands": None if self.bands is None else list(self.bands),
+        }
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Camera:
+        """The camera that `to_dict` wrote.
+
+        Raises:
+            TypeError: a key that is not a field.
+            ValueError: what the class refuses.
+        """
+        bands = plain.get("bands")
+        srf = plain.get("srf")
+        read = {
+            "psf": torch.tensor(plain["psf"], dtype=torch.float32),
+            "srf": None if srf is None else torch.tensor(srf, dtype=torch.float32),
+            "bands": None if bands is None else tuple(bands),
+        }
+        return cls(**(plain | read))
+
+
+def _padded(psf: torch.Tensor, size: int) -> torch.Tensor:
+    """A PSF with a rim of zeros, (size, size); sizes are of one parity."""
+    rim = (size - len(psf)) // 2
+    return torch.nn.functional.pad(psf.double(), [rim] * 4)
+
+
+def _widths(camera: Camera) -> str:
+    """The FWHM in words: one number where both are alike."""
+    down, across = camera.fwhm_px
+    return f"{down:.1f}" if abs(down - across) < 0.05 else f"{down:.1f}×{across:.1f}"
+
+
+def _noise(camera: Camera) -> str:
+    """The noise in words."""
+    return "no noise" if camera.snr_db is None else f"noise of {camera.snr_db:g} dB"
