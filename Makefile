@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab dashboard train refresh clean
+.PHONY: help setup run test lint lab dashboard train refresh clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -22,14 +22,19 @@ $(PY):
 
 $(STAMP): $(PY) pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): about two minutes, 1.6 GB with a CPU build of torch"
-	$(PY) -m pip install -qq -c constraints.txt -e '.[notebooks,test]'
+	$(PY) -m pip install -qq -c constraints.txt -e '.[notebooks,test,dev]'
 	@touch $(STAMP)
 
 run: setup ## execute the spine notebooks 00–05 into results/, with HTML copies and the table of methods
 	$(PY) notebooks/build.py run
 
-test: setup ## unit tests, doctests and every notebook against its stored outputs
+test: lint ## make lint, then unit tests, doctests and every notebook against its stored outputs
 	$(PY) -m pytest --nbval
+
+lint: setup ## ruff (rules, formatting) and mypy (types)
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
 
 lab: setup ## open JupyterLab on the first notebook
 	$(VENV)/bin/jupyter lab notebooks/00_start_here.ipynb
@@ -44,5 +49,5 @@ refresh: setup ## execute the notebooks in place and store their outputs in the 
 	$(PY) notebooks/build.py refresh
 
 clean: ## remove the virtual environment, results/, caches and build leftovers (not runs/, not data/)
-	rm -rf $(VENV) results build dist *.egg-info .pytest_cache .coverage
+	rm -rf $(VENV) results build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from queue import Empty
 
+import build
 import nbval.kernel
 import nbval.plugin
 import pytest
@@ -41,6 +42,13 @@ def pytest_configure(config: pytest.Config) -> None:
     results = tempfile.TemporaryDirectory(prefix="ctmem-results-")  # what notebooks write while they are tested
     config.add_cleanup(results.cleanup)
     os.environ["CTMEM_RESULTS"] = results.name
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Notebooks that are not of the workbook are a reader's own, and are not tested unless they are asked for."""
+    if collection_path.suffix == ".ipynb" and collection_path not in build.workbook():
+        return True
+    return None
 
 
 def tagged(cell: dict, prefix: str, default: float) -> float:

@@ -1,0 +1,66 @@
+"""Sharper hyperspectral images from an unpaired reference: what most programs need is here.
+
+    import ctmem
+
+    model = ctmem.load_model("tiny")
+    scene = ctmem.read_scene("my_scene.mat", wavelengths_nm=nm)
+    camera = model.camera.for_wavelengths(scene.wavelengths_nm)
+    pred = ctmem.super_resolve(model, scene.tensor(), reference, camera=camera)
+
+| name | what it is | where it lives |
+|---|---|---|
+| `load_model` | trained networks, and the camera they were trained for | `ctmem.model` |
+| `super_resolve` | a fine hyperspectral image of a coarse one | `ctmem.inference` |
+| `load_scene`, `read_scene` | a shipped scene; a scene from a file of yours | `ctmem.data.scenes` |
+| `Camera` | blur, scale, spectral response, noise | `ctmem.observe.camera` |
+| `TextureLibrary` | references of several places, in one file | `ctmem.match.library` |
+| `evaluate` | metrics of a prediction | `ctmem.evaluation.metrics` |
+
+The rest is in folders that follow the method: `data` and `observe` (the scene, its areas, the two sensors), `match` (stage
+2), `networks` and `diffusion` (stage 3), `train`, `evaluation`, `explorers`. Nothing of all this is imported before it is
+used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ctmem.data.scenes import load_scene, read_scene
+    from ctmem.evaluation.metrics import evaluate
+    from ctmem.inference import super_resolve
+    from ctmem.match.library import TextureLibrary
+    from ctmem.model import load_model
+    from ctmem.observe.camera import Camera
+
+    __version__: str
+
+__all__ = ["Camera", "TextureLibrary", "evaluate", "load_model", "load_scene", "read_scene", "super_resolve"]
+
+HOMES = {
+    "Camera": "ctmem.observe.camera",
+    "TextureLibrary": "ctmem.match.library",
+    "evaluate": "ctmem.evaluation.metrics",
+    "load_model": "ctmem.model",
+    "load_scene": "ctmem.data.scenes",
+    "read_scene": "ctmem.data.scenes",
+    "super_resolve": "ctmem.inference",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a name of `__all__`, or looks up the version, when it is first asked for."""
+    if name == "__version__":
+        return version("ctmem")
+    if name not in HOMES:
+        raise AttributeError(f"module 'ctmem' has no attribute {name!r}; its names are {', '.join(__all__)}")
+    found = getattr(importlib.import_module(HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """The names of `__all__` and the version."""
+    return [*__all__, "__version__"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,10 @@ class DenoiserConfig:
     state: int = 16  # N, states per channel of the selective scan
     heads: int = 4  # of the cross-channel attention
     channel_attention: bool = True  # in CIM: as drawn in the paper's figure; False: as released
-    subspace: int | None = 8  # K principal directions the denoiser works in; None: on the bands themselves
+    subspace: int | None = 8  # Z principal directions the denoiser works in; None: on the bands themselves
     cross_scan: bool = True  # CIM blocks take turns: rows, rows backwards, columns, columns backwards
     target: str = "x0"  # what the network puts out: x0, residual (x0 − lr_hsi_up, unit variance per channel), eps, v
     random_projection: bool = False  # x_t enters through a fixed random 1×1 map that is never trained: as released
-
-    @property
-    def prediction(self) -> str:
-        """What the output means to the diffusion; a residual is the x0 of a chain of its own."""
-        return "x0" if self.target == "residual" else self.target
 
 
 @dataclass(frozen=True)
@@ -87,8 +83,8 @@ class Preset:
     crop: int = 160  # side of a training crop at the fine resolution, pixels
     timesteps: int = 2000  # T of the diffusion
     schedule: str = "linear"  # of its noise levels: linear, cosine, shifted
-    sampler: str = "ddim"  # ddpm, ddim, dpmpp
-    sampling_steps: int = 1  # network calls per image
+    sampler: str = "ddim"  # ddpm, ddim, dpmpp, heun, edm
+    sampling_steps: int = 1  # of the chain, per image: as many network calls, but with heun and edm
     match: MatchConfig = MatchConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     kernel_network: bool = False  # K is the paper's network (`KernelNet`), not a learned PSF (`PsfKernel`)
@@ -103,16 +99,16 @@ class Preset:
         """Fine pixels per coarse pixel, along one side."""
         return self.camera.scale
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain nested dict, for the JSON card beside the weights."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, plain: dict) -> Preset:
+    def from_dict(cls, plain: dict[str, Any]) -> Preset:
         """The preset of a card; a setting that the card, being older, does not name has its default.
 
         Raises:
-            TypeError: a key that is no setting.
+            TypeError: a key that is not a setting.
         """
         parts = {"camera": CameraConfig, "match": MatchConfig, "denoiser": DenoiserConfig, "train": TrainConfig}
         nested = {key: part(**plain[key]) for key, part in parts.items() if key in plain}

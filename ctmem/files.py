@@ -50,7 +50,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no whole safetensors file.
+        ValueError: it is not a whole safetensors file.
     """
     if not Path(path).is_file():
         fail("path", "a safetensors file", f"{Path(path).name}, which is not there", FileNotFoundError)
@@ -124,6 +124,7 @@ def _write(data: bytes, path: str | Path) -> None:
     path = Path(path)
     part = path.with_name(f".{path.name}.part")
     try:
+        # the new file is on the disk, whole, before it takes the place of the old one
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             file.write(data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict, cast
 
 import torch
 
@@ -19,9 +20,17 @@ from ctmem.networks.residual_cnn import ResidualCNN
 from ctmem.networks.tcmm import TCMM
 from ctmem.networks.variants import PRESETS
 from ctmem.observe.camera import Camera
-from ctmem.observe.kernel import PsfKernel
+from ctmem.observe.kernel import LearnedBlur, PsfKernel
 
 PARTS = ("kernel", "cnn", "denoiser")
+
+
+class Networks(TypedDict):
+    """The networks of a preset, by part."""
+
+    kernel: LearnedBlur
+    cnn: ResidualCNN
+    denoiser: TCMM
 
 
 @dataclass(frozen=True)
@@ -29,10 +38,10 @@ class Model:
     """The trained networks of a preset, in evaluation mode, and the card that says how they came about."""
 
     preset: Preset
-    kernel: PsfKernel | KernelNet
+    kernel: LearnedBlur
     cnn: ResidualCNN
     denoiser: TCMM
-    card: dict
+    card: dict[str, Any]
 
     @property
     def camera(self) -> Camera:
@@ -53,7 +62,7 @@ class Model:
 
 
 @door
-def build_networks(preset: Preset, bands: int | None = None) -> dict[str, torch.nn.Module]:
+def build_networks(preset: Preset, bands: int | None = None) -> Networks:
     """New, untrained networks of a preset: `kernel`, `cnn`, `denoiser`.
 
     Args:
@@ -71,7 +80,7 @@ def build_networks(preset: Preset, bands: int | None = None) -> dict[str, torch.
     }
 
 
-def _new_kernel(preset: Preset) -> PsfKernel | KernelNet:
+def _new_kernel(preset: Preset) -> LearnedBlur:
     """An untrained K of the kind that the preset asks for."""
     if preset.kernel_network:
         bands = Camera.from_config(preset.camera).msi_channels
@@ -103,7 +112,7 @@ def load_model(name: str = "tiny", *, folder: str | Path | None = None) -> Model
     card = json.loads(card_file.read_text(encoding="utf-8"))
     preset = Preset.from_dict(card["preset"])
     networks = build_networks(preset, None if preset.denoiser.subspace else _bands(card_file.parent))
-    for part, network in networks.items():
+    for part, network in cast(dict[str, torch.nn.Module], networks).items():
         load_module(network, card_file.with_name(f"{part}.safetensors"), part=part, preset=name)
         network.eval().requires_grad_(False)
     return Model(preset, **networks, card=card)

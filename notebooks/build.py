@@ -23,6 +23,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbconvert import HTMLExporter
 
 from ctmem.evaluation.tables import format_table, read_table
+from ctmem.files import write_text
 from ctmem.teaching import STABLE_ENVIRONMENT
 
 HERE = Path(__file__).parent
@@ -38,6 +39,12 @@ CELL_SECONDS = 600
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def workbook() -> list[Path]:
+    """The notebooks of the workbook: those in README's table. Others in this folder are a reader's own."""
+    readme = (HERE.parent / "README.md").read_text(encoding="utf-8")
+    return [HERE / name for name in dict.fromkeys(re.findall(r"\(notebooks/([\w.-]+\.ipynb)\)", readme))]
 
 
 class CellFailure(Exception):
@@ -102,18 +109,11 @@ def text_of(notebook: nbformat.NotebookNode) -> str:
     return nbformat.writes(notebook) + "\n"
 
 
-def write(path: Path, text: str) -> None:
-    """Writes the whole file or nothing."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
 def refresh(paths: list[Path]) -> None:
     """Executes notebooks in place; one that fails is left as it was."""
     for path in paths:
         begin = time.perf_counter()
-        write(path, text_of(execute(path)))
+        write_text(text_of(execute(path)), path)
         print(f"{path.name}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 
@@ -132,8 +132,8 @@ def run(output: Path) -> None:
         print(f"[{number}/{len(SPINE)}] {name} …", end=" ", flush=True)
         begin = time.perf_counter()
         notebook = execute(HERE / f"{name}.ipynb")
-        write(output / f"{name}.ipynb", text_of(notebook))
-        write(output / f"{name}.html", exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0])
+        write_text(text_of(notebook), output / f"{name}.ipynb")
+        write_text(exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0], output / f"{name}.html")
         print(f"{time.perf_counter() - begin:.0f} s", flush=True)
     comparison = output / "comparison.csv"
     if not comparison.is_file():
@@ -149,14 +149,14 @@ def main(arguments: list[str] | None = None) -> None:
     runner = commands.add_parser("run", help="execute the spine notebooks into a folder")
     runner.add_argument("--output", type=Path, default=Path("results"))
     refresher = commands.add_parser("refresh", help="execute notebooks in place, in canonical form")
-    refresher.add_argument("paths", type=Path, nargs="*", help="default: all in notebooks/")
+    refresher.add_argument("paths", type=Path, nargs="*", help="default: all of the workbook")
     chosen = parser.parse_args(arguments)
     os.environ.update(STABLE_ENVIRONMENT)
     try:
         if chosen.command == "run":
             run(chosen.output)
         else:
-            refresh(chosen.paths or sorted(HERE.glob("*.ipynb")))
+            refresh(chosen.paths or workbook())
     except CellFailure as failure:
         sys.exit(f"\n{failure}")
 

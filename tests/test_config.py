@@ -47,11 +47,6 @@ def test_wirings_share_their_size_and_differ_where_the_table_says(preset):
     assert dataclasses.replace(released, name=drawn.name, denoiser=drawn.denoiser) == drawn
 
 
-@pytest.mark.parametrize(("target", "prediction"), [("x0", "x0"), ("residual", "x0"), ("eps", "eps"), ("v", "v")])
-def test_a_residual_is_the_x0_of_its_own_chain(target, prediction):
-    assert DenoiserConfig(target=target).prediction == prediction
-
-
 def test_the_size_of_the_paper():
     assert (PAPER.scale, PAPER.crop, PAPER.timesteps) == (4, 160, 2000)
     assert (PAPER.match.patch, PAPER.denoiser.width) == (16, 128)

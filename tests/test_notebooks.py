@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))  # of the workbook
-STORED = sorted(FOLDER.glob("*.ipynb"))  # these and the dashboard
+STORED = build.workbook()  # the dashboard, too
+NOTEBOOKS = [path for path in STORED if path.name[0].isdigit()]
 MACHINE = re.compile("(?<![\\w.])/(?:" + "|".join(["home", "root", "tmp", "work", "Users", "usr"]) + r")/\w|[A-Z]:\\\w")
 SWITCHED_OFF = re.compile("nbval[-_](?:skip|ignore|check|raises)|raises-exception", re.IGNORECASE)
 SOLUTION = re.compile(r"%load solutions/(\d\d_\d+\.py)")

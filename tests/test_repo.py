@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import fnmatch
 import importlib
 import importlib.metadata
 import json
+import pkgutil
 import re
 import socket
 import subprocess
@@ -14,6 +14,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import build
 import nbformat
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from pytest_socket import SocketBlockedError
 
+import ctmem
 from ctmem.data.scenes import synthetic
+from tests.lower_bounds import lower_bounds
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -65,42 +68,35 @@ def requirements(*extras: str) -> list[Requirement]:
 # --- README ---------------------------------------------------------------------------------------------------------
 
 
-def tree() -> list[str]:
-    """The paths of README's tree, folders joined to what is indented below them."""
+def tree() -> dict[str, str]:
+    """The folders of README's tree, and what the tree says of each."""
     block = re.search(r"```text\n(.*?)```", README, re.DOTALL)[1]
-    paths, folders = [], []
+    folders, above = {}, ""
     for line in block.splitlines():
-        name = line.strip().split("  ")[0]
-        depth = (len(line) - len(line.lstrip())) // 2
-        folders = folders[:depth]
-        if name.endswith("/"):
-            folders.append(name)
-        else:
-            paths.append("".join(folders) + name)
-    return paths
+        name, _, said = line.strip().partition(" ")
+        above = above if line.startswith(" ") else name
+        folders[above + name if line.startswith(" ") else name] = said.strip()
+    return folders
 
 
 @needs_git
-def test_the_tree_of_the_readme_lists_every_file():
-    listed = tree()
-    missing = [name for name in tracked() if not any(fnmatch.fnmatch(name, pattern) for pattern in listed)]
-    assert missing == [], "add a line for each to the tree in README.md"
+def test_the_tree_of_the_readme_shows_every_folder_with_something_in_it():
+    """The top level's, and those of the package; folders that begin with a dot are settings."""
+    parts = [Path(name).parts for name in tracked()]
+    top = {f"{path[0]}/" for path in parts if len(path) > 1 and not path[0].startswith(".")}
+    rooms = {f"ctmem/{path[1]}/" for path in parts if path[0] == "ctmem" and len(path) > 2}
+    assert set(tree()) == top | rooms
+    assert [folder for folder, said in tree().items() if len(said) < 10] == []
 
 
-@needs_git
-def test_the_tree_of_the_readme_lists_nothing_else():
-    names = tracked()
-    assert [pattern for pattern in tree() if not fnmatch.filter(names, pattern)] == []
-
-
-def test_every_line_of_the_tree_says_something():
-    block = re.search(r"```text\n(.*?)```", README, re.DOTALL)[1]
-    assert [line for line in block.splitlines() if not re.search(r"\S  +\S", line)] == []
+def test_the_readme_names_every_module_beside_the_folders():
+    beside = {path.name for path in (ROOT / "ctmem").glob("*.py")} - {"__init__.py"}
+    assert {name for name in beside if f"`{name}`" not in README} == set()
 
 
 def test_commands_of_the_documents_exist():
     targets = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
-    assert targets == {"help", "setup", "run", "test", "lab", "dashboard", "train", "refresh", "clean"}
+    assert targets == {"help", "setup", "run", "test", "lint", "lab", "dashboard", "train", "refresh", "clean"}
     for name in ("README.md", "CONTRIBUTING.md", "data/README.md", ".ci/run"):
         text = (ROOT / name).read_text(encoding="utf-8")
         code = "\n".join(re.findall(r"`make ([^`]+)`", text) + re.findall(r"^\s*make (.+)$", text, re.MULTILINE))
@@ -123,10 +119,17 @@ def test_links_of_the_documents_lead_somewhere():
 
 
 def test_the_readme_shows_every_notebook_with_its_runtime():
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    assert len(build.workbook()) >= 9
+    for path in build.workbook():
         rows = [line for line in README.splitlines() if f"(notebooks/{path.name})" in line and line.startswith("|")]
         assert len(rows) == 1, path.name
         assert re.search(r"\d+ s", rows[0]), f"{path.name}: no measured runtime"
+
+
+@needs_git
+def test_every_notebook_that_is_kept_is_of_the_workbook():
+    kept = {name for name in tracked() if name.endswith(".ipynb")}
+    assert kept == {path.relative_to(ROOT).as_posix() for path in build.workbook()}, "give it a row in README"
 
 
 def test_the_snippet_of_the_readme_runs(tmp_path):
@@ -139,11 +142,26 @@ def test_the_snippet_of_the_readme_runs(tmp_path):
     assert ran.stdout == "(1, 31, 48, 80)\n", ran.stderr
 
 
-def test_names_in_the_notation_exist():
-    text = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
-    for module, attribute in re.findall(r"`ctmem\.(\w+)(?:\.(\w+))?", text):
-        found = importlib.import_module(f"ctmem.{module}")
-        assert not attribute or hasattr(found, attribute), f"ctmem.{module}.{attribute}"
+def names_of_the_package() -> set[str]:
+    """Every identifier that the package has: names, attributes, arguments, and the keys of its tables."""
+    found = set()
+    for path in (ROOT / "ctmem").rglob("*.py"):
+        found |= {path.stem, path.parent.name}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            values = [getattr(node, field, None) for field in ("id", "attr", "arg", "name", "value")]
+            found |= {value for value in values if isinstance(value, str) and value.isidentifier()}
+    return found
+
+
+def test_every_code_name_in_the_notation_exists():
+    text, known = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8"), names_of_the_package()
+    spans = [span.removesuffix("=") for span in re.findall(r"`([^`]+)`", text)]
+    dotted = [span for span in spans if re.fullmatch(r"[\w.]+", span)]
+    assert len(dotted) > 60
+    assert [span for span in dotted if not set(span.split(".")) <= known | {"ctmem"}] == []
+    for span in dotted:
+        if span.startswith("ctmem."):
+            assert pkgutil.resolve_name(span) is not None
 
 
 # --- what is installed ----------------------------------------------------------------------------------------------
@@ -151,7 +169,7 @@ def test_names_in_the_notation_exist():
 
 def test_every_requirement_is_pinned_within_its_bounds():
     pinned = pins()
-    for requirement in requirements("notebooks", "test"):
+    for requirement in requirements("notebooks", "test", "dev"):
         version = pinned.get(canonicalize_name(requirement.name))
         assert version, f"{requirement.name} is missing from constraints.txt"
         assert requirement.specifier.contains(version), f"{requirement} against {version}"
@@ -165,7 +183,7 @@ def test_pins_are_exact_and_without_local_suffix():
 
 def test_what_is_installed_is_what_is_pinned():
     pinned = pins()
-    waiting, seen = requirements("notebooks", "test"), set()
+    waiting, seen = requirements("notebooks", "test", "dev"), set()
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
@@ -182,7 +200,10 @@ def test_what_is_installed_is_what_is_pinned():
 
 def test_every_bound_has_its_reason():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for requirement in [*requirements("notebooks", "test", "gpu"), f"requires-python = {PROJECT['requires-python']}"]:
+    for requirement in [
+        *requirements("notebooks", "test", "dev", "faiss", "gpu"),
+        f"requires-python = {PROJECT['requires-python']}",
+    ]:
         line = next(line for line in text.splitlines() if re.split(r"[>=]", str(requirement))[0].strip() in line)
         assert "#" in line, line
 
@@ -190,7 +211,7 @@ def test_every_bound_has_its_reason():
 def test_the_gpu_extra_is_apart():
     gpu = {Requirement(line).name for line in EXTRAS["gpu"]}
     assert gpu == {"mamba-ssm", "causal-conv1d"}
-    assert not gpu & {requirement.name for requirement in requirements("notebooks", "test")}
+    assert not gpu & {requirement.name for requirement in requirements("notebooks", "test", "dev")}
 
 
 def test_environment_yml_says_what_pyproject_says():
@@ -199,8 +220,8 @@ def test_environment_yml_says_what_pyproject_says():
     python, pip, listed = environment["dependencies"]
     assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python="))
     assert pip == "pip"
-    assert listed == {"pip": ["-c constraints.txt", "-e .[notebooks,test]"]}
-    assert "-c constraints.txt -e '.[notebooks,test]'" in MAKEFILE
+    assert listed == {"pip": ["-c constraints.txt", "-e .[notebooks,test,dev]"]}
+    assert "-c constraints.txt -e '.[notebooks,test,dev]'" in MAKEFILE
 
 
 def test_citation_keeps_paper_and_software_apart():
@@ -210,10 +231,65 @@ def test_citation_keeps_paper_and_software_apart():
     assert [(ref["type"], ref["year"]) for ref in citation["references"]] == [("article", 2025)]
 
 
+def test_the_version_is_one():
+    """The package, the project, the citation, and the section of the changelog that a tag would use."""
+    assert ctmem.__version__ == PROJECT["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## \[(\d\S*)\] - \d{4}-\d\d-\d\d$", changelog, re.MULTILINE)
+    unreleased = re.search(r"^## \[Unreleased\]\n\nNext version: (\S+)\.$", changelog, re.MULTILINE)
+    assert PROJECT["version"] in [*released, unreleased and unreleased[1]]
+
+
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+
+
 def test_continuous_integration_runs_make_test():
     assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
-    assert {"run": "bash .ci/run"} in workflow["jobs"]["test"]["steps"]
+    assert {"run": "bash .ci/run"} in WORKFLOW["test"]["steps"]
+
+
+def test_continuous_integration_begins_with_the_oldest_python_supported():
+    versions = WORKFLOW["test"]["strategy"]["matrix"]["python-version"]
+    assert PROJECT["requires-python"] == f">={versions[0]}"
+    assert all(SpecifierSet(PROJECT["requires-python"]).contains(version) for version in versions)
+    for job in ("coverage", "lower-bounds"):
+        assert {"uses": "actions/setup-python@v5", "with": {"python-version": versions[0]}} in WORKFLOW[job]["steps"]
+
+
+def test_lower_bounds_are_the_oldest_releases_allowed():
+    lines = lower_bounds(PROJECT, "notebooks", "test")
+    assert len(lines) == len(set(lines))
+    for requirement in requirements("notebooks", "test"):
+        oldest = dict(line.split("==") for line in lines)[requirement.name]
+        assert requirement.specifier.contains(oldest)
+        assert {bound.version for bound in requirement.specifier} == {oldest}
+    assert "numpy==2.0" in lines
+    with pytest.raises(ValueError, match="`numpy<3` has no lower bound"):
+        lower_bounds({"dependencies": ["numpy<3"]})
+
+
+def test_lower_bounds_need_nothing_installed():
+    command = [sys.executable, "-I", "-S", "tests/lower_bounds.py", "test"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines() == lower_bounds(PROJECT, "test")
+
+
+def test_hooks_are_what_make_lint_runs():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [repo["repo"] for repo in hooks] == ["local"]
+    entries = [hook["entry"].removesuffix(" --force-exclude") for hook in hooks[0]["hooks"]]
+    assert entries == re.findall(r"-m ((?:ruff|mypy).*)$", MAKEFILE, re.MULTILINE)
+    assert {hook["language"] for hook in hooks[0]["hooks"]} == {"system"}
+
+
+def test_every_rule_that_is_left_out_has_its_reason():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for table in re.findall(
+        r"^\[(?:tool\.ruff|\[tool\.mypy).*?(?=^\[tool\.(?!ruff|mypy)|\Z)", text, re.DOTALL | re.MULTILINE
+    ):
+        wanted = re.findall(r'^ +"[A-Z]+\d*".*|^".*" = \[.*|^.*(?:= false|missing_imports).*', table, re.MULTILINE)
+        assert wanted
+        assert [line for line in wanted if "#" not in line] == []
 
 
 def test_the_licence_is_whole():
@@ -248,7 +324,7 @@ def sources() -> list[tuple[str, str]]:
     folders = ["ctmem", "data", "notebooks", "benchmarks"]
     found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     found = [(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) for path in found]
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for path in build.workbook():
         cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         lines = "\n".join(cells).splitlines()
         found.append((path.name, "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))))

@@ -67,6 +67,43 @@ def test_levels_fall_and_can_be_told_apart(name, steps):
     assert levels.dtype == torch.float32 and (levels.diff() < 0).all() and 0 < levels[-1] < levels[0] < 1
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_levels_and_noises_are_the_chain_at_unit_size(name):
+    schedule = make_schedule(name, 15)
+    assert schedule.levels.dtype == schedule.noises.dtype == torch.float64
+    torch.testing.assert_close(schedule.levels.square() + schedule.noises.square(), torch.ones(15, dtype=torch.float64))
+    torch.testing.assert_close(schedule.levels / schedule.noises, schedule.signal / schedule.sigma)
+    torch.testing.assert_close(schedule.alpha_bar, schedule.levels**2)
+
+
+def test_units_of_a_chain_by_hand():
+    schedule = Schedule(torch.tensor([4.0, 3.0]), torch.tensor([3.0, 4.0]))
+    assert schedule.levels.tolist() == pytest.approx([0.8, 0.6])
+    assert schedule.noises.tolist() == pytest.approx([0.6, 0.8])
+
+
+def test_a_part_of_a_chain_knows_where_it_comes_from():
+    whole = Schedule.linear(1000)
+    part = whole.take(whole.trailing(4, 0.2))
+    assert part.steps == 4 and part.times.tolist() == [49, 99, 149, 199]
+    assert torch.equal(part.levels, whole.levels[[49, 99, 149, 199]])
+    assert torch.equal(part.signal, whole.signal[[49, 99, 149, 199]])
+    again = part.take(part.trailing(2))
+    assert again.times.tolist() == [99, 199] and torch.equal(again.sigma, whole.sigma[[99, 199]])
+    assert whole.times.tolist() == list(range(1000))
+
+
+def test_descent_walks_from_noise_to_the_clean_image():
+    schedule = Schedule(torch.tensor([4.0, 3.0, 0.0]), torch.tensor([3.0, 4.0, 7.0]), torch.tensor([2, 5, 8]))
+    steps = list(schedule.descent())
+    assert [t for t, _, _ in steps] == [8, 5, 2]
+    assert all(type(number) is float for _, *places in steps for place in places for number in place)
+    wanted = [(0.0, 1.0), (0.6, 0.8), (0.8, 0.6), (1.0, 0.0)]
+    for (_, here, there), begin, end in zip(steps, wanted, wanted[1:], strict=False):
+        assert here == pytest.approx(begin) and there == pytest.approx(end)
+    assert steps[-1][2] == (1.0, 0.0)
+
+
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_variance_is_preserved(name):
     schedule = make_schedule(name, 2000)
@@ -93,6 +130,14 @@ def test_the_last_of_all_steps_is_the_cleanest(share):
         (lambda: Schedule(torch.ones(3), torch.ones(4)), r"`signal` must be a vector \(T,\), as `sigma`, got shapes"),
         (lambda: Schedule(torch.ones(2), torch.tensor([0.0, 1])), "`sigma` must be > 0 at every step, got 0.0"),
         (lambda: Schedule(torch.ones(2), torch.ones(2)), "`signal` must be such that signal/sigma falls at every step"),
+        (
+            lambda: Schedule(torch.tensor([1.0, 0.5]), torch.ones(2), torch.arange(3)),
+            r"`times` must be of shape \(2,\), as `signal`, got shape \(3,\)",
+        ),
+        (lambda: Schedule.linear(9).take([]), "`times` must be different whole numbers from 0 to 8, at least one, got"),
+        (lambda: Schedule.linear(9).take([3, 3]), r"`times` must be different .* got \[3, 3\]"),
+        (lambda: Schedule.linear(9).take([3, 9]), r"`times` must be different .* got \[3, 9\]"),
+        (lambda: Schedule.linear(9).take([-1, 3]), r"`times` must be different .* got \[-1, 3\]"),
         (lambda: Schedule.shifted(1), "`steps` must be a whole number ≥ 2, got 1"),
         (lambda: Schedule.linear(0), "`steps` must be a whole number ≥ 1, got 0"),
         (lambda: Schedule.cosine(2.5), "`steps` must be a whole number ≥ 1, got 2.5"),

@@ -86,7 +86,7 @@ def test_errors():
         fit(torch.rand(2, 7, 12, 20))
     with pytest.raises(ValueError, match="`lr_hsi` must be an image with more than one spectrum, got a constant"):
         fit(torch.full((1, 7, 12, 20), 0.5))
-    with pytest.raises(ValueError, match="`k` must be a whole number ≥ 1, got 0"):
+    with pytest.raises(ValueError, match="`channels` must be a whole number ≥ 1, got 0"):
         fit(torch.rand(1, 7, 12, 20), 0)
     with pytest.raises(ValueError, match=r"`x` must be of 7 band\(s\)"):
         fit(low_rank(), 2).encode(torch.rand(1, 6, 12, 20))

@@ -11,6 +11,7 @@ from small_training import SMALL, small_source
 from ctmem.data.scenes import synthetic
 from ctmem.diffusion.encoding import Encoded
 from ctmem.diffusion.objective import to_output
+from ctmem.diffusion.problem import DenoisingProblem
 from ctmem.diffusion.samplers import SAMPLERS
 from ctmem.diffusion.schedule import SCHEDULES, make_schedule
 from ctmem.diffusion.subspace import Subspace
@@ -18,11 +19,11 @@ from ctmem.files import load_module, save_module
 from ctmem.inference import encode, super_resolve
 from ctmem.model import Model, build_networks, load_model
 from ctmem.networks.tcmm import TARGETS, TCMM
-from ctmem.observe.optics import blur_down, default_psf
+from ctmem.observe.camera import Camera
 from ctmem.train.pool import Pool
 from ctmem.train.stages import denoiser_loss, one_step_estimate, train
 
-K = SMALL.denoiser.subspace
+Z = SMALL.denoiser.subspace
 STD = torch.tensor([0.5, 2.0, 0.1, 1.0])
 every_target = pytest.mark.parametrize("target", TARGETS)
 
@@ -46,9 +47,9 @@ def normal(*shape, seed=0):
 
 
 def pool(batch=3, height=12, width=20):
-    base = normal(batch, K, height, width)
-    difference = STD[:, None, None] * normal(batch, K, height, width, seed=1)
-    texture, weight = normal(batch, 4 * K, height, width, seed=2), torch.rand(batch, K, 1, 1) + 0.5
+    base = normal(batch, Z, height, width)
+    difference = STD[:, None, None] * normal(batch, Z, height, width, seed=1)
+    texture, weight = normal(batch, 4 * Z, height, width, seed=2), torch.rand(batch, Z, 1, 1) + 0.5
     return Pool(base, base + difference, texture, weight)
 
 
@@ -58,7 +59,8 @@ class KnowsAll(TCMM):
     truth: torch.Tensor
 
     def denoise(self, x_t, noise_level, x0_previous, condition):
-        x0 = self.enter(self.truth, condition.base)
+        residual = (self.truth - condition.base) / STD[:, None, None]
+        x0 = residual if self.target == "residual" else self.truth
         signal = noise_level.double().reshape(-1, 1, 1, 1)
         sigma = (1 - signal.square()).sqrt()
         noise = (x_t - signal * x0) / sigma
@@ -73,30 +75,15 @@ def knows_all(target, truth):
 
 
 @every_target
-def test_enter_and_leave_undo_each_other(target):
+def test_the_denoiser_fits_the_problem(target):
+    """`DenoisingProblem` asks a network for its target and for the size of its residuals."""
     net, data = network(target), pool()
-    inside = net.enter(data.target, data.base)
-    torch.testing.assert_close(net.leave(inside, data.base), data.target)
-    start = net.enter(data.base, data.base)
-    assert torch.equal(start, torch.zeros_like(start) if target == "residual" else data.base)
-
-
-def test_residual_by_hand():
-    net = network("residual")
-    base, z = torch.full((1, K, 1, 1), 3.0), torch.full((1, K, 1, 1), 4.0)
-    assert net.enter(z, base).flatten().tolist() == pytest.approx([2.0, 0.5, 10.0, 1.0])
-    assert net.leave(torch.ones_like(base), base).flatten().tolist() == pytest.approx([3.5, 5.0, 3.1, 4.0])
-    assert net.weigh(torch.ones(1, K, 1, 1)).flatten().tolist() == pytest.approx((STD / 0.9).tolist())
-
-
-def test_measured_residuals_have_unit_size_and_an_empty_channel_keeps_one():
-    net, data = network("residual"), pool()
-    data.target[:, 2] = data.base[:, 2]
-    net.measure_residual(data.target, data.base)
-    size = net.enter(data.target, data.base).square().mean((0, 2, 3)).sqrt()
-    torch.testing.assert_close(size, torch.tensor([1.0, 1.0, 0.0, 1.0]))
-    assert float(net.residual_std[2]) == 1.0
-    assert net.residual_std[:2].tolist() == pytest.approx(STD[:2].tolist(), rel=0.1)
+    problem = DenoisingProblem.of(net, data.base, data.texture)
+    assert problem.prediction == {"residual": "x0"}.get(target, target)
+    assert (net.residual_std is None) == (target != "residual") and problem.residual_std is net.residual_std
+    level = torch.tensor([0.1, 0.5, 0.9])
+    x, previous = normal(3, Z, 12, 20, seed=5), normal(3, Z, 12, 20, seed=6)
+    assert torch.equal(problem.denoise(x, level, previous), net(x, level, previous, data.base, data.texture))
 
 
 @every_target
@@ -104,7 +91,7 @@ def test_only_for_x0_the_network_starts_at_lr_hsi_up(target):
     """The last layer starts at zero: x̂0 = base, or an output of 0."""
     data, net = pool(), network(target)
     level = torch.tensor([0.1, 0.5, 0.9])
-    out = net(normal(3, K, 12, 20, seed=5), level, data.base, data.base, data.texture)
+    out = net(normal(3, Z, 12, 20, seed=5), level, data.base, data.base, data.texture)
     assert torch.equal(out, data.base if target == "x0" else torch.zeros_like(out))
 
 
@@ -133,7 +120,7 @@ def test_both_losses_count_the_error_of_the_image(target):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_estimate_of_the_truth_is_the_truth(target, schedule):
     data = pool(1)
-    encoded = Encoded(data.base, Subspace.identity(K), data.base, data.texture)
+    encoded = Encoded(data.base, Subspace.identity(Z), data.base, data.texture)
     estimate = one_step_estimate(preset(target, schedule=schedule, timesteps=15))
     found = estimate(knows_all(target, data.target), encoded)
     torch.testing.assert_close(found, data.target, atol=2e-3, rtol=1e-3)
@@ -178,7 +165,7 @@ def test_trained_and_loaded_again(target, schedule, tmp_path):
     model = load_model(chosen.name, folder=tmp_path)
     assert model.preset == chosen
     if target == "residual":
-        assert not torch.equal(model.denoiser.residual_std, torch.ones(K))
+        assert not torch.equal(model.denoiser.residual_std, torch.ones(Z))
 
 
 @every_target
@@ -187,14 +174,14 @@ def test_trained_and_loaded_again(target, schedule, tmp_path):
 def test_super_resolution_finds_what_the_network_knows(target, sampler, schedule, start):
     """With a network that knows the truth every target, sampler and chain ends at it; the callback sees it."""
     gt = synthetic(0, height=16, width=24, bands=31).tensor()
-    lr_hsi, chosen = blur_down(gt, default_psf(4), 4), preset(target, schedule=schedule, timesteps=40)
+    lr_hsi, chosen = Camera.gaussian().observe(gt), preset(target, schedule=schedule, timesteps=40)
     networks = build_networks(chosen)
     model = Model(chosen, networks["kernel"], networks["cnn"], network(target), card={})
     (encoded,) = encode(model, lr_hsi)
     z, seen = encoded.encode(gt), []
     model = dataclasses.replace(model, denoiser=knows_all(target, z))
     pred = super_resolve(
-        model, lr_hsi, steps=6, sampler=sampler, start=start, consistency=False, generator=torch.Generator(),
+        model, lr_hsi, steps=6, sampler=SAMPLERS[sampler], start=start, consistency=False, generator=torch.Generator(),
         callback=lambda step, t, x_t, x0: seen.append(x0),
     )  # fmt: skip
     torch.testing.assert_close(pred, encoded.decode(z), atol=1e-3, rtol=0)
@@ -210,19 +197,16 @@ def test_shipped_weights_are_of_the_clean_image():
 def test_outputs_of_the_schedule_and_of_the_network_mean_the_same():
     """The oracle above, which knows only levels, puts out what `to_output` names."""
     data, schedule, t = pool(1), make_schedule("shifted", 15), torch.tensor([9])
-    noise = normal(1, K, 12, 20, seed=3)
-    signal, sigma = schedule.at(t, noise)
-    x_t = (signal * data.target + sigma * noise) / schedule.size[t].float().reshape(1, 1, 1, 1)
+    noise = normal(1, Z, 12, 20, seed=3)
+    level, rest = float(schedule.levels[9]), float(schedule.noises[9])
+    x_t = level * data.target + rest * noise
     for target in ("eps", "v"):
         oracle = knows_all(target, data.target)
         out = oracle.denoise(x_t, schedule.noise_level(t), data.base, oracle.condition(data.base, data.texture))
-        torch.testing.assert_close(out, to_output(data.target, noise, t, schedule, target), atol=1e-4, rtol=1e-4)
+        wanted = to_output(data.target, noise, schedule.noise_level(t), target)
+        torch.testing.assert_close(out, wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_errors():
     with pytest.raises(ValueError, match="`target` must be one of 'x0', 'residual', 'eps', 'v', got 'score'"):
-        TCMM(K, 4 * K, dataclasses.replace(SMALL.denoiser, target="score"))
-    with pytest.raises(ValueError, match=r"`target` must be of 4 band\(s\)"):
-        network("residual").measure_residual(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2))
-    with pytest.raises(ValueError, match="`base` must be of the shape of `target`"):
-        network("residual").measure_residual(torch.zeros(1, K, 2, 2), torch.zeros(1, K, 2, 3))
+        TCMM(Z, 4 * Z, dataclasses.replace(SMALL.denoiser, target="score"))

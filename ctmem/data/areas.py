@@ -72,7 +72,7 @@ def split_areas(height: int, width: int, camera: Camera, *, at_least: int | None
         at_least: smallest side an area may have, in fine pixels; default 2·scale.
 
     Raises:
-        ValueError: the scene is too small for four areas of that side, or an argument is no such number.
+        ValueError: the scene is too small for four areas of that side, or an argument is not such a number.
 
     Example:
         >>> split_areas(145, 145, Camera.gaussian(fwhm_px=4.0, scale=4))["test"]
@@ -87,7 +87,8 @@ def split_areas(height: int, width: int, camera: Camera, *, at_least: int | None
     def down(pixels: float) -> int:
         return int(pixels // scale) * scale
 
-    height_used, width_used = down(height), down(width)
+    height_used = down(height)
+    width_used = down(width)
     gap = -down(-2 * camera.halo)  # rounded up: no area reads what another one holds or reads
     split_row = down(TRAIN_ROWS * height_used)
     below = split_row + gap
@@ -108,7 +109,7 @@ def crops(area: Box, crop: int, stride: int) -> list[Box]:
     """Returns the windows of `crop`×`crop` px, every `stride` px and flush with the area's far borders.
 
     Raises:
-        ValueError: the crop is larger than the area, or an argument is no positive whole number.
+        ValueError: the crop is larger than the area, or an argument is not a positive whole number.
 
     Example:
         >>> [box.left for box in crops(Box(0, 8, 16, 40), 16, 16)]

@@ -6,7 +6,7 @@ Source: the tree is that of the code released with Qu et al., IEEE TGRS 2025.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import scipy.io
@@ -39,10 +39,11 @@ def write_mat_tree(root: str | Path, split: str, samples: Sequence[dict[str, Ten
 
     Raises:
         FileExistsError: `root/split` is already there.
-        TypeError: an image is no floating-point tensor.
-        ValueError: no samples, a `split` that is no plain name, a missing image, a wrong rank or band count,
-            NaN or infinite values, or H×W that is no whole multiple of h×w.
+        TypeError: an image is not a floating-point tensor.
+        ValueError: no samples, a `split` that is not a plain name, a missing image, a wrong rank or band count,
+            NaN or infinite values, or H×W that is not a whole multiple of h×w.
     """
+    # everything is checked first
     if split in ("", "..") or Path(split).name != split:
         fail("split", "a plain folder name", repr(split))
     target = Path(root) / split
@@ -52,6 +53,7 @@ def write_mat_tree(root: str | Path, split: str, samples: Sequence[dict[str, Ten
         fail("samples", "a sequence of at least one sample", "an empty one")
     for index in range(len(samples)):
         _check_sample(samples[index], f"samples[{index}]")
+    # then written beside its place, and moved there when it is whole
     Path(root).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{split}-", dir=root) as part:
         for role, (folders, key) in TREE.items():
@@ -70,7 +72,8 @@ def _check_sample(sample: dict[str, Tensor], name: str) -> None:
         fail(name, "a dict with " + ", ".join(TREE), f"one without {', '.join(missing)}")
     for role in TREE:
         as_image(sample[role][None], f"{name}[{role!r}]")
-    gt, lr_hsi = sample["gt"], sample["lr_hsi"]
+    gt = sample["gt"]
+    lr_hsi = sample["lr_hsi"]
     as_image(lr_hsi[None], f"{name}['lr_hsi']", bands=gt.shape[0])
     (rows, rows_left), (columns, columns_left) = (divmod(gt.shape[i], lr_hsi.shape[i]) for i in (1, 2))
     if rows_left or columns_left or rows != columns:
@@ -78,7 +81,7 @@ def _check_sample(sample: dict[str, Tensor], name: str) -> None:
         fail(f"{name}['gt']", expected, f"{gt.shape[1]}×{gt.shape[2]}")
 
 
-class MatTree(Dataset):
+class MatTree(Dataset[dict[str, Tensor]]):
     """Samples in .mat files, read when asked for: dicts of `gt`, `lr_hsi`, `ref_msi`, (bands, H, W) float32.
 
     Values come as they are in the files; everything else here expects them to be in [0, 1].
@@ -89,6 +92,9 @@ class MatTree(Dataset):
 
     def __len__(self) -> int:
         return len(self.files["gt"])
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         if not 0 <= index < len(self):
@@ -108,7 +114,7 @@ def read_mat_tree(root: str | Path, split: str) -> MatTree:
 
     Raises:
         FileNotFoundError: there is no such folder, or one of its three folders is missing.
-        ValueError: two folders for one role, a file name that is no number, files without a partner, no file.
+        ValueError: two folders for one role, a file name that is not a number, files without a partner, no file.
             When a sample is read: no array of three dimensions, or several and none under the released key;
             images that don't fit each other.
     """

@@ -45,8 +45,8 @@ class Degraded:
 
     def to(self, device: torch.device | str) -> Degraded:
         """The same on another device."""
-        images = (x.to(device) for x in (self.gt, self.lr_hsi, self.hr_msi))
-        return Degraded(*images, self.camera.to(device))
+        gt, lr_hsi, hr_msi = (x.to(device) for x in (self.gt, self.lr_hsi, self.hr_msi))
+        return Degraded(gt, lr_hsi, hr_msi, self.camera.to(device))
 
     @door
     def cut(self, box: Box) -> Degraded:
@@ -85,7 +85,7 @@ def degrade_scene(scene: Tensor, camera: Camera, *, generator: Generator | None 
     return Degraded(gt, camera.observe(gt, generator=generator), camera.see(gt), camera)
 
 
-class UnpairedPatches(Dataset):
+class UnpairedPatches(Dataset[dict[str, Tensor]]):
     """Samples of a scene, each with a reference of other ground.
 
     Item i is `{"lr_hsi": (C, h, w), "ref_msi": (c, Hr, Wr), "gt": (C, H, W)}`: box i and reference i, the
@@ -99,7 +99,7 @@ class UnpairedPatches(Dataset):
             batched.
 
     Raises:
-        TypeError: a reference is no floating-point tensor.
+        TypeError: a reference is not a floating-point tensor.
         ValueError: no box, no reference, a box outside the scene, or a reference that is not one image of the
             scene's c bands.
     """

@@ -112,7 +112,8 @@ def _scale(values: np.ndarray, white: float | None = None) -> tuple[np.ndarray, 
     white = float(np.percentile(values, BRIGHT)) if white is None else white
     if not white > 0:
         fail("white", f"positive (default: the {BRIGHT}th percentile)", f"{white:g}")
-    below, above = (values < 0).mean(), (values > white).mean()
+    below = (values < 0).mean()
+    above = (values > white).mean()
     text = f"clipped to [0, 1]: {100 * below:.3f} % of the values from below, {100 * above:.3f} % from above"
     return np.clip(values / white, 0, 1).astype(np.float32), white, text
 
@@ -156,7 +157,8 @@ def _sentinel2_farmland() -> Scene:
     """Sentinel-2A, Virginia's Eastern Shore, 2015 or 2016; sums of 2×2 pixels of 10 m, from data/."""
     with np.load(data_path("sentinel2_farmland.npz"), allow_pickle=False) as file:
         reflectance = file["cube"] / float(file["per_unit_reflectance"])
-        wavelengths_nm, gsd_m = file["wavelengths_nm"], float(file["gsd_m"])
+        wavelengths_nm = file["wavelengths_nm"]
+        gsd_m = float(file["gsd_m"])
     cube, white, clipped = _scale(reflectance)
     return Scene(
         name="sentinel2_farmland",
@@ -209,12 +211,13 @@ def synthetic(
         range_nm: first and last wavelength, in nm.
 
     Raises:
-        ValueError: a size, band or endmember count that is no whole number ≥ 1, or an empty range.
+        ValueError: a size, band or endmember count that is not a whole number ≥ 1, or an empty range.
     """
     for value, name in ((height, "height"), (width, "width"), (bands, "bands"), (endmembers, "endmembers")):
         check_count(value, name)
     if not 0 < range_nm[0] < range_nm[1]:
         fail("range_nm", "(low, high) with 0 < low < high", range_nm)
+    # spectra of materials, mixed pixel by pixel, with fine texture in brightness
     generator = np.random.default_rng(seed)
     wavelengths_nm = np.linspace(*range_nm, bands)
     spectra = _smooth_spectra(generator, wavelengths_nm, endmembers)
@@ -241,7 +244,8 @@ def _unit_noise(generator: np.random.Generator, shape: tuple[int, int], sigma_px
 
 def _smooth_spectra(generator: np.random.Generator, wavelengths_nm: np.ndarray, count: int) -> np.ndarray:
     """(count, C) reflectances between about 0.1 and 0.8: three broad bumps each."""
-    low, high = wavelengths_nm[0], max(wavelengths_nm[-1], wavelengths_nm[0] + 1)
+    low = wavelengths_nm[0]
+    high = max(wavelengths_nm[-1], wavelengths_nm[0] + 1)
     centres = generator.uniform(low, high, (count, 3, 1))
     widths = generator.uniform(0.08, 0.3, (count, 3, 1)) * (high - low)
     heights = generator.uniform(0.1, 0.5, (count, 3, 1))

@@ -21,7 +21,7 @@ from ctmem.observe.camera import Camera
 
 @dataclass(frozen=True)
 class Encoded:
-    """One image in the denoiser's channels: `base` (1, K, H, W) and `texture` (1, 4K or 4c, H, W)."""
+    """One image in the denoiser's channels: `base` (1, Z, H, W) and `texture` (1, 4Z or 4c, H, W)."""
 
     lr_hsi_up: torch.Tensor  # (1, C, H, W)
     space: Subspace
@@ -30,16 +30,16 @@ class Encoded:
 
     @property
     def weight(self) -> torch.Tensor:
-        """What one unit of each channel is worth in the image, over its mean; 0 for unused channels; (1, K, 1, 1)."""
+        """What one unit of each channel is worth in the image, over its mean; 0 for unused channels; (1, Z, 1, 1)."""
         std = self.space.std / self.space.std.mean()
         return _pad_channels(std.reshape(1, -1, 1, 1), self.base.shape[1])
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """An image (1, C, H, W) in the denoiser's channels (1, K, H, W)."""
+        """An image (1, C, H, W) in the denoiser's channels (1, Z, H, W)."""
         return _pad_channels(self.space.encode(x), self.base.shape[1])
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """An estimate (B, K, H, W) as spectra (B, C, H, W); what lies outside the subspace is lr_hsi_up's."""
+        """An estimate (B, Z, H, W) as spectra (B, C, H, W); what lies outside the subspace is lr_hsi_up's."""
         difference = (z - self.base)[:, : self.space.channels]
         return self.lr_hsi_up + self.space.decode_difference(difference)
 

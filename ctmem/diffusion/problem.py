@@ -146,11 +146,12 @@ class DenoisingProblem:
         """
 
         def report(step: int, t: int, x: torch.Tensor, x0: torch.Tensor) -> None:
-            callback(step, t, self.leave(x), self.leave(x0))
+            if callback is not None:
+                callback(step, t, self.leave(x), self.leave(x0))
 
         found = sample(
             self.denoise, self.start, schedule, steps=steps, sampler=sampler, start=start, prediction=self.prediction,
-            generator=generator, callback=report if callback else None,
+            generator=generator, callback=report,
         )  # fmt: skip
         return self.leave(found)
 

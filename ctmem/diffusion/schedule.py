@@ -44,7 +44,7 @@ class Schedule:
 
     signal: torch.Tensor
     sigma: torch.Tensor
-    times: torch.Tensor | None = None
+    times: torch.Tensor = None  # type: ignore[assignment]  # set below
 
     def __post_init__(self) -> None:
         """Checks the fields."""

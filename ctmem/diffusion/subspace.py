@@ -1,8 +1,8 @@
 """A spectral subspace: the few numbers per pixel that the denoiser sees and predicts.
 
-The spectra of an image lie close to a space of few dimensions. `fit` finds its mean, its K principal directions and
+The spectra of an image lie close to a space of few dimensions. `fit` finds its mean, its Z principal directions and
 their standard deviations from the observed `lr_hsi` alone; the denoiser works on the whitened coefficients z
-(K channels of about unit variance), so that one set of weights serves any scene and any number of bands.
+(Z channels of about unit variance), so that one set of weights serves any scene and any number of bands.
 
 `Subspace.identity` is the special case of no reduction: bands in [0, 1] become channels in [−1, 1].
 
@@ -22,7 +22,7 @@ RIDGE = 1e-3  # share of the mean variance that regularises the map from MSI ban
 
 @dataclass(frozen=True)
 class Subspace:
-    """Mean (C,), orthonormal directions `basis` (C, K) and standard deviations `std` (K,) of a scene's spectra."""
+    """Mean (C,), orthonormal directions `basis` (C, Z) and standard deviations `std` (Z,) of a scene's spectra."""
 
     mean: torch.Tensor
     basis: torch.Tensor
@@ -36,42 +36,42 @@ class Subspace:
 
     @property
     def channels(self) -> int:
-        """K, the number of coefficients per pixel."""
+        """Z, the number of coefficients per pixel."""
         return self.basis.shape[1]
 
     @door
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Whitened coefficients (B, K, H, W) of an image (B, C, H, W).
+        """Whitened coefficients (B, Z, H, W) of an image (B, C, H, W).
 
         Raises:
             ValueError: another band count than the subspace was fitted to.
         """
         x = as_image(x, "x", bands=len(self.mean), double=True)
         centred = x - self.mean[:, None, None]
-        return torch.einsum("ck,bchw->bkhw", self.basis / self.std, centred)
+        return torch.einsum("cz,bchw->bzhw", self.basis / self.std, centred)
 
     def decode_difference(self, dz: torch.Tensor) -> torch.Tensor:
-        """The spectra (B, C, H, W) of a difference of coefficients (B, K, H, W).
+        """The spectra (B, C, H, W) of a difference of coefficients (B, Z, H, W).
 
         `lr_hsi_up + decode_difference(z − z_up)` keeps what of `lr_hsi_up` lies outside the subspace.
         """
-        return torch.einsum("ck,bkhw->bchw", self.basis * self.std, dz)
+        return torch.einsum("cz,bzhw->bchw", self.basis * self.std, dz)
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """The image (B, C, H, W) of coefficients (B, K, H, W); undoes `encode` for images inside the subspace."""
+        """The image (B, C, H, W) of coefficients (B, Z, H, W); undoes `encode` for images inside the subspace."""
         return self.mean[:, None, None] + self.decode_difference(z)
 
 
 @door
-def fit(lr_hsi: torch.Tensor, k: int = 8) -> Subspace:
-    """Returns the subspace of the K principal directions of the spectra of `lr_hsi`.
+def fit(lr_hsi: torch.Tensor, channels: int = 8) -> Subspace:
+    """Returns the subspace of the Z principal directions of the spectra of `lr_hsi`.
 
     Args:
         lr_hsi: observed image (1, C, h, w), [0, 1].
-        k: directions wanted; an image of fewer bands, or of fewer pixels, gives fewer.
+        channels: Z, directions wanted; an image of fewer bands, or of fewer pixels, gives fewer.
 
     Raises:
-        ValueError: `lr_hsi` is no single finite image, or constant; `k` < 1.
+        ValueError: `lr_hsi` is no single finite image, or constant; `channels` < 1.
 
     Convention: the sign of a direction is arbitrary; training flips signs at random so that nothing depends on it.
 
@@ -83,7 +83,7 @@ def fit(lr_hsi: torch.Tensor, k: int = 8) -> Subspace:
         [0.707, 0.707]
     """
     lr_hsi = as_image(lr_hsi, "lr_hsi", double=True)
-    check_count(k, "k")
+    check_count(channels, "channels")
     if lr_hsi.shape[0] != 1:
         fail("lr_hsi", "one image (1, C, h, w), for each scene has its own subspace", f"a batch of {len(lr_hsi)}")
     spectra = lr_hsi[0].flatten(1).T.double()  # (pixels, C)
@@ -92,17 +92,17 @@ def fit(lr_hsi: torch.Tensor, k: int = 8) -> Subspace:
     std = singular / max(len(spectra) - 1, 1) ** 0.5
     if std[0] < 1e-9:
         fail("lr_hsi", "an image with more than one spectrum", "a constant image")
-    kept = min(k, int((std > 1e-6 * std[0]).sum()))
+    kept = min(channels, int((std > 1e-6 * std[0]).sum()))
     return Subspace(mean.float(), directions[:kept].T.float().contiguous(), std[:kept].float())
 
 
 def fit_texture_map(z_up: torch.Tensor, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the matrix M (K, c) and mean (c,) for which z ≈ M (q − mean): from MSI bands to coefficients.
+    """Returns the matrix M (Z, c) and mean (c,) for which z ≈ M (q − mean): from MSI bands to coefficients.
 
     Fitted by ridge regression on the image itself, where both are known.
 
     Args:
-        z_up: coefficients of `lr_hsi_up`, (1, K, H, W).
+        z_up: coefficients of `lr_hsi_up`, (1, Z, H, W).
         q: the same pixels seen by the MSI sensor, srf · lr_hsi_up, (1, c, H, W).
     """
     check_same_shape(z_up[:, :1], q[:, :1], ("z_up", "q"))
@@ -115,7 +115,7 @@ def fit_texture_map(z_up: torch.Tensor, q: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def encode_texture(texture: torch.Tensor, z_up: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """Texture in MSI bands (1, 4c, H, W) → texture in coefficients (1, 4K, H, W), for any sensor's c.
+    """Texture in MSI bands (1, 4c, H, W) → texture in coefficients (1, 4Z, H, W), for any sensor's c.
 
     The soft map and the hard reference are images (mean removed), the difference is linear, and the gradient, a
     magnitude, takes the magnitudes of the map.
@@ -124,4 +124,4 @@ def encode_texture(texture: torch.Tensor, z_up: torch.Tensor, q: torch.Tensor) -
     soft, hard, gradient, difference = texture.chunk(4, dim=1)
     offset = mean[:, None, None]
     parts = [(map_, soft - offset), (map_, hard - offset), (map_.abs(), gradient), (map_, difference)]
-    return torch.cat([torch.einsum("kc,bchw->bkhw", m, x) for m, x in parts], dim=1)
+    return torch.cat([torch.einsum("zc,bchw->bzhw", m, x) for m, x in parts], dim=1)

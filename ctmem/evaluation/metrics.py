@@ -55,7 +55,7 @@ def psnr_per_band(pred: Tensor, target: Tensor) -> Tensor:
     less, an exact one included, counts as 100 dB.
 
     Raises:
-        TypeError: an image is no floating-point tensor.
+        TypeError: an image is not a floating-point tensor.
         ValueError: wrong rank, shapes that differ, NaN or infinite values.
 
     Example:
@@ -88,7 +88,7 @@ def sam_map(pred: Tensor, target: Tensor) -> Tensor:
     are needed.
 
     Raises:
-        TypeError: an image is no floating-point tensor.
+        TypeError: an image is not a floating-point tensor.
         ValueError: fewer than two bands, wrong rank, shapes that differ, NaN or infinite values.
     """
     pred, target = _checked(pred, target)
@@ -130,8 +130,8 @@ def ergas(pred: Tensor, target: Tensor, *, scale: int) -> Tensor:
     numbers can't be compared. A band whose target mean is 0 has no relative error: the image gives NaN.
 
     Raises:
-        TypeError: an image is no floating-point tensor.
-        ValueError: wrong rank, shapes that differ, NaN or infinite values, a `scale` that is no count.
+        TypeError: an image is not a floating-point tensor.
+        ValueError: wrong rank, shapes that differ, NaN or infinite values, a `scale` that is not a count.
 
     Source: Wald, Data Fusion: Definitions and Architectures, 2002.
 
@@ -153,7 +153,7 @@ def ssim(pred: Tensor, target: Tensor) -> Tensor:
     variances, only windows that lie wholly inside the image.
 
     Raises:
-        TypeError: an image is no floating-point tensor.
+        TypeError: an image is not a floating-point tensor.
         ValueError: an image smaller than 11×11 px, wrong rank, shapes that differ, NaN or infinite values.
     """
     pred, target = _checked(pred, target, at_least=WINDOW)
@@ -170,7 +170,7 @@ def cc(pred: Tensor, target: Tensor) -> Tensor:
     Convention: a band without variation in either image has no correlation, and the image gives NaN.
 
     Raises:
-        TypeError: an image is no floating-point tensor.
+        TypeError: an image is not a floating-point tensor.
         ValueError: wrong rank, shapes that differ, NaN or infinite values.
     """
     pred, target = _checked(pred, target)
@@ -187,7 +187,7 @@ def rmse(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the root mean squared error over all bands and pixels, in the data's units; lower is better.
 
     Raises:
-        TypeError: an image is no floating-point tensor.
+        TypeError: an image is not a floating-point tensor.
         ValueError: wrong rank, shapes that differ, NaN or infinite values.
 
     Example:
@@ -208,7 +208,7 @@ def uiqi(pred: Tensor, target: Tensor) -> Tensor:
     scores 0.
 
     Raises:
-        TypeError: an image is no floating-point tensor.
+        TypeError: an image is not a floating-point tensor.
         ValueError: an image smaller than 11×11 px, wrong rank, shapes that differ, NaN or infinite values.
     """
     pred, target = _checked(pred, target, at_least=WINDOW)

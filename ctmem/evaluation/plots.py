@@ -34,7 +34,8 @@ class Picture(Figure):
     """A matplotlib figure that a notebook shows by itself, as a small PNG of 256 colours."""
 
     def _repr_png_(self) -> bytes:
-        drawn, small = io.BytesIO(), io.BytesIO()
+        drawn = io.BytesIO()
+        small = io.BytesIO()
         self.savefig(drawn, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
         picture = (
             Image.open(drawn).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
@@ -97,7 +98,7 @@ def rgb(
         like: take the stretch from this image, so that two images can be compared.
 
     Raises:
-        ValueError: a shape that is no image, wavelengths that don't fit its bands or don't reach the visible.
+        ValueError: a shape that is not that of an image, wavelengths that don't fit its bands or don't reach the visible.
     """
     cube = to_array(image)
     chosen = list(_visible(cube.shape[2], wavelengths_nm) if bands is None else bands)
@@ -185,7 +186,8 @@ def error_map(
     Raises:
         ValueError: an image of another shape than the target.
     """
-    truth, errors = to_array(target), {}
+    truth = to_array(target)
+    errors = {}
     for name, pred in preds.items():
         if to_array(pred).shape != truth.shape:
             fail(f"preds[{name!r}]", f"of the shape of `target` {truth.shape}", to_array(pred).shape)
@@ -313,7 +315,8 @@ def with_gaps(nm: np.ndarray, values: np.ndarray, label: str) -> tuple[np.ndarra
     if values.shape != nm.shape:
         fail(f"spectra[{label!r}]", f"of {len(nm)} values, one per wavelength", f"shape {values.shape}")
     order = np.argsort(nm, kind="stable")
-    nm, values = nm[order], values[order]
+    nm = nm[order]
+    values = values[order]
     steps = np.diff(nm)
     gaps = np.flatnonzero(steps > GAP * np.median(steps)) + 1 if len(nm) > 2 else []
     return np.insert(nm, gaps, np.nan), np.insert(values, gaps, np.nan)

@@ -10,8 +10,7 @@ A row is a dict: `method`, then the metrics of `ctmem.evaluation.metrics`.
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from ctmem.checks import as_image, check_choice, check_same_shape, door, fail
 from ctmem.evaluation.metrics import METRICS, evaluate
+from ctmem.files import write_text
 
 COLUMNS = {  # heading with the direction that is better, and decimals that mean something
     "psnr_db": ("PSNR/dB ↑", 2),
@@ -47,7 +47,7 @@ def compare(
         metrics: which, and in which order; see `ctmem.evaluation.metrics.METRICS`.
 
     Raises:
-        TypeError: an image is no floating-point tensor.
+        TypeError: an image is not a floating-point tensor.
         ValueError: no prediction, an unknown metric, or a prediction that does not have the shape of `gt` or
             finite values (names the method).
     """
@@ -85,20 +85,20 @@ def format_table(rows: Sequence[Row]) -> str:
 
 
 def write_table(rows: Sequence[Row], path: str | Path) -> None:
-    """Writes the rows as CSV with six significant digits, under a temporary name first: whole or not at all.
+    """Writes the rows as CSV with six significant digits, whole or not at all.
 
     Raises:
         FileNotFoundError: the folder is not there.
         ValueError: no rows, or rows with other columns than the first.
     """
-    names, path = _columns(rows), Path(path)
+    names = _columns(rows)
+    path = Path(path)
     if not path.parent.is_dir():
         fail("path", "a file in an existing folder", str(path), FileNotFoundError)
     lines = [[row["method"], *(f"{row[name]:.6g}" for name in names[1:])] for row in rows]
-    with tempfile.TemporaryDirectory(prefix=".table-", dir=path.parent) as part:
-        with Path(part, path.name).open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([names, *lines])
-        os.replace(Path(part, path.name), path)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([names, *lines])
+    write_text(text.getvalue(), path)
 
 
 def read_table(path: str | Path) -> list[Row]:

@@ -60,7 +60,7 @@ class DiffusionExplorer(CubeExplorer):
             wavelengths_nm = target.wavelengths_nm
         self.wavelengths_nm = checked_wavelengths(wavelengths_nm, self.bands)
         self.figures: Figures | None = None if self.target is None else measure(run, self.target)
-        self.uncertainty = spread(run) if run.samples > 1 else None  # (steps + 1, H, W)
+        self.uncertainty = spread(run) if run.draws > 1 else None  # (steps + 1, H, W)
         self.composites = composites(self.bands, self.wavelengths_nm)
         self._build()
         super().__init__(self._layout())
@@ -84,14 +84,14 @@ class DiffusionExplorer(CubeExplorer):
         self.slider.index = index
 
     @property
-    def sample(self) -> int:
+    def draw(self) -> int:
         """The draw on show, counted from 0; setting it chooses it."""
         return self.draw_of.value
 
-    @sample.setter
-    def sample(self, index: int) -> None:
+    @draw.setter
+    def draw(self, index: int) -> None:
         index = whole(index)
-        check_count(index, "sample", at_least=0, at_most=self.run.samples - 1)
+        check_count(index, "draw", at_least=0, at_most=self.run.draws - 1)
         self.draw_of.value = index
 
     @property
@@ -105,11 +105,11 @@ class DiffusionExplorer(CubeExplorer):
         (row, column), here = self.pixel, (self.step, *self.pixel)
         ended = self.step == self.run.steps
         name = "the answer, back-projected" if ended else f"step {self.step} (t = {self.run.times[self.step]})"
-        whole, local = f"draw {self.sample}, {name}", []
+        whole, local = f"draw {self.draw}, {name}", []
         if self.figures is not None:
-            psnr, sam = (curve[self.sample, self.step] for curve in (self.figures.psnr_db, self.figures.sam_deg))
+            psnr, sam = (curve[self.draw, self.step] for curve in (self.figures.psnr_db, self.figures.sam_deg))
             whole += f": {psnr:.2f} dB" + ("" if np.isnan(sam) else f", {sam:.2f}°")
-            error = self.figures.error[(self.sample, *here)]
+            error = self.figures.error[(self.draw, *here)]
             local.append("no target" if np.isnan(error) else f"error {error:.4f}")
         if self.uncertainty is not None:
             local.append(f"deviation of the draws {self.uncertainty[here]:.4f}")
@@ -119,7 +119,7 @@ class DiffusionExplorer(CubeExplorer):
         """One line on what is explored."""
         size = f"{self.rows}×{self.columns} px, {self.bands} band(s)"
         truth = "without a target" if self.target is None else "with a target"
-        return f"{self.run.samples} draw(s) of {self.run.steps} step(s): {size}, {truth}"
+        return f"{self.run.draws} draw(s) of {self.run.steps} step(s): {size}, {truth}"
 
     def picture(self) -> Picture:
         """Images and plots as they stand, as a static figure."""
@@ -140,7 +140,7 @@ class DiffusionExplorer(CubeExplorer):
         run, self.notes = self.run, self._notes()
         names = ["x_t, what goes in", "x̂0, what comes out"]
         names += ["error: |x̂0 − target|"] * (self.figures is not None)
-        names += [f"deviation of {run.samples} draws"] * (self.uncertainty is not None)
+        names += [f"deviation of {run.draws} draws"] * (self.uncertainty is not None)
         span = min(TALLEST, WIDTH // len(names) - 14)
         scale = min(span / self.columns, TALLEST / self.rows)
         size = round(scale * max(self.rows, self.columns))
@@ -152,7 +152,7 @@ class DiffusionExplorer(CubeExplorer):
             layout={"width": f"{WIDTH - 20}px"},
         )
         self.draw_of = ipywidgets.Dropdown(
-            options=[(f"{n} (of {run.samples})", n) for n in range(run.samples)],
+            options=[(f"{n} (of {run.draws})", n) for n in range(run.draws)],
             description="draw",
             layout={"width": "200px"},
         )
@@ -193,7 +193,7 @@ class DiffusionExplorer(CubeExplorer):
 
     def _layout(self) -> list[ipywidgets.Widget]:
         """The widgets, row by row."""
-        choosers = [self.draw_of] * (self.run.samples > 1) + [self.show] * (len(self.composites) > 1)
+        choosers = [self.draw_of] * (self.run.draws > 1) + [self.show] * (len(self.composites) > 1)
         notes = [ipywidgets.HTML(html.escape(" ".join(self.notes)))] * bool(self.notes)
         below = [self.plot] + [ipywidgets.VBox(self.curves)] * bool(self.curves)
         rows = [ipywidgets.HBox(choosers)] * bool(choosers)
@@ -226,24 +226,24 @@ class DiffusionExplorer(CubeExplorer):
         stacks = [self._images(self.run.noisy), self._images(self.run.estimate)]
         if self.figures is not None:
             unit = "RMSE over bands"
-            stacks.append(maps(self.figures.error[self.sample], limits_of(self.figures.error), unit, "magma"))
+            stacks.append(maps(self.figures.error[self.draw], limits_of(self.figures.error), unit, "magma"))
         if self.uncertainty is not None:
             stacks.append(maps(self.uncertainty, limits_of(self.uncertainty), "RMS over bands", "viridis"))
         for view, stack in zip(self.views, stacks):
             view.show(stack)
         for curve, (_, values) in zip(self.curves, self.measured if self.curves else []):
-            curve.lines = curve_lines(values, self.sample)
+            curve.lines = curve_lines(values, self.draw)
         if self.pixel[0] >= 0:
             self._on_cursor()
 
     def _images(self, cube_of) -> Stack:
         """`run.noisy` or `run.estimate` of the chosen draw in colour, stretched as the target, or as lr_hsi_up."""
-        bands, sample = self.composites[self.show.value], self.sample
+        bands, draw = self.composites[self.show.value], self.draw
         like = self.run.encoded.lr_hsi_up.cpu() if self.target is None else self.target
         stretched = [stretch(like[0, band].numpy()) for band in bands]
 
         def frame(position: int) -> tuple[np.ndarray, None]:
-            return colours(to_array(cube_of(sample, position, bands=bands)), stretched), None
+            return colours(to_array(cube_of(draw, position, bands=bands)), stretched), None
 
         return Stack(frame, frames=self.run.steps + 1)
 
@@ -251,8 +251,8 @@ class DiffusionExplorer(CubeExplorer):
         """The spectra at the cursor at a position."""
         of = {"pixel": self.pixel}
         cubes = {
-            "x_t": self.run.noisy(self.sample, position, **of),
-            "x0": self.run.estimate(self.sample, position, **of),
+            "x_t": self.run.noisy(self.draw, position, **of),
+            "x0": self.run.estimate(self.draw, position, **of),
         }
         row, column = self.pixel
         spectra = {key: cube[0, :, 0, 0].numpy() for key, cube in cubes.items()}
@@ -293,7 +293,7 @@ class DiffusionExplorer(CubeExplorer):
 
     def _notes(self) -> list[str]:
         """What is missing, and why."""
-        notes = ["One draw: no uncertainty."] * (self.run.samples == 1)
+        notes = ["One draw: no uncertainty."] * (self.run.draws == 1)
         notes += ["No target: no error and no curves."] * (self.target is None)
         if self.wavelengths_nm is None:
             notes.append(f"No wavelengths: bands are counted, the images are of {next(iter(self.composites))}.")
@@ -345,19 +345,19 @@ def maps(values: np.ndarray, limits: tuple[float, float], unit: str, colour_map:
     return Stack(lambda n: (quantise(values[n], limits), limits), frames=len(values), unit=unit, colour_map=colour_map)
 
 
-def curve_lines(values: np.ndarray, sample: int) -> list[dict[str, object]]:
+def curve_lines(values: np.ndarray, draw: int) -> list[dict[str, object]]:
     """Lines of a figure over the steps: the other draws, the mean of the draws, and the one that is chosen.
 
     Args:
-        values: (samples + 1, steps + 1), the last row that of the mean, the last column that of the answers.
-        sample: the draw that is chosen.
+        values: (draws + 1, steps + 1), the last row that of the mean, the last column that of the answers.
+        draw: the one that is chosen.
     """
     *draws, mean = values
     steps = np.arange(values.shape[1])
-    rows = [("", other, OTHERS, 1.3) for number, other in enumerate(draws) if number != sample]
+    rows = [("", other, OTHERS, 1.3) for number, other in enumerate(draws) if number != draw]
     rows[:1] = [("other draws", *row[1:]) for row in rows[:1]]
     rows += [("mean of the draws", mean, MEAN, 2.0)] * (len(draws) > 1)
-    rows.append(("this draw", draws[sample], X0, 2.5))
+    rows.append(("this draw", draws[draw], X0, 2.5))
     lines = [
         line(name, steps[:-1], row[:-1], colour, width=width, points=len(steps) == 2)
         for name, row, colour, width in rows

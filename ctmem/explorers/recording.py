@@ -1,10 +1,10 @@
 """A diffusion run kept step by step, and the figures of each step: arrays in, arrays out, no widget.
 
-    run = record(model, lr_hsi, ref_msi, camera=camera, steps=16, samples=4, generator=torch.Generator().manual_seed(0))
-    run.estimate(sample=0, position=3)        # x̂0 of draw 0 at step 3, (1, C, H, W)
+    run = record(model, lr_hsi, ref_msi, camera=camera, steps=16, draws=4, generator=torch.Generator().manual_seed(0))
+    run.estimate(draw=0, position=3)          # x̂0 of draw 0 at step 3, (1, C, H, W)
 
 A *position* counts the steps from 0; the one after the last step is the answer: what the draw is after
-back-projection, as `super_resolve` returns it. Steps are kept in the denoiser's K channels and become spectra only where
+back-projection, as `super_resolve` returns it. Steps are kept in the denoiser's Z channels and become spectra only where
 they are looked at; the answers alone are kept as spectra.
 """
 
@@ -19,6 +19,7 @@ import torch
 
 from ctmem.checks import as_image, check_count, door, fail
 from ctmem.diffusion.encoding import Encoded
+from ctmem.diffusion.samplers import Sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.evaluation.metrics import psnr_db, sam_map
 from ctmem.inference import camera_for, draw, encode, finish_estimate
@@ -35,12 +36,12 @@ class Recording:
     encoded: Encoded
     times: tuple[int, ...]  # t of each step
     levels: tuple[float, ...]  # noise level of each step: 1 is clean, 0 is pure noise
-    x_t: torch.Tensor  # (samples, steps, K, H, W), what the network was handed
+    x_t: torch.Tensor  # (draws, steps, Z, H, W), what the network was handed at first in each step
     x0: torch.Tensor  # the same of its estimates x̂0
-    answers: torch.Tensor  # (samples, C, H, W), each draw after back-projection
+    answers: torch.Tensor  # (draws, C, H, W), each draw after back-projection
 
     @property
-    def samples(self) -> int:
+    def draws(self) -> int:
         """Number of draws."""
         return len(self.x0)
 
@@ -58,7 +59,7 @@ class Recording:
     def decode(
         self, z: torch.Tensor, *, bands: Sequence[int] | None = None, pixel: tuple[int, int] | None = None
     ) -> torch.Tensor:
-        """Spectra (B, C, H, W) of channels (B, K, H, W); of some bands or of one pixel alone without the rest."""
+        """Spectra (B, C, H, W) of channels (B, Z, H, W); of some bands or of one pixel alone without the rest."""
         space, rest = self.encoded.space, self.encoded.lr_hsi_up
         if bands is not None:
             space = replace(space, mean=space.mean[list(bands)], basis=space.basis[list(bands)])
@@ -67,17 +68,17 @@ class Recording:
         )
         return part.decode(cut(z, pixel=pixel)).cpu()
 
-    def noisy(self, sample: int, position: int, **part: object) -> torch.Tensor:
+    def noisy(self, draw: int, position: int, **part: object) -> torch.Tensor:
         """Spectra of x_t, (1, C, H, W), `part` as in `decode`; at the answer's position: where the chain ended."""
         if position == self.steps:
-            return self.decode(self.x0[sample, -1][None], **part)
-        return self.decode(self.x_t[sample, position][None], **part)
+            return self.decode(self.x0[draw, -1][None], **part)
+        return self.decode(self.x_t[draw, position][None], **part)
 
-    def estimate(self, sample: int, position: int, **part: object) -> torch.Tensor:
+    def estimate(self, draw: int, position: int, **part: object) -> torch.Tensor:
         """Spectra of x̂0, (1, C, H, W), `part` as in `decode`; at the last position the answer."""
         if position == self.steps:
-            return cut(self.answers[sample][None], **part)
-        return self.decode(self.x0[sample, position][None], **part)
+            return cut(self.answers[draw][None], **part)
+        return self.decode(self.x0[draw, position][None], **part)
 
     def mean_estimate(self, position: int) -> torch.Tensor:
         """Spectra (1, C, H, W) of the mean of all draws' `estimate`."""
@@ -105,24 +106,24 @@ def record(
     *,
     camera: Camera | None = None,
     steps: int = 16,
-    samples: int = 4,
-    sampler: str = "ddim",
+    draws: int = 4,
+    sampler: Sampler = sample_ddim,
     start: float = 1.0,
     tile: int = 192,
     generator: torch.Generator | None = None,
 ) -> Recording:
     """Runs the diffusion as `super_resolve` does, and keeps every step of every draw.
 
-    Memory: 2 · samples · steps images of K channels, and `samples` of C bands.
+    Memory: 2 · draws · steps images of Z channels, and `draws` of C bands.
 
     Args:
         model: trained networks.
         lr_hsi: one observed image (1, C, h, w), [0, 1].
         ref_msi: unpaired reference, as in `super_resolve`, or None.
         camera: of the observation, as in `super_resolve`.
-        steps: network calls of one draw.
-        samples: draws.
-        sampler: `ddim`, `dpmpp` or `ddpm`.
+        steps: of the chain, in each draw.
+        draws: how many.
+        sampler: as in `super_resolve`.
         start: where the chain is entered, as in `super_resolve`.
         tile: largest side that goes through the network at once, fine pixels.
         generator: of the noise.
@@ -133,17 +134,17 @@ def record(
     if not isinstance(model, Model):
         fail("model", "a model, as `load_model` returns it", type(model).__name__, TypeError)
     lr_hsi = as_image(lr_hsi, "lr_hsi", single=True)
-    check_count(samples, "samples")
+    check_count(draws, "draws")
     camera = camera_for(model, camera).to(model.device)
     schedule = make_schedule(model.preset.schedule, model.preset.timesteps)
     times = schedule.trailing(steps, start)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     (encoded,) = encode(model, lr_hsi, ref_msi, camera=camera)
     drawn = draw(
-        model, encoded, steps=steps, samples=samples, sampler=sampler, start=start, tile=tile, generator=generator,
+        model, encoded, steps=steps, draws=draws, sampler=sampler, start=start, tile=tile, generator=generator,
         callback=lambda step, t, x_t, x0: seen.append((x_t, x0)),
     )  # fmt: skip
-    x_t, x0 = (torch.cat(images).unflatten(0, (samples, steps)) for images in zip(*seen))
+    x_t, x0 = (torch.cat(images).unflatten(0, (draws, steps)) for images in zip(*seen))
     observed = lr_hsi.to(model.device)
     answers = [finish_estimate(encoded, observed, camera, z).cpu() for z in drawn.split(1)]
     levels = schedule.noise_level(torch.tensor(times)).tolist()
@@ -158,8 +159,8 @@ def spread(run: Recording) -> np.ndarray:
     Raises:
         ValueError: a recording of one draw.
     """
-    if run.samples < 2:
-        fail("run", "of at least 2 draws, to see how far they differ", f"{run.samples}")
+    if run.draws < 2:
+        fail("run", "of at least 2 draws, to see how far they differ", f"{run.draws}")
     space, bands = run.encoded.space, run.answers.shape[1]
     variance = run.x0.var(0)[:, : space.channels] * space.std.square()[:, None, None]
     maps = [variance.sum(1).cpu() / bands, run.answers.var(0).mean(0)[None]]
@@ -170,9 +171,9 @@ def spread(run: Recording) -> np.ndarray:
 class Figures:
     """How far the estimates are from the truth; the mean of the draws stands after the last draw."""
 
-    psnr_db: np.ndarray  # (samples + 1, steps + 1)
+    psnr_db: np.ndarray  # (draws + 1, steps + 1)
     sam_deg: np.ndarray  # the same; NaN for images of one band
-    error: np.ndarray  # (samples, steps + 1, H, W), root mean square over bands
+    error: np.ndarray  # (draws, steps + 1, H, W), root mean square over bands
 
 
 def measure(run: Recording, target: torch.Tensor) -> Figures:
@@ -183,15 +184,15 @@ def measure(run: Recording, target: torch.Tensor) -> Figures:
         target: the truth (1, C, H, W), [0, 1].
     """
     holes = target.isnan().any(1)[0]
-    figures, errors = np.full((2, run.samples + 1, run.steps + 1), math.nan), []
-    for sample in range(run.samples + 1):
+    figures, errors = np.full((2, run.draws + 1, run.steps + 1), math.nan), []
+    for number in range(run.draws + 1):
         for position in range(run.steps + 1):
-            mean = sample == run.samples
-            pred = run.mean_estimate(position) if mean else run.estimate(sample, position)
-            figures[:, sample, position] = _psnr_and_sam(_without(holes, pred), _without(holes, target))
+            mean = number == run.draws
+            pred = run.mean_estimate(position) if mean else run.estimate(number, position)
+            figures[:, number, position] = _psnr_and_sam(_without(holes, pred), _without(holes, target))
             if not mean:
                 errors.append((pred - target).square().mean(1).sqrt())
-    error = torch.cat(errors).unflatten(0, (run.samples, run.steps + 1)).numpy()
+    error = torch.cat(errors).unflatten(0, (run.draws, run.steps + 1)).numpy()
     return Figures(*figures, error)
 
 

@@ -31,7 +31,7 @@ def gradient_magnitude(x: torch.Tensor) -> torch.Tensor:
     under the root, so that a flat image has 0.001.
 
     Raises:
-        TypeError: `x` is no floating-point tensor.
+        TypeError: `x` is not a floating-point tensor.
         ValueError: wrong rank or values that are not finite.
     """
     x = as_image(x, "x", double=True)
@@ -43,7 +43,7 @@ def gradient_magnitude(x: torch.Tensor) -> torch.Tensor:
 
 @door
 def fill_holes(image: torch.Tensor, name: str = "image") -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns (image, holes): every hole takes the values of the nearest pixel that is none.
+    """Returns (image, holes): every hole takes the values of the nearest whole pixel.
 
     Args:
         image: (B, C, H, W).
@@ -53,7 +53,7 @@ def fill_holes(image: torch.Tensor, name: str = "image") -> tuple[torch.Tensor, 
         The filled image and the holes (B, 1, H, W), bool.
 
     Raises:
-        TypeError: an image that is no floating-point tensor.
+        TypeError: an image that is not a floating-point tensor.
         ValueError: wrong rank, or an image without any whole pixel.
     """
     image = as_image(image, name, finite=False, double=True)
@@ -91,7 +91,7 @@ def match_radiometry(reference: torch.Tensor, query: torch.Tensor) -> torch.Tens
         query: (B, c, H, W).
 
     Raises:
-        TypeError: no floating-point tensors.
+        TypeError: not floating-point tensors.
         ValueError: wrong rank, batch or band count, or values of the query that are not finite.
     """
     query = as_image(query, "query", double=True)

@@ -22,7 +22,7 @@ re-levelling, overlapping query patches and references with holes are this proje
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 
@@ -38,7 +38,7 @@ from ctmem.match.align import (
     prepare_query,
     prepare_reference,
 )
-from ctmem.match.matching import Match, check_sizes, cut_windows, match, reference_list
+from ctmem.match.matching import Match, Search, check_sizes, cut_windows, match, reference_list
 from ctmem.match.search import FLAT, nearest
 from ctmem.observe.camera import Camera
 
@@ -78,7 +78,7 @@ def texture(
         chunk_mb: upper bound of the working memory, MB.
 
     Raises:
-        TypeError: an image that is no floating-point tensor.
+        TypeError: an image that is not a floating-point tensor.
         ValueError: images that don't fit each other or the match, a temperature ≤ 0, more than the match
             holds.
     """
@@ -113,7 +113,9 @@ def texture(
     return pt.fold(torch.cat(maps).unflatten(0, cut.shape[:2]), match.size, match.query_stride)
 
 
-def find(prepared: Prepared, config: MatchConfig = MatchConfig(), *, search: Callable = nearest, chunk_mb: int = 256) -> Match:
+def find(
+    prepared: Prepared, config: MatchConfig = MatchConfig(), *, search: Search = nearest, chunk_mb: int = 256
+) -> Match:
     """Returns where every patch of a prepared query finds its like; of fewer candidates than `top_k`, all are kept.
 
     Args:
@@ -168,15 +170,18 @@ def prepare(
     query = camera.see(lr_hsi_up)
     images = reference_list(query, ref_msi, "ref_msi", at_least=config.patch)
     blur = camera.blur if blur is None else blur
-    options = {"radiometry": config.radiometry, "sharpening": config.sharpening}
-    if isinstance(ref_msi, torch.Tensor):
-        sharp, blurred = prepare_reference(torch.stack(images), blur, **options)
-    else:
-        names = (f"ref_msi[{number}]" for number in range(len(images)))
-        pairs = [prepare_reference(image[None], blur, name=name, **options) for image, name in zip(images, names)]
-        sharp, blurred = zip(*pairs)
-    query, gain, offset = prepare_query(query, blur, **options)
-    return Prepared(query, sharp, blurred, gain, offset)
+    seen, gain, offset = prepare_query(query, blur, radiometry=config.radiometry, sharpening=config.sharpening)
+    if not isinstance(ref_msi, Sequence):  # one image, or one for each query
+        whole = torch.stack(images)
+        sharp, blurred = prepare_reference(whole, blur, radiometry=config.radiometry, sharpening=config.sharpening)
+        return Prepared(seen, sharp, blurred, gain, offset)
+    pairs = [
+        prepare_reference(
+            image[None], blur, radiometry=config.radiometry, sharpening=config.sharpening, name=f"ref_msi[{number}]"
+        )
+        for number, image in enumerate(images)
+    ]
+    return Prepared(seen, [sharp for sharp, _ in pairs], [blurred for _, blurred in pairs], gain, offset)
 
 
 @door
@@ -199,7 +204,7 @@ def dmb(
         blur: a learned K, from (·, c, Hr, Wr) to the same shape; None: the camera's own blur.
 
     Raises:
-        TypeError: an image that is not a floating-point image.
+        TypeError: an image that is not of floating-point numbers.
         ValueError: shapes or values that don't fit, see `matching.match`; images smaller than a patch.
     """
     lr_hsi_up = as_image(lr_hsi_up, "lr_hsi_up", at_least=config.patch, double=True)
@@ -214,7 +219,7 @@ def _check_fit(match: Match, query: torch.Tensor, sharp: list[torch.Tensor], blu
         fail("blurred_reference", f"as many images as `sharp_reference`, {len(sharp)}", len(blurred))
     for one, other in zip(sharp, blurred):
         check_same_shape(other, one, ("blurred_reference", "sharp_reference"))
-    if match.size != tuple(query.shape[2:]) or len(match.indices) != len(query):
+    if match.size != pt.size_of(query) or len(match.indices) != len(query):
         wanted = f"of {len(query)} query image(s) of {query.shape[2]}×{query.shape[3]} px"
         fail("match", wanted, f"one of {len(match.indices)} of {match.size[0]}×{match.size[1]} px")
     check_sizes(match, blurred, "blurred_reference")
@@ -227,7 +232,8 @@ def _level(taken: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     constant patch; the offset then brings their means together.
     """
     sharp, gradient, low = taken.chunk(3, dim=2)
-    mean_q, mean_k = query.mean((-2, -1), keepdim=True)[:, None], low.mean((-2, -1), keepdim=True)
+    mean_q = query.mean((-2, -1), keepdim=True)[:, None]
+    mean_k = low.mean((-2, -1), keepdim=True)
     rest = low - mean_k
     power = rest.square().sum((-2, -1), keepdim=True)
     varies = power > FLAT**2 * low.square().sum((-2, -1), keepdim=True)

@@ -80,7 +80,9 @@ class ApproximateSearch:
             ValueError: more lists to read than there are, or for an index without any.
         """
         self.faiss = load_faiss()
-        self.index, self.factory, self.nprobe = index, factory, None
+        self.index = index
+        self.factory = factory
+        self.nprobe = None
         inverted = self.faiss.try_extract_index_ivf(index)
         if inverted is not None:
             self.nprobe = min(NPROBE, inverted.nlist) if nprobe is None else nprobe
@@ -118,8 +120,10 @@ class ApproximateSearch:
                 not fit it.
         """
         faiss = load_faiss()
-        windows, length = sum(map(len, corners)), images[0].shape[0] * patch**2
-        name, radius = factory or default_factory(windows, length), _longest(images, patch, similarity)
+        windows = sum(map(len, corners))
+        length = images[0].shape[0] * patch**2
+        name = factory or default_factory(windows, length)
+        radius = _longest(images, patch, similarity)
         most = max(1, int(chunk_mb * 1e6) // (16 * (length + 1)))
         drawn = torch.randperm(windows, generator=torch.Generator().manual_seed(0))
 
@@ -127,6 +131,7 @@ class ApproximateSearch:
             parts = (_cut(piece, images, corners, patch) for piece in numbers.split(PIECE))
             return torch.cat([_points(part, similarity, radius).float().cpu() for part in parts]).numpy()
 
+        # trained on some windows, then filled with all of them
         try:
             index = faiss.index_factory(length + (similarity != "l2"), name, faiss.METRIC_L2)
             inverted = faiss.try_extract_index_ivf(index)
@@ -162,7 +167,8 @@ class ApproximateSearch:
         count = sum(map(len, corners))
         if count != self.index.ntotal:
             fail("corners", f"the {self.index.ntotal} windows of the index", f"{count}")
-        wide, length = PROPOSED[0] * top_k + PROPOSED[1], query[0].numel() + 1
+        wide = PROPOSED[0] * top_k + PROPOSED[1]
+        length = query[0].numel() + 1
         each = query.element_size() * (2 * turns * length + 3 * wide * length) + 24 * turns * wide
         options = {"similarity": similarity, "turns": turns, "top_k": top_k}
         found = []

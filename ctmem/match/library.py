@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -73,31 +74,38 @@ class TextureLibrary:
             config: how to match. All textures of this library are made so.
             approximate_above: with more candidates (windows, times 8 with turns), the search goes through a
                 FAISS index; `None`: it is always exact.
-            factory: FAISS's name of the index; `None`: `approximate.default_factory`.
+            factory: FAISS's name of the index; `None`: `faiss_index.default_factory`.
             nprobe: inverted lists of the index read per query: more find more, and take longer.
 
         Raises:
-            TypeError: a name that is no text, an image that is no floating-point tensor.
+            TypeError: a name that is not text, an image that is not a floating-point tensor.
             ValueError: no reference, a name twice, bands that differ, an image smaller than a patch, holes
                 everywhere, an unusable `config`, `factory` or `nprobe`.
             ImportError: an index is wanted, and FAISS is not installed.
         """
+        # what is given: names and images that fit each other, settings that can be matched with
         pairs = list(references.items() if isinstance(references, Mapping) else references)
         _check_config(config)
         pairs = _checked_references(pairs, config.patch)
         if approximate_above is not None:
             check_count(approximate_above, "approximate_above", at_least=0)
-        options = {"radiometry": config.radiometry, "sharpening": config.sharpening}
-        prepared = [prepare_reference(image, blur, **options) for _, image in pairs]
-        library = cls(tuple(name for name, _ in pairs), *map(tuple, zip(*prepared)), config)
+        # each image once as it is handed over, and once as it is compared
+        prepared = [
+            prepare_reference(image, blur, radiometry=config.radiometry, sharpening=config.sharpening)
+            for _, image in pairs
+        ]
+        names = tuple(name for name, _ in pairs)
+        library = cls(names, tuple(sharp for sharp, _ in prepared), tuple(low for _, low in prepared), config)
         if library.candidates == 0:
             wanted = f"finite in and around at least one window of {config.patch}×{config.patch} px"
             fail("references", wanted, f"NaN or infinite values in each of {sum(library.excluded)}")
         if approximate_above is None or library.candidates <= approximate_above:
             return library
+        # an index, where there are more candidates than an exact search is wanted for
         images = [image[0].nan_to_num(0, 0, 0) for image in library.blurred]
-        kind = {"similarity": config.similarity, "factory": factory, "nprobe": nprobe}
-        index = ApproximateSearch.build(images, library._corners(), config.patch, **kind)
+        index = ApproximateSearch.build(
+            images, library._corners(), config.patch, config.similarity, factory=factory, nprobe=nprobe
+        )
         return dataclasses.replace(library, index=index)
 
     @property
@@ -113,8 +121,9 @@ class TextureLibrary:
     @property
     def excluded(self) -> tuple[int, ...]:
         """How many windows of each reference are left out, because of holes."""
-        patch, stride = self.config.patch, self.config.stride
-        grids = (pt.grid_shape(*image.shape[2:], patch, stride) for image in self.blurred)
+        patch = self.config.patch
+        stride = self.config.stride
+        grids = (pt.grid_shape(*pt.size_of(image), patch, stride) for image in self.blurred)
         return tuple(math.prod(grid) - whole for grid, whole in zip(grids, self.windows))
 
     @property
@@ -134,12 +143,14 @@ class TextureLibrary:
 
     def __repr__(self) -> str:
         sizes = [f"{image.shape[2]}×{image.shape[3]}" for image in self.sharp]
-        width, side = max(map(len, self.names)), max(map(len, sizes))
+        width = max(map(len, self.names))
+        side = max(map(len, sizes))
         lines = [
             f"  {name:{width}}  {size:>{side}} px  {windows:11,} windows  {excluded:11,} left out"
             for name, size, windows, excluded in zip(self.names, sizes, self.windows, self.excluded)
         ]
-        config, search = self.config, f"approximate search: {self.index}" if self.index else "exact search"
+        config = self.config
+        search = f"approximate search: {self.index}" if self.index else "exact search"
         turns = " (windows in 8 turns)" if config.turns else ""
         first = f"TextureLibrary, {self.bands} bands, {config.patch}×{config.patch} px every {config.stride} px"
         last = f"{self.candidates:,} candidates{turns}, {config.similarity}, {search}, {self.megabytes:.1f} MB"
@@ -160,16 +171,18 @@ class TextureLibrary:
             chunk_mb: upper bound of the working memory, MB.
 
         Raises:
-            TypeError: an image that is not a floating-point image.
+            TypeError: an image that is not of floating-point numbers.
             ValueError: another number of bands than the references have, or what `matching.match` refuses.
         """
         lr_hsi_up = as_image(lr_hsi_up, "lr_hsi_up")
         if camera.msi_channels != self.bands:
             expected = f"one of {self.bands} multispectral bands, as many as the library's references have"
             fail("camera", expected, f"{camera.msi_channels}")
-        options = {"radiometry": self.config.radiometry, "sharpening": self.config.sharpening}
-        seen = prepare_query(camera.see(lr_hsi_up), camera.blur if blur is None else blur, **options)
-        prepared = Prepared(seen[0], self.sharp, self.blurred, *seen[1:])
+        query, gain, offset = prepare_query(
+            camera.see(lr_hsi_up), camera.blur if blur is None else blur,
+            radiometry=self.config.radiometry, sharpening=self.config.sharpening,
+        )  # fmt: skip
+        prepared = Prepared(query, self.sharp, self.blurred, gain, offset)
         found = find(prepared, self.config, search=nearest if self.index is None else self.index, chunk_mb=chunk_mb)
         return hand_over(found, prepared, self.config), found
 
@@ -179,7 +192,7 @@ class TextureLibrary:
         Raises:
             OSError: the file cannot be written; an older one is still there.
         """
-        header = {"names": self.names, "config": dataclasses.asdict(self.config)}
+        header: dict[str, Any] = {"names": self.names, "config": dataclasses.asdict(self.config)}
         tensors = {f"sharp.{i}": image for i, image in enumerate(self.sharp)}
         tensors |= {f"blurred.{i}": image for i, image in enumerate(self.blurred)}
         if self.index is not None:
@@ -203,7 +216,8 @@ class TextureLibrary:
         """
         tensors, metadata = load_tensors(path)
         header = _header(tensors, metadata, Path(path).name)
-        count, index = len(header["names"]), tensors.get("index")
+        count = len(header["names"])
+        index = tensors.get("index")
         sharp, blurred = (tuple(tensors[f"{kind}.{i}"] for i in range(count)) for kind in ("sharp", "blurred"))
         search = None if index is None else ApproximateSearch.from_bytes(index, header["factory"], header["nprobe"])
         return cls(tuple(header["names"]), sharp, blurred, _config(header["config"], Path(path).name), search)
@@ -227,6 +241,7 @@ def _checked_references(pairs: list[tuple[str, torch.Tensor]], patch: int) -> li
         if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
             got = type(pair[0] if isinstance(pair, tuple) and pair else pair).__name__
             fail("references", "images by name, the names text", f"one by {got}", TypeError)
+    # then the images, one by one: names apart, bands alike, one whole pixel at least
     names = [name for name, _ in pairs]
     checked: list[tuple[str, torch.Tensor]] = []
     for name, given in pairs:
@@ -245,11 +260,11 @@ def _digest(tensors: dict[str, torch.Tensor], text: str) -> str:
     digest = hashlib.sha256(text.encode())
     for name, x in sorted(tensors.items()):
         digest.update(f"\0{name} {x.dtype} {tuple(x.shape)}\0".encode())
-        digest.update(x.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
+        digest.update(x.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _header(tensors: dict[str, torch.Tensor], metadata: dict[str, str], name: str) -> dict:
+def _header(tensors: dict[str, torch.Tensor], metadata: dict[str, str], name: str) -> dict[str, Any]:
     """Names and settings from the header of a file; raises unless it is whole and of this version."""
     if metadata.get("kind") != KIND:
         fail("path", "a texture library", f"{name}, a safetensors file of something else")
@@ -261,7 +276,7 @@ def _header(tensors: dict[str, torch.Tensor], metadata: dict[str, str], name: st
     return json.loads(text)
 
 
-def _config(settings: dict, name: str) -> MatchConfig:
+def _config(settings: dict[str, Any], name: str) -> MatchConfig:
     """The settings of a file; raises unless they are exactly those there are."""
     known = {field.name for field in dataclasses.fields(MatchConfig)}
     if set(settings) != known:

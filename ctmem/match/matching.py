@@ -21,6 +21,8 @@ from ctmem.match import patches as pt
 from ctmem.match.align import References
 from ctmem.match.search import PIECE, SIMILARITIES, nearest, similarities
 
+Search = Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # `search.nearest`, or one like it
+
 
 @dataclass(frozen=True)
 class Match:
@@ -63,7 +65,7 @@ def match(
     top_k: int = 1,
     or_all: bool = False,
     chunk_mb: int = 256,
-    search: Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = nearest,
+    search: Search = nearest,
 ) -> Match:
     """Returns the `top_k` most similar windows of the reference for every P×P patch of the query.
 
@@ -86,7 +88,7 @@ def match(
         search: how to look: `search.nearest`, which is exact, or a function like it.
 
     Raises:
-        TypeError: an image that is no floating-point tensor.
+        TypeError: an image that is not a floating-point tensor.
         ValueError: wrong rank, band count or batch, a query with values that are not finite, an image smaller
             than a patch, a reference without any window of finite pixels, an unknown similarity, or more wanted
             than there are candidates.
@@ -103,7 +105,7 @@ def match(
 
     # the candidates: windows of every reference that hold no hole
     numbers, corners = zip(*(whole_windows(image, patch, stride) for image in images))
-    sizes = tuple(tuple(image.shape[1:]) for image in images)
+    sizes = tuple(map(pt.size_of, images))
     excluded = tuple(math.prod(pt.grid_shape(*size, patch, stride)) - len(c) for size, c in zip(sizes, corners))
     tried = 8 if turns else 1
     candidates = count_candidates(reference, corners, turns)
@@ -133,8 +135,8 @@ def match(
         query_stride=query_stride,
         similarity=similarity,
         turns=turns,
-        grid=pt.grid_shape(*query.shape[2:], patch, query_stride),
-        size=tuple(query.shape[2:]),
+        grid=pt.grid_shape(*pt.size_of(query), patch, query_stride),
+        size=pt.size_of(query),
         reference_sizes=sizes,
         excluded=excluded,
     )
@@ -176,8 +178,8 @@ def similarity_map(
         similarity: one of `SIMILARITIES`.
 
     Raises:
-        TypeError: an argument that is no floating-point tensor.
-        ValueError: a patch that is not square, or a reference that is no single image, of other bands or smaller
+        TypeError: an argument that is not a floating-point tensor.
+        ValueError: a patch that is not square, or a reference that is not a single image, of other bands or smaller
             than the patch.
     """
     query_patch = as_floats(query_patch, "query_patch", "(c, P, P)", double=True)
@@ -188,9 +190,10 @@ def similarity_map(
     if others:
         fail("reference", "one image (1, c, Hr, Wr)", f"{1 + len(others)}")
     numbers, corners = whole_windows(image, patch, stride)
-    filled, query = image.nan_to_num(0, 0, 0), query_patch[None]
+    filled = image.nan_to_num(0, 0, 0)
+    query = query_patch[None]
     values = torch.cat([similarities(query, pt.cut(filled, c, patch), similarity)[0] for c in corners.split(PIECE)])
-    grid = pt.grid_shape(*image.shape[1:], patch, stride)
+    grid = pt.grid_shape(*pt.size_of(image), patch, stride)
     return values.new_full((math.prod(grid),), math.nan).index_copy(0, numbers, values).reshape(grid)
 
 
@@ -202,7 +205,7 @@ def whole_windows(image: torch.Tensor, patch: int, stride: int) -> tuple[torch.T
         patch: P, pixels.
         stride: step between windows, pixels. They are numbered row-major, with those left out.
     """
-    corners = pt.windows(*image.shape[1:], patch, stride).to(image.device)
+    corners = pt.windows(*pt.size_of(image), patch, stride).to(image.device)
     holes = ~torch.isfinite(image).all(0)
     if not holes.any():
         return torch.arange(len(corners), device=image.device), corners
@@ -247,7 +250,8 @@ def reference_list(query: torch.Tensor, reference: References, name: str, at_lea
 
 def cut_windows(sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: torch.Tensor, patch: int) -> torch.Tensor:
     """Patches of (C, Hr, Wr) images at windows (n, k, 3) of scenes (n, k), turned as they say, (n, k, C, P, P)."""
-    places, scene = windows.flatten(0, 1), scenes.flatten()
+    places = windows.flatten(0, 1)
+    scene = scenes.flatten()
     taken = sources[0].new_empty(len(places), len(sources[0]), patch, patch)
     for number in scene.unique().tolist():
         here = scene == number
@@ -261,7 +265,7 @@ def cut_windows(sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: 
 
 def check_sizes(match: Match, images: Sequence[torch.Tensor], name: str) -> None:
     """Raises unless the images have the heights and widths of the references that were searched."""
-    sizes = tuple(tuple(image.shape[1:]) for image in images)
+    sizes = tuple(map(pt.size_of, images))
     if sizes != match.reference_sizes:
         fail(name, f"of the references' {list(match.reference_sizes)} px", f"{list(sizes)}")
 

@@ -54,6 +54,11 @@ def windows(height: int, width: int, patch: int, stride: int | None = None) -> t
     return torch.cartesian_prod(starts(height, patch, stride), starts(width, patch, stride))
 
 
+def size_of(image: torch.Tensor) -> tuple[int, int]:
+    """Returns height and width of an image (…, H, W), pixels."""
+    return image.shape[-2], image.shape[-1]
+
+
 def cut(image: torch.Tensor, corners: torch.Tensor, patch: int) -> torch.Tensor:
     """Returns the patches of one image at the given corners, (N, C, P, P).
 
@@ -77,13 +82,13 @@ def unfold(image: torch.Tensor, patch: int, stride: int | None = None) -> torch.
         stride: step between windows, pixels; `None`: `patch`.
 
     Raises:
-        TypeError: `image` is no floating-point tensor.
+        TypeError: `image` is not a floating-point tensor.
         ValueError: wrong rank or values that are not finite.
     """
     image = as_image(image, "image", double=True)
     check_count(patch, "patch")
     image = _at_least(image, patch)
-    corners = windows(*image.shape[2:], patch, stride)
+    corners = windows(*size_of(image), patch, stride)
     return torch.stack([cut(one, corners, patch) for one in image])
 
 

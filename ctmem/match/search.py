@@ -138,19 +138,24 @@ class _Best:
 
     def update(self, rows: torch.Tensor, candidates: torch.Tensor, first: int, block: int) -> None:
         """Takes up the candidates numbered from `first`; `block` queries at a time."""
-        turns, many = len(rows) // len(self.scores), len(candidates)
+        turns = len(rows) // len(self.scores)
+        many = len(candidates)
         if self.product.numel() < block * turns * many:
             self.product = rows.new_empty(block * turns * many)
-        scores, ids = [], []
+        # block by block: the product, its largest values, and the best of these and of those known so far
+        scores = []
+        ids = []
         for part, old, known in zip(rows.split(block * turns), self.scores.split(block), self.ids.split(block)):
             out = self.product[: len(part) * many].view(len(part), many)
             values, order = _largest(torch.mm(part, candidates.T, out=out).view(len(old), -1), self.top_k)
             order = (order % many + first) * turns + order // many
-            values, order = torch.cat([old, values], 1), torch.cat([known, order], 1)
+            values = torch.cat([old, values], 1)
+            order = torch.cat([known, order], 1)
             values, keep = values.topk(min(self.top_k, values.shape[1]), dim=1)
             scores.append(values)
             ids.append(order.gather(1, keep))
-        self.scores, self.ids = torch.cat(scores), torch.cat(ids)
+        self.scores = torch.cat(scores)
+        self.ids = torch.cat(ids)
 
 
 def _spans(

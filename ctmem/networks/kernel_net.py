@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ctmem.checks import as_image, check_count, door, fail
+from ctmem.observe.kernel import LearnedBlur
 
 SIDE = 4  # two poolings: inside the network height and width are multiples of this
 FLAT = 1e-6  # deviations below this are a constant band's rounding
@@ -54,7 +55,7 @@ class LatentBlur(nn.Module):
         return x
 
 
-class KernelNet(nn.Module):
+class KernelNet(LearnedBlur):
     """K: a sharp MSI-like image in, the same as the LR sensor would show it out; any height and width.
 
     Shape: residual convolutions 1 → 4 → 16 → 64 (c → 4 → 16 → 64 if joint) with two ×2 average poolings, a latent
@@ -71,7 +72,7 @@ class KernelNet(nn.Module):
         learning_rate: that `train_kernel` takes if none is given.
 
     Raises:
-        ValueError: `bands` or `scale` < 1, or `width` no multiple of 16.
+        ValueError: `bands` or `scale` < 1, or a `width` that is not a multiple of 16.
     """
 
     learning_rate = 2e-3
@@ -83,9 +84,13 @@ class KernelNet(nn.Module):
         check_count(scale, "scale")
         if width % 16:
             fail("width", "a multiple of 16", width)
-        self.bands, self.joint, self.grid = bands, joint, math.lcm(SIDE, scale)
+        self.joint = joint
+        self.fixed_bands = bands if joint else None
+        self.grid = math.lcm(SIDE, scale)
         sizes = [bands if joint else 1, width // 16, width // 4, width]
-        pool, up = nn.AvgPool2d(2), nn.Upsample(scale_factor=2, mode="nearest")
+        pool = nn.AvgPool2d(2)
+        up = nn.Upsample(scale_factor=2, mode="nearest")
+        # half as fine and four times as wide twice, the blur, and the mirrored way back
         down = [Residual(*pair) for pair in itertools.pairwise(sizes)]
         back = [Residual(*pair) for pair in itertools.pairwise(reversed(sizes))]
         self.encode = nn.Sequential(down[0], pool, down[1], pool, down[2], Residual(width, width))
@@ -97,10 +102,10 @@ class KernelNet(nn.Module):
         """Returns the blurred image, (B, c, H, W) like x, in the units of x.
 
         Raises:
-            TypeError: `x` is no floating-point tensor.
+            TypeError: `x` is not a floating-point tensor.
             ValueError: wrong rank or band count, or values that are not finite.
         """
-        x = as_image(x, "x", bands=self.bands if self.joint else None)
+        x = as_image(x, "x", bands=self.fixed_bands)
         height, width = x.shape[2:]
         spread, mean = torch.std_mean(x, (2, 3), correction=0, keepdim=True)
         spread = spread.clamp_min(FLAT)

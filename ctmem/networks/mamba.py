@@ -30,8 +30,10 @@ class Stream(nn.Module):
 
     def __init__(self, d_model: int, *, d_state: int = 16, d_conv: int = 4, expand: int = 2):
         super().__init__()
-        inner, rank = expand * d_model, math.ceil(d_model / 16)
-        self.d_state, self.rank = d_state, rank
+        inner = expand * d_model
+        rank = math.ceil(d_model / 16)
+        self.d_state = d_state
+        self.rank = rank
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, d_conv, groups=inner, padding=d_conv - 1)
         self.x_proj = nn.Linear(inner, rank + 2 * d_state, bias=False)

@@ -13,7 +13,7 @@ from ctmem.checks import as_image, door
 
 
 class ResidualCNN(nn.Module):
-    """Image in the denoiser's channels (B, K, H, W) → the same with what is missing added.
+    """Image in the denoiser's channels (B, Z, H, W) → the same with what is missing added.
 
     conv → `blocks` × (conv – ReLU – conv, plus the input) → conv, plus the input; 3×3 throughout. Starts as the
     identity.
@@ -30,7 +30,7 @@ class ResidualCNN(nn.Module):
 
     @door
     def forward(self, base: torch.Tensor) -> torch.Tensor:
-        """Returns the estimate (B, K, H, W).
+        """Returns the estimate (B, Z, H, W).
 
         Raises:
             ValueError: `base` has other channels.

@@ -6,12 +6,12 @@
 
     Branch = 3×3 conv → half-instance-norm residual blocks → channel interaction Mamba (CIM) × n
 
-What comes out is x̂0, or what `DenoiserConfig.target` names instead; only for x0 is lr_hsi_up added. `enter` and `leave`
-change between the denoiser's channels and what the diffusion runs on.
+What comes out is x̂0, or what `DenoiserConfig.target` names instead; only for x0 is lr_hsi_up added. What that means to
+the diffusion is known by `ctmem.diffusion.problem`.
 
 The HSI and the reference branch see neither x_t nor the noise level: `condition` computes them once per image, and
 `denoise` runs only the noise branch and the fusion at every diffusion step. All maps are (B, D, H, W) between blocks;
-`K` stands for the channels the denoiser works in (subspace coefficients, or bands).
+`Z` stands for the channels the denoiser works in (subspace coefficients, or bands).
 
 Source: Qu et al., IEEE TGRS 2025, figure of the TCMM; half instance norm: Chen et al., "HINet", 2021; cross-channel
 attention: Zamir et al., "Restormer", 2022.
@@ -37,7 +37,7 @@ TARGETS = ("x0", "residual", "eps", "v")
 class Condition:
     """What stays the same over all diffusion steps of one image: the base and the features of two branches."""
 
-    base: torch.Tensor  # lr_hsi_up in the denoiser's channels (B, K, H, W)
+    base: torch.Tensor  # lr_hsi_up in the denoiser's channels (B, Z, H, W)
     hsi: torch.Tensor  # HSI branch after its TEMamba blocks (B, D, H, W)
     guide: torch.Tensor  # reference branch (B, D, H, W)
 
@@ -46,8 +46,8 @@ class TCMM(nn.Module):
     """The denoiser; `forward` is `denoise` after `condition`, without anything kept.
 
     Args:
-        channels: K, channels of x_t and of lr_hsi_up as the denoiser sees them.
-        texture_channels: channels of the texture (4K in the subspace, 4c on bands).
+        channels: Z, channels of x_t and of lr_hsi_up as the denoiser sees them.
+        texture_channels: channels of the texture (4Z in the subspace, 4c on bands).
         config: width, depth and target.
 
     Raises:
@@ -58,8 +58,8 @@ class TCMM(nn.Module):
         super().__init__()
         check_choice(config.target, "target", TARGETS)
         self.channels, self.texture_channels, self.target = channels, texture_channels, config.target
-        if self.target == "residual":
-            self.register_buffer("residual_std", torch.ones(channels))
+        # size of each channel's residual (Z,), which training measures; only in the weights of that target
+        self.register_buffer("residual_std", torch.ones(channels) if self.target == "residual" else None)
         self.projection = RandomProjection(channels) if config.random_projection else nn.Identity()
         width, depth = config.width, range(config.te_blocks)
         self.noise_embedding = NoiseEmbedding(width)
@@ -81,7 +81,7 @@ class TCMM(nn.Module):
         """Features of lr_hsi_up and texture, computed once per image.
 
         Args:
-            base: lr_hsi_up in the denoiser's channels, (B, K, H, W).
+            base: lr_hsi_up in the denoiser's channels, (B, Z, H, W).
             texture: (B, texture_channels, H, W); all zeros where there is no reference.
 
         Raises:
@@ -98,12 +98,12 @@ class TCMM(nn.Module):
     def denoise(
         self, x_t: torch.Tensor, noise_level: torch.Tensor, x0_previous: torch.Tensor, condition: Condition
     ) -> torch.Tensor:
-        """x̂0 (B, K, H, W), the network's estimate of the clean image, or what the target names.
+        """x̂0 (B, Z, H, W), the network's estimate of the clean image, or what the target names.
 
         Args:
-            x_t: noisy image (B, K, H, W), of unit size; for the target `residual` a noisy residual.
+            x_t: noisy image (B, Z, H, W), of unit size; for the target `residual` a noisy residual.
             noise_level: √ᾱ_t of that x_t, (B,); 1 is clean, 0 is pure noise.
-            x0_previous: estimate of the step before (B, K, H, W); at the first `enter(base, base)`.
+            x0_previous: estimate of the call before (B, Z, H, W); at the first `DenoisingProblem.start`.
             condition: of the same images.
 
         Raises:
@@ -120,48 +120,15 @@ class TCMM(nn.Module):
         return condition.base + output if self.target == "x0" else output
 
     def forward(self, x_t, noise_level, x0_previous, base, texture) -> torch.Tensor:
-        """x̂0 (B, K, H, W) with the condition computed anew; equals the cached path."""
+        """x̂0 (B, Z, H, W) with the condition computed again; equals the cached path."""
         return self.denoise(x_t, noise_level, x0_previous, self.condition(base, texture))
-
-    def enter(self, z: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-        """What the diffusion runs on, of an image z (B, K, H, W): its residual (z − base) / residual_std, or itself."""
-        return (z - base) / self.residual_std[:, None, None] if self.target == "residual" else z
-
-    def leave(self, x: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-        """Undoes `enter`: base + residual_std · x, or x itself."""
-        return base + self.residual_std[:, None, None] * x if self.target == "residual" else x
-
-    def weigh(self, weight: torch.Tensor) -> torch.Tensor:
-        """The worth (B, K, 1, 1) of each channel's error, for an error of what the diffusion runs on."""
-        if self.target != "residual":
-            return weight
-        return weight * (self.residual_std / self.residual_std.mean())[:, None, None]
-
-    @torch.no_grad()
-    def measure_residual(self, target: torch.Tensor, base: torch.Tensor) -> None:
-        """Sets `residual_std` to the root mean square of target − base over a pool, so that residuals have unit size.
-
-        Channels without any difference keep 1; other targets than `residual` have nothing to set.
-
-        Args:
-            target: clean images (N, K, H, W).
-            base: lr_hsi_up of the same.
-
-        Raises:
-            ValueError: wrong channels, or shapes that differ.
-        """
-        target = as_image(target, "target", bands=self.channels)
-        check_same_shape(base, target, ("base", "target"))
-        if self.target == "residual":
-            size = (target - base).square().mean((0, 2, 3)).sqrt()
-            self.residual_std.copy_(torch.where(size > 1e-6, size, 1.0))
 
 
 class RandomProjection(nn.Module):
-    """A fixed random map of K channels, (B, K, H, W) → the same; it is never trained.
+    """A fixed random map of Z channels, (B, Z, H, W) → the same; it is never trained.
 
-    An imitation: the released code draws such a 1×1 convolution anew in every call. The matrix is drawn here once, from
-    a seed of its own, as PyTorch draws the weights of a convolution (uniform within ±1/√K), and is kept with the weights.
+    An imitation: the released code draws such a 1×1 convolution again in every call. The matrix is drawn here once, from
+    a seed of its own, as PyTorch draws the weights of a convolution (uniform within ±1/√Z), and is kept with the weights.
     """
 
     def __init__(self, channels: int, seed: int = 0):
@@ -170,7 +137,7 @@ class RandomProjection(nn.Module):
         self.register_buffer("weight", weight / channels**0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.einsum("ok,bkhw->bohw", self.weight, x)
+        return torch.einsum("oz,bzhw->bohw", self.weight, x)
 
 
 class NoiseEmbedding(nn.Module):

@@ -42,7 +42,7 @@ def as_released(preset: Preset) -> Preset:
     """The wiring of the code released with the paper, at the size of `preset`.
 
     As drawn, but CIM is a norm and a stock Mamba block without channel attention, and x_t reaches the network only
-    through a random projection. The released code draws that anew in every call; here it is drawn once. The faults of
+    through a random projection. The released code draws a new one in every call; here it is drawn once. The faults of
     its training, sampling and measuring (tests/test_released_faults.py) are not part of this preset.
     """
     drawn = as_drawn(preset)
@@ -52,7 +52,10 @@ def as_released(preset: Preset) -> Preset:
 
 def corrected(preset: Preset) -> Preset:
     """The wiring of this project's presets, at the size of `preset`; undoes `as_drawn` and `as_released`."""
-    patch, usual, wiring, whole = preset.match.patch, MatchConfig(), DenoiserConfig(), Preset("")
+    patch = preset.match.patch
+    usual = MatchConfig()
+    wiring = DenoiserConfig()
+    whole = Preset("")
     match = replace(usual, patch=patch, stride=max(1, patch // 4))
     options = ("subspace", "cross_scan", "channel_attention", "target", "random_projection")
     denoiser = replace(preset.denoiser, **{name: getattr(wiring, name) for name in options})

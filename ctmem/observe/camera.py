@@ -13,7 +13,6 @@ Source: this project; back-projection: Irani and Peleg, "Improving resolution by
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +21,7 @@ import torch
 from ctmem.checks import as_image, as_psf, as_srf, check_choice, check_count, door, fail
 from ctmem.config import CameraConfig
 from ctmem.observe.optics import add_noise, adjoint, blur_down, blur_on_grid, gaussian_psf, upsample
-from ctmem.observe.responses import SENSORS, apply_srf, srf_matrix
+from ctmem.observe.responses import SENSORS, Wavelengths, apply_srf, srf_matrix
 
 SAME_PSF = 1e-3  # sum of absolute differences below which two PSFs of sum 1 are the same
 SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
@@ -108,7 +107,7 @@ class Camera:
             config.fwhm_px, config.scale, sensor=config.sensor, snr_db=config.snr_db, bands=config.bands
         )
 
-    def for_wavelengths(self, wavelengths_nm: Sequence[float]) -> Camera:
+    def for_wavelengths(self, wavelengths_nm: Wavelengths | None) -> Camera:
         """The same camera with the response of its multispectral sensor over a scene's bands.
 
         Args:
@@ -300,7 +299,7 @@ class Camera:
 def _padded(psf: torch.Tensor, size: int) -> torch.Tensor:
     """A PSF with a rim of zeros, (size, size); sizes are of one parity."""
     rim = (size - len(psf)) // 2
-    return torch.nn.functional.pad(psf.double(), [rim] * 4)
+    return torch.nn.functional.pad(psf.double(), (rim, rim, rim, rim))
 
 
 def _widths(camera: Camera) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,21 @@ FLOOR = 1e-6  # smallest weight that a PSF starts from, so that none is out of t
 BUMP = 0.01  # brightness of the impulse whose response is measured
 
 
-class PsfKernel(nn.Module):
+class LearnedBlur(nn.Module):
+    """A K that `train_kernel` can train: an image (B, c, H, W) → the same as the LR sensor would show it.
+
+    Attributes:
+        grid: crops begin at multiples of this, pixels.
+        learning_rate: that `train_kernel` takes if none is given.
+        fixed_bands: c where it takes no other number of bands, else None.
+    """
+
+    grid: int
+    learning_rate: float
+    fixed_bands: int | None = None
+
+
+class PsfKernel(LearnedBlur):
     """K as the chain that it is: blur with a learned PSF, keep one value per LR pixel, bicubic upsampling.
 
     The PSF is the softmax of k² learned numbers. It starts as a wide Gaussian, FWHM 2·scale, from which the true one
@@ -51,7 +66,7 @@ class PsfKernel(nn.Module):
         learning_rate: that `train_kernel` takes if none is given.
 
     Raises:
-        TypeError: `psf` is no floating-point tensor.
+        TypeError: `psf` is not a floating-point tensor.
         ValueError: `scale` < 1, a `size` below `scale` or of the other parity, or a `psf` that is not square, not
             finite, negative somewhere or 0 everywhere.
 
@@ -98,7 +113,7 @@ class PsfKernel(nn.Module):
         """Returns the blurred image, (B, c, H, W) like x, in the units of x; the border is replicated.
 
         Raises:
-            TypeError: `x` is no floating-point tensor.
+            TypeError: `x` is not a floating-point tensor.
             ValueError: wrong rank, or values that are not finite.
         """
         return blur_on_grid(x, self.weights(), self.scale)
@@ -119,7 +134,7 @@ def _check_start(psf: torch.Tensor, size: int | None) -> None:
 
 @door
 def train_kernel(
-    net: nn.Module,
+    net: LearnedBlur,
     sharp: Sequence[torch.Tensor],
     blurry: Sequence[torch.Tensor],
     *,
@@ -133,13 +148,13 @@ def train_kernel(
     validate_every: int = 25,
     generator: torch.Generator,
     on_step: Callable[[int, float], None] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Trains `net` in place with L1 on random crops and leaves it with its best weights on validation.
 
     Crops start at multiples of `net.grid`, so that the grid of the LR pixels keeps its place.
 
     Args:
-        net: K: a `PsfKernel` or `KernelNet`, or any module with their `grid` and `learning_rate`.
+        net: K: a `PsfKernel`, a `KernelNet`, or another `LearnedBlur`.
         sharp: srf · gt of the training area(s), each (1, c, H, W).
         blurry: srf · lr_hsi_up of the same, same shapes.
         val_sharp: images of the validation area(s), never of the test area.
@@ -159,7 +174,7 @@ def train_kernel(
         `best_validation`.
 
     Raises:
-        TypeError: an image that is no floating-point tensor.
+        TypeError: an image that is not a floating-point tensor.
         ValueError: no image, pairs that don't fit, or an image or crop with nothing inside the margin.
     """
     _check_counts(crop, margin, steps=steps, batch=batch, validate_every=validate_every)
@@ -167,24 +182,26 @@ def train_kernel(
     _check_images(net, val_sharp, val_blurry, ("val_sharp", "val_blurry"), 2 * margin + 1)
     optimiser = torch.optim.Adam(net.parameters(), lr=net.learning_rate if learning_rate is None else learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    history = {"loss": [], "validation": []}
-    best = (float("inf"), 0, {})
+    losses: list[float] = []
+    validation: list[tuple[int, float]] = []
+    best: tuple[float, int, dict[str, torch.Tensor]] = (float("inf"), 0, {})
     for step in range(steps + 1):
+        # step 0 only looks at the validation area, untrained
         if step > 0:
             number = (step - 1) % len(sharp)
             whole = sharp[number], blurry[number]
             inputs, targets = whole if crop is None else _draw(sharp, blurry, crop, batch, net.grid, generator)
-            history["loss"].append(_update(net, optimiser, inputs, targets, margin))
+            losses.append(_update(net, optimiser, inputs, targets, margin))
             schedule.step()
         if step % validate_every == 0 or step == steps:
             error = validation_l1(net.eval(), val_sharp, val_blurry, margin=margin)
-            history["validation"].append((step, error))
+            validation.append((step, error))
             if error < best[0]:
                 best = (error, step, copy.deepcopy(net.state_dict()))
         if step > 0 and on_step is not None:
-            on_step(step, history["loss"][-1])
+            on_step(step, losses[-1])
     net.load_state_dict(best[2])
-    return history | {"best_validation": best[0], "best_step": best[1]}
+    return {"loss": losses, "validation": validation, "best_validation": best[0], "best_step": best[1]}
 
 
 @torch.no_grad()
@@ -254,7 +271,7 @@ def _l1(pred: torch.Tensor, target: torch.Tensor, margin: int) -> torch.Tensor:
 
 
 def _update(
-    net: nn.Module, optimiser: torch.optim.Optimizer, inputs: torch.Tensor, targets: torch.Tensor, margin: int
+    net: LearnedBlur, optimiser: torch.optim.Optimizer, inputs: torch.Tensor, targets: torch.Tensor, margin: int
 ) -> float:
     """One step of the optimiser; returns the loss before it."""
     loss = _l1(net.train()(inputs), targets, margin)
@@ -300,7 +317,7 @@ def _check_counts(crop: int | None, margin: int, **counts: int) -> None:
 
 
 def _check_images(
-    net: nn.Module,
+    net: LearnedBlur,
     sharp: Sequence[torch.Tensor],
     blurry: Sequence[torch.Tensor],
     names: tuple[str, str],
@@ -310,7 +327,7 @@ def _check_images(
     if not sharp or len(sharp) != len(blurry):
         wanted = f"a list of at least one image, as many as `{names[1]}`"
         fail(names[0], wanted, f"{len(sharp)} and {len(blurry)}")
-    as_image(sharp[0], names[0], bands=net.bands if getattr(net, "joint", False) else None, finite=False)
+    as_image(sharp[0], names[0], bands=net.fixed_bands, finite=False)
     for x, y in zip(sharp, blurry):
         as_image(x, names[0], bands=sharp[0].shape[1], at_least=at_least)
         as_image(y, names[1])

@@ -38,11 +38,13 @@ def gaussian_psf(
         ValueError: a width that is not positive, a size below 1, or a size whose parity is not that of
             `scale`.
     """
+    # the widths, along rows and along columns
     widths = fwhm_px if isinstance(fwhm_px, tuple) else (fwhm_px, fwhm_px)
     if len(widths) != 2 or not all(math.isfinite(width) and width > 0 for width in widths):
         fail("fwhm_px", "a positive number of pixels or a pair of them", fwhm_px)
     if scale is not None:
         check_count(scale, "scale")
+    # the size: of the parity that keeps the centre where that of the coarse pixel is
     parity = 1 if scale is None else scale % 2
     if size is None:
         size = math.ceil(3 * max(widths))
@@ -50,6 +52,7 @@ def gaussian_psf(
     check_count(size, "size")
     if scale is not None and size % 2 != parity:
         fail("size", f"{'odd' if parity else 'even'}, as `scale` {scale} is", size)
+    # the weights: a product of two Gaussians
     offsets = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     rows, columns = (torch.exp(-4 * math.log(2) * (offsets / width) ** 2) for width in widths)
     psf = torch.outer(rows / rows.sum(), columns / columns.sum())
@@ -63,7 +66,7 @@ def blur(x: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
     Convention: a true convolution (an impulse becomes `psf`, not its mirror image); the border is replicated.
 
     Raises:
-        TypeError: an argument is no floating-point tensor.
+        TypeError: an argument is not a floating-point tensor.
         ValueError: `psf` is not square, not finite, does not sum to 1, or has an even size, which would shift
             the image.
     """
@@ -89,8 +92,8 @@ def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
         scale: fine pixels per coarse pixel, along one side.
 
     Raises:
-        TypeError: an argument is no floating-point tensor.
-        ValueError: H or W is no multiple of `scale`, or `psf` is not square, not finite, does not sum to 1 or
+        TypeError: an argument is not a floating-point tensor.
+        ValueError: H or W is not a multiple of `scale`, or `psf` is not square, not finite, does not sum to 1 or
             has a size of the other parity.
     """
     check_count(scale, "scale")
@@ -107,8 +110,8 @@ def upsample(x: torch.Tensor, scale: int) -> torch.Tensor:
     replicated border. It may overshoot [0, 1] and is not clipped, so it stays linear.
 
     Raises:
-        TypeError: `x` is no floating-point tensor.
-        ValueError: wrong rank, values that are not finite, or a scale that is no whole number ≥ 1.
+        TypeError: `x` is not a floating-point tensor.
+        ValueError: wrong rank, values that are not finite, or a scale that is not a whole number ≥ 1.
     """
     x = as_image(x, "x", double=True)
     check_count(scale, "scale")
@@ -142,7 +145,7 @@ def add_noise(x: torch.Tensor, snr_db: float, *, generator: torch.Generator) -> 
     Convention: the signal-to-noise ratio is 10·log10(mean x² / σ²), for each image and band by itself.
 
     Raises:
-        TypeError: `x` is no floating-point tensor.
+        TypeError: `x` is not a floating-point tensor.
         ValueError: wrong rank, values that are not finite, or `snr_db` is not finite.
     """
     x = as_image(x, "x", double=True)
@@ -153,7 +156,7 @@ def add_noise(x: torch.Tensor, snr_db: float, *, generator: torch.Generator) -> 
     return x + sigma * noise
 
 
-def adjoint(operator: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor) -> Callable:
+def adjoint(operator: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     """Returns the transpose Aᵀ of a linear operator A: from images like A(like) to ones like `like`.
 
     For all x and y of fitting shapes ⟨A x, y⟩ = ⟨x, Aᵀ y⟩. It is one backward pass, so any operator made of
@@ -163,18 +166,18 @@ def adjoint(operator: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor
         operator: a linear function of one tensor.
         like: any tensor of the shape the operator takes; its values do not matter.
     """
-    _, pull_back = torch.func.vjp(operator, torch.zeros_like(like))
+    pull_back = torch.func.vjp(operator, torch.zeros_like(like))[1]
     return lambda y: pull_back(y)[0]
 
 
 def _convolve(x: torch.Tensor, psf: torch.Tensor, stride: int) -> torch.Tensor:
     """Convolution with `psf` centred on cells of `stride` pixels, replicated border, one step per cell."""
     widen = max(0, stride - psf.shape[-1]) // 2
-    kernel = F.pad(psf.to(x).flip(0, 1), [widen] * 4)
+    kernel = F.pad(psf.to(x).flip(0, 1), (widen, widen, widen, widen))
     reach = (kernel.shape[-1] - stride) // 2
     done = []
     for some in x.split(max(1, PIECE // x[:, 0].numel()), dim=1):
-        padded = F.pad(some, [reach] * 4, mode="replicate")
+        padded = F.pad(some, (reach, reach, reach, reach), mode="replicate")
         weights = kernel.expand(some.shape[1], 1, -1, -1)
         done.append(F.conv2d(padded, weights, stride=stride, groups=some.shape[1]))
     return torch.cat(done, 1)

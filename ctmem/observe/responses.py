@@ -15,6 +15,8 @@ import torch
 from ctmem.checks import as_image, as_srf, check_choice, door, fail
 from ctmem.files import data_path
 
+Wavelengths = Sequence[float] | np.ndarray  # centres of bands, nm
+
 SENSORS = {  # sensor with a table data/srf_<sensor>.csv → its blue, green, red and near infrared
     "sentinel2a": ("B02", "B03", "B04", "B08"),
     "sentinel2b": ("B02", "B03", "B04", "B08"),
@@ -52,7 +54,7 @@ def load_rsr(sensor: str = "sentinel2a") -> dict[str, tuple[np.ndarray, np.ndarr
 
 
 @door
-def band_edges(wavelengths_nm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def band_edges(wavelengths_nm: Wavelengths | None) -> tuple[np.ndarray, np.ndarray]:
     """Returns (lower, upper) edges in nm of the cell each band stands for, in the order given.
 
     Convention: a cell ends half-way to the neighbouring wavelength. At the two ends and beside a gap (a step
@@ -72,7 +74,8 @@ def band_edges(wavelengths_nm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]
     steps = np.diff(centres[order])
     median = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
     half = np.where(steps > GAP_STEPS * median, median, steps) / 2
-    lower, upper = np.empty_like(centres), np.empty_like(centres)
+    lower = np.empty_like(centres)
+    upper = np.empty_like(centres)
     lower[order] = centres[order] - np.append(median / 2, half)
     upper[order] = centres[order] + np.append(half, median / 2)
     return lower, upper
@@ -80,7 +83,7 @@ def band_edges(wavelengths_nm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]
 
 @door
 def srf_matrix(
-    wavelengths_nm: Sequence[float],
+    wavelengths_nm: Wavelengths | None,
     *,
     sensor: str = "sentinel2a",
     bands: Sequence[str] | None = None,
@@ -95,7 +98,7 @@ def srf_matrix(
         bands: names of the sensor's bands wanted; `None`: its blue, green, red and near infrared.
 
     Raises:
-        ValueError: an unknown sensor or band, no band, wavelengths that are no list of numbers, or more than
+        ValueError: an unknown sensor or band, no band, wavelengths that are not a list of numbers, or more than
             1 % of a band's response lies outside the scene's range or in one of its gaps (names the band and
             both ranges).
 
@@ -120,7 +123,7 @@ def srf_matrix(
 
 
 @door
-def box_srf(wavelengths_nm: Sequence[float], edges_nm: Sequence[tuple[float, float]]) -> torch.Tensor:
+def box_srf(wavelengths_nm: Wavelengths, edges_nm: Sequence[tuple[float, float]]) -> torch.Tensor:
     """Returns box-shaped responses, (c, C) float32, rows sum to 1: equal weight per nm between two edges.
 
     Args:
@@ -158,7 +161,7 @@ def apply_srf(x: torch.Tensor, srf: torch.Tensor) -> torch.Tensor:
         srf: spectral response (c, C), rows sum to 1.
 
     Raises:
-        TypeError: an argument is no floating-point tensor.
+        TypeError: an argument is not a floating-point tensor.
         ValueError: wrong shapes, values that are not finite, or a row of `srf` that does not sum to 1.
     """
     x = as_image(x, "x", double=True)
@@ -166,7 +169,7 @@ def apply_srf(x: torch.Tensor, srf: torch.Tensor) -> torch.Tensor:
     return torch.einsum("cn,bnhw->bchw", srf.to(x), x)
 
 
-def _check_wavelengths(wavelengths_nm: Sequence[float]) -> np.ndarray:
+def _check_wavelengths(wavelengths_nm: Wavelengths | None) -> np.ndarray:
     """The wavelengths as a float64 vector of at least two finite positive numbers."""
     expected = "a list of at least two finite, positive wavelengths in nm"
     if wavelengths_nm is None:

@@ -57,7 +57,7 @@ def new_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     what.add_argument(
         "--data", nargs="+", metavar="PATH",
-        help="own scenes (.mat, .npy, .npz) and folders of the .mat tree (default: the shipped scenes). The centres of "
+        help="scenes of yours (.mat, .npy, .npz) and folders of the .mat tree (default: the shipped scenes). The centres of "
         "the bands in nm stand in a text file: my_scene.txt beside my_scene.mat, bands.txt in the folder",
     )  # fmt: skip
     what.add_argument("--out", metavar="FOLDER", help="for weights, card, logs, checkpoints (default: runs/PRESET)")
@@ -110,7 +110,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = new_parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    preset, precision = preset_of(options), {"auto": None, "fp32": "no", "bf16": "bf16"}[options.precision]
+    # what is to be done, and on what
+    preset = preset_of(options)
+    precision = {"auto": None, "fp32": "no", "bf16": "bf16"}[options.precision]
     out = Path(options.out or f"runs/{preset.name}")
     accelerator = new_accelerator(cpu=options.device == "cpu", precision=precision)
     try:

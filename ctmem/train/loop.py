@@ -61,7 +61,8 @@ class WithLoss(nn.Module):
 
     def __init__(self, network: nn.Module, loss: Loss):
         super().__init__()
-        self.network, self.loss = network, loss
+        self.network = network
+        self.loss = loss
 
     def forward(self, batch: Pool, generator: torch.Generator) -> torch.Tensor:
         """The loss of a batch, a scalar."""
@@ -89,11 +90,14 @@ class Run:
     ):
         self.accelerator = accelerator or new_accelerator(place=False)
         self.micro_batch = _micro_batch(config.batch, micro_batch, self.accelerator.num_processes)
-        self.network, self.config, self.step = network, config, 0
+        self.network = network
+        self.config = config
+        self.step = 0
         self.module = self.accelerator.prepare(WithLoss(network, loss))
         self.device = next(network.parameters()).device
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
-        self.best, self.best_score = copy.deepcopy(self.average), -math.inf
+        self.best = copy.deepcopy(self.average)
+        self.best_score = -math.inf
         self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
         self.generator = torch.Generator().manual_seed(seed)
         self.history: list[list[float]] = []
@@ -188,10 +192,12 @@ class Run:
         tensors, metadata = load_tensors(path)
         if metadata.get("config") != repr(self.config):
             fail("path", f"a checkpoint of {self.config!r}", f"{metadata.get('config')} in {path.name}")
+        # the three copies of the network
         for prefix, module in self._modules().items():
             module.load_state_dict(
                 {n.removeprefix(f"{prefix}."): x for n, x in tensors.items() if n.startswith(f"{prefix}.")}
             )
+        # the optimiser
         slots: dict[int, dict[str, torch.Tensor]] = {}
         for name, x in tensors.items():
             if name.startswith("adam."):
@@ -199,6 +205,7 @@ class Run:
                 slots.setdefault(int(index), {})[key] = x
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        # the random numbers, and what is counted
         self.generator.set_state(tensors["generator"])
         self.losses = tensors["losses"].tolist()
         for name, value in json.loads(metadata["numbers"]).items():
@@ -254,7 +261,8 @@ def fit(
     """
     check_count(config.steps, "steps")
     run = Run(network, loss, config, seed, micro_batch=micro_batch, accelerator=accelerator)
-    main, checkpoint = run.accelerator.is_main_process, Path(checkpoint) if checkpoint else None
+    main = run.accelerator.is_main_process
+    checkpoint = Path(checkpoint) if checkpoint else None
 
     def validate() -> None:
         run.validate(score)
@@ -263,6 +271,7 @@ def fit(
         if main and on_validate:
             on_validate(run)
 
+    # from the last checkpoint, or from the start
     if checkpoint and checkpoint.is_file():
         run.restore(checkpoint)
     _check_together(run)
@@ -271,6 +280,7 @@ def fit(
     start = time.perf_counter() - run.seconds
     with progress(range(config.steps), description, initial=run.step, disable=not main) as bar:
         while run.step < config.steps:
+            # one step, and what is due after it
             value = run.advance(pool)
             run.seconds = time.perf_counter() - start
             if run.step % config.validate_every == 0 or run.step == config.steps:

@@ -28,8 +28,8 @@ from ctmem.train.sources import Source
 class Pool:
     """Encoded training crops, all of them or a batch.
 
-    `base` and `target` are (N, K, H, W), `texture` (N, 4K, H, W), `weight` (N, K, 1, 1). The weight brings a difference
-    of coefficients back to the proportions it has in the image: the K standard deviations of the crop's subspace over
+    `base` and `target` are (N, Z, H, W), `texture` (N, 4Z, H, W), `weight` (N, Z, 1, 1). The weight brings a difference
+    of coefficients back to the proportions it has in the image: the Z standard deviations of the crop's subspace over
     their mean (0 for channels it does not fill).
     """
 
@@ -96,14 +96,14 @@ def draw_batch(pool: Pool, config: TrainConfig, generator: torch.Generator) -> P
     images = [
         torch.stack([turned(x[i], k) for i, k in zip(pick, turns)]) for x in (pool.base, pool.target, pool.texture)
     ]
-    k = pool.base.shape[1]
-    signs = torch.randint(2, (config.batch, k, 1, 1), generator=generator).mul(2).sub(1)
+    channels = pool.base.shape[1]
+    signs = torch.randint(2, (config.batch, channels, 1, 1), generator=generator).mul(2).sub(1)
     gain = torch.empty(config.batch, 1, 1, 1).uniform_(math.log(0.6), math.log(1.2), generator=generator).exp()
     kept = torch.rand(config.batch, 1, 1, 1, generator=generator) >= config.drop_reference
     base, target, texture = images
-    if texture.shape[1] != 4 * k:  # bands, with a texture of fewer bands
+    if texture.shape[1] != 4 * channels:  # bands, with a texture of fewer bands
         return Pool(base, target, texture * kept, pool.weight[pick])
     factor = signs * gain
     # the gradient, third of the four texture groups, is a magnitude: it has no sign
-    texture_factor = torch.cat([factor, factor, gain.expand(-1, k, -1, -1), factor], 1)
+    texture_factor = torch.cat([factor, factor, gain.expand(-1, channels, -1, -1), factor], 1)
     return Pool(base * factor, target * factor, texture * texture_factor * kept, pool.weight[pick])

@@ -50,9 +50,14 @@ def embedded_sources(camera: Camera) -> list[Source]:
     Args:
         camera: what is simulated; of the Sentinel-2 scene its bands are taken to be those of the sensor.
     """
-    pines, farmland = (load_scene(name) for name in ("indian_pines", "sentinel2_farmland"))
-    cameras = camera.for_wavelengths(pines.wavelengths_nm), replace(camera, srf=torch.eye(farmland.bands))
-    return scene_sources({scene.name: (scene, one) for scene, one in zip((pines, farmland), cameras)})
+    pines = load_scene("indian_pines")
+    farmland = load_scene("sentinel2_farmland")
+    return scene_sources(
+        {
+            pines.name: (pines, camera.for_wavelengths(pines.wavelengths_nm)),
+            farmland.name: (farmland, replace(camera, srf=torch.eye(farmland.bands))),
+        }
+    )
 
 
 def scene_sources(scenes: Mapping[str, tuple[Scene, Camera]]) -> list[Source]:
@@ -66,11 +71,13 @@ def scene_sources(scenes: Mapping[str, tuple[Scene, Camera]]) -> list[Source]:
     Raises:
         ValueError: a scene too small to be divided, or a response that does not fit its bands.
     """
-    degraded, areas = {}, {}
+    degraded: dict[str, Degraded] = {}
+    areas: dict[str, dict[str, Box]] = {}
     for name, (scene, camera) in scenes.items():
         generator = torch.Generator().manual_seed(NOISE_SEED)
         degraded[name] = degrade_scene(scene.tensor(), camera, generator=generator)
-        areas[name] = split_areas(*degraded[name].gt.shape[2:], camera)
+        height, width = degraded[name].gt.shape[2:]
+        areas[name] = split_areas(height, width, camera)
     own = {name: whole.cut(areas[name]["reference"]).hr_msi for name, whole in degraded.items()}
     sources = []
     for name, whole in degraded.items():
@@ -93,7 +100,8 @@ def own_sources(paths: Sequence[str | Path], camera: Camera) -> list[Source]:
         ValueError: a file that cannot be read, a scene that is too small, bands that don't fit the file about them,
             a response of another number of bands than the camera's.
     """
-    scenes, sources = {}, []
+    scenes = {}
+    sources = []
     for path in map(Path, paths):
         if path.is_dir():
             sources += _tree_sources(path, camera)
@@ -145,7 +153,7 @@ def _tree_sources(root: Path, camera: Camera) -> list[Source]:
     return [_sample_source(*one, camera) for one in named]
 
 
-def _sample_source(name: str, sample: dict, learned: bool, camera: Camera) -> Source:
+def _sample_source(name: str, sample: dict[str, torch.Tensor], learned: bool, camera: Camera) -> Source:
     """A sample of a tree as a source."""
     gt, lr_hsi, reference = (sample[role][None] for role in ("gt", "lr_hsi", "ref_msi"))
     # it must be of the camera's scale and bands, with values in [0, 1]

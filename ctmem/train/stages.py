@@ -28,8 +28,7 @@ from torch import nn
 from ctmem.checks import check_choice, fail
 from ctmem.config import Preset, TrainConfig
 from ctmem.diffusion.encoding import Encoded, encode_image
-from ctmem.diffusion.objective import training_loss
-from ctmem.diffusion.samplers import sample
+from ctmem.diffusion.problem import DenoisingProblem, residual_std
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.evaluation.metrics import psnr_db
 from ctmem.files import check_writable, load_module, save_module, write_json
@@ -77,13 +76,9 @@ def denoiser_loss(preset: Preset) -> Loss:
     schedule = make_schedule(preset.schedule, preset.timesteps)
 
     def loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> torch.Tensor:
-        condition = network.condition(batch.base, batch.texture)
-        return training_loss(
-            lambda x_t, level, previous: network.denoise(x_t, level, previous, condition),
-            network.enter(batch.target, batch.base), network.enter(batch.base, batch.base), schedule,
-            prediction=preset.denoiser.prediction, weight=network.weigh(batch.weight),
-            self_condition=preset.train.self_condition, generator=generator,
-        )  # fmt: skip
+        problem = DenoisingProblem.of(network, batch.base, batch.texture)
+        share = preset.train.self_condition
+        return problem.loss(batch.target, batch.weight, schedule, self_condition=share, generator=generator)
 
     return loss
 
@@ -130,17 +125,12 @@ def one_step_estimate(preset: Preset) -> Callable[[nn.Module, Encoded], torch.Te
 
     A predicted noise says nothing of the image there; a denoiser that predicts it takes ten steps instead of one.
     """
-    schedule, prediction = make_schedule(preset.schedule, preset.timesteps), preset.denoiser.prediction
-    steps = min(10, schedule.steps) if prediction == "eps" else 1
+    schedule = make_schedule(preset.schedule, preset.timesteps)
 
     def estimate(network: nn.Module, encoded: Encoded) -> torch.Tensor:
-        base, condition = encoded.base, network.condition(encoded.base, encoded.texture)
-        x0 = sample(
-            lambda x_t, level, previous: network.denoise(x_t, level, previous, condition),
-            network.enter(base, base), schedule, steps=steps, prediction=prediction,
-            generator=torch.Generator().manual_seed(0),
-        )  # fmt: skip
-        return network.leave(x0, base)
+        problem = DenoisingProblem.of(network, encoded.base, encoded.texture)
+        steps = min(10, schedule.steps) if problem.prediction == "eps" else 1
+        return problem.draw(schedule, steps=steps, generator=torch.Generator().manual_seed(0))
 
     return estimate
 
@@ -205,8 +195,8 @@ def train(
 
     wanted = [part for part in ("cnn", "denoiser") if part in wanted]
     pool = build_pool(sources, preset, kernel) if wanted else None
-    if pool is not None:
-        networks["denoiser"].measure_residual(pool.target, pool.base)
+    if pool is not None and networks["denoiser"].residual_std is not None:
+        networks["denoiser"].residual_std.copy_(residual_std(pool.target, pool.base))
     for part in wanted:
         loss = denoiser_loss(preset) if part == "denoiser" else cnn_loss
         estimate = one_step_estimate(preset) if part == "denoiser" else lambda network, encoded: network(encoded.base)

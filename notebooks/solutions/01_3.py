@@ -1,3 +1,3 @@
 # A box in wavelength: every nanometre counts alike. Note the overlap of two spectrometers near 690 nm.
 def panchromatic(wavelengths_nm):
-    return sensors.box_srf(wavelengths_nm, [(450, 900)])
+    return responses.box_srf(wavelengths_nm, [(450, 900)])

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import build
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +77,7 @@ def answers(port: int) -> bool:
 
 def copy_notebooks(folder: Path) -> None:
     """Copies what holds explorers: of each notebook its first code cell and those with the tag `explorer`, not run yet."""
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for path in build.workbook():
         notebook = nbformat.read(path, as_version=4)
         first = next(number for number, cell in enumerate(notebook.cells) if cell.cell_type == "code")
         kept = [cell for n, cell in enumerate(notebook.cells) if n == first or TAG in cell.metadata.get("tags", [])]

@@ -119,7 +119,8 @@ def _exp2(x):
 def _forward_step(step, rates, h, x, y, B, C):
     """One step to the right, all states: h (n, w) is replaced, y (w) is added to."""
     for n in range(h.shape[0]):
-        B_n, C_n = B[n], C[n]
+        B_n = B[n]
+        C_n = C[n]
         for j in range(h.shape[1]):
             state = _exp2(step[j] * rates[n, j]) * h[n, j] + x[j] * B_n
             h[n, j] = state
@@ -141,8 +142,10 @@ def _recompute_step(step, rates, before, decay, after, x, B):
 def _backward_step(step, A, before, decay, after, carried, dA, x, dy, dx, dstep, B, C, dB, dC):
     """One step to the left, all states: `carried` (n, w) is replaced, all gradients are added to."""
     for n in range(before.shape[0]):
-        B_n, C_n = B[n], C[n]
-        sum_B, sum_C = np.float32(0.0), np.float32(0.0)
+        B_n = B[n]
+        C_n = C[n]
+        sum_B = np.float32(0.0)
+        sum_C = np.float32(0.0)
         for j in range(before.shape[1]):
             dh = carried[n, j] + C_n * dy[j]
             sum_C += after[n, j] * dy[j]
@@ -160,7 +163,8 @@ def _backward_step(step, A, before, decay, after, carried, dA, x, dy, dx, dstep,
 @njit(**OPTIONS)
 def _forward_task(u, delta, rates, B, C, y, starts, b, first_channel, last_channel):
     """Walks one batch element from left to right, a block of channels at a time."""
-    states, length = rates.shape[0], u.shape[1]
+    states = rates.shape[0]
+    length = u.shape[1]
     for c in range(first_channel, last_channel, WIDEST):
         width = min(WIDEST, last_channel - c)
         rates_c = rates[:, c : c + width].copy()
@@ -169,7 +173,9 @@ def _forward_task(u, delta, rates, B, C, y, starts, b, first_channel, last_chann
         for t in range(length):
             if t % CHUNK == 0:
                 starts[t // CHUNK, b, :, c : c + width] = h
-            step, u_t, y_t = delta[b, t, c : c + width], u[b, t, c : c + width], y[b, t, c : c + width]
+            step = delta[b, t, c : c + width]
+            u_t = u[b, t, c : c + width]
+            y_t = y[b, t, c : c + width]
             for j in range(width):
                 x[j] = step[j] * u_t[j]
                 y_t[j] = 0.0
@@ -181,30 +187,38 @@ def _backward_task(
     u, delta, A, rates, B, C, dy, starts, du, ddelta, dA, dB, dC, b, first_channel, last_channel
 ):  # fmt: skip
     """Walks one batch element from right to left, a block of channels at a time."""
-    states, length = A.shape[0], u.shape[1]
+    states = A.shape[0]
+    length = u.shape[1]
     for c in range(first_channel, last_channel, WIDEST):
         width = min(WIDEST, last_channel - c)
-        A_c, rates_c = A[:, c : c + width].copy(), rates[:, c : c + width].copy()
+        A_c = A[:, c : c + width].copy()
+        rates_c = rates[:, c : c + width].copy()
         h = np.empty((CHUNK + 1, states, width), np.float32)
         decay = np.empty((CHUNK, states, width), np.float32)
-        carried, dA_chunk = np.zeros((states, width), np.float32), np.empty((states, width), np.float32)
+        carried = np.zeros((states, width), np.float32)
+        dA_chunk = np.empty((states, width), np.float32)
         dA_total = np.zeros((states, width), np.float64)
-        x, dx = np.empty(width, np.float32), np.empty(width, np.float32)
+        x = np.empty(width, np.float32)
+        dx = np.empty(width, np.float32)
         for k in range((length - 1) // CHUNK, -1, -1):
             first = k * CHUNK
             steps = min(CHUNK, length - first)
             h[0] = starts[k, b, :, c : c + width]
             for s in range(steps):  # the states of this chunk once more
                 t = first + s
-                step, u_t = delta[b, t, c : c + width], u[b, t, c : c + width]
+                step = delta[b, t, c : c + width]
+                u_t = u[b, t, c : c + width]
                 for j in range(width):
                     x[j] = step[j] * u_t[j]
                 _recompute_step(step, rates_c, h[s], decay[s], h[s + 1], x, B[b, t])
             dA_chunk[:] = 0.0  # summed per chunk: plain float32 over all steps loses digits
             for s in range(steps - 1, -1, -1):
                 t = first + s
-                step, u_t, dy_t = delta[b, t, c : c + width], u[b, t, c : c + width], dy[b, t, c : c + width]
-                du_t, dstep = du[b, t, c : c + width], ddelta[b, t, c : c + width]
+                step = delta[b, t, c : c + width]
+                u_t = u[b, t, c : c + width]
+                dy_t = dy[b, t, c : c + width]
+                du_t = du[b, t, c : c + width]
+                dstep = ddelta[b, t, c : c + width]
                 for j in range(width):
                     x[j] = step[j] * u_t[j]
                     dx[j] = 0.0

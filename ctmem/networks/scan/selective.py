@@ -124,7 +124,7 @@ def backends(device: torch.device | str = "cpu") -> dict[str, str]:
     taken = choose(device, torch.float32, warn=False)
     lines = {name: obstacle(name, device, torch.float32) for name in BACKENDS}
     return {
-        name: f"not available: {reason}" if reason else "available" + ", taken by auto" * (name == taken)
+        name: f"not available: {reason}" if reason else "available, taken by auto" if name == taken else "available"
         for name, reason in lines.items()
     }
 

@@ -59,17 +59,20 @@ def backward(dy, u, delta, A, B, C, starts) -> tuple[torch.Tensor, ...]:
     """Returns the gradients of u, delta, A, B and C, in that order."""
     du, ddelta, dB, dC = (torch.empty_like(x) for x in (u, delta, B, C))
     dA = torch.zeros_like(A)
-    scratch, rates = _Scratch(u, A), A.T.contiguous()
+    scratch = _Scratch(u, A)
+    rates = A.T.contiguous()
     carried = torch.zeros_like(starts[0])  # gradient that the chunk to the right sends into this one's last state
     for span, start in reversed(list(zip(_chunks(u.shape[1]), starts))):
         h, decay = scratch.states(u, delta, B, span, start)
         dy_t, u_t, delta_t = (_time_first(x, span) for x in (dy, u, delta))
-        B_t, C_t = _time_first(B, span), _time_first(C, span)
+        B_t = _time_first(B, span)
+        C_t = _time_first(C, span)
         dC[:, span] = _over_channels(dy_t, h)
 
         dh = torch.mul(C_t.unsqueeze(-1), dy_t.unsqueeze(2), out=scratch.gradient[: len(dy_t)])
         dh[-1] += carried
-        dh_steps, decay_steps = dh.unbind(0), decay.unbind(0)
+        dh_steps = dh.unbind(0)
+        decay_steps = decay.unbind(0)
         for t in range(len(dh) - 2, -1, -1):
             dh_steps[t].addcmul_(decay_steps[t + 1], dh_steps[t + 1])
         carried = decay[0] * dh[0]
@@ -98,12 +101,14 @@ class _Scratch:
 
     def states(self, u, delta, B, span, start):
         """Returns the states and decays (T, b, n, d) of one chunk, from the state `start` (b, n, d) before it."""
-        delta_t, u_t = _time_first(delta, span), _time_first(u, span)
+        delta_t = _time_first(delta, span)
+        u_t = _time_first(u, span)
         steps = len(delta_t)
         decay = torch.mul(delta_t.unsqueeze(2), self.rates, out=self.decay[:steps]).exp2_()
         h = torch.mul(_time_first(B, span).unsqueeze(-1), (delta_t * u_t).unsqueeze(2), out=self.drive[:steps])
         h[0].addcmul_(decay[0], start)
-        h_steps, decay_steps = h.unbind(0), decay.unbind(0)
+        h_steps = h.unbind(0)
+        decay_steps = decay.unbind(0)
         for t in range(1, steps):
             h_steps[t].addcmul_(decay_steps[t], h_steps[t - 1])
         return h, decay
