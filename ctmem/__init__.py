@@ -16,9 +16,9 @@
 | `TextureLibrary` | references of several places, in one file | `ctmem.match.library` |
 | `evaluate` | metrics of a prediction | `ctmem.evaluation.metrics` |
 
-The rest is in folders that follow the method: `data` and `observe` (the scene, its areas, the two sensors), `match` (stage
-2), `networks` and `diffusion` (stage 3), `train`, `evaluation`, `explorers`. Nothing of all this is imported before it is
-used.
+The rest is in folders that follow the method: `data` and `observe` (the scene, its areas, the two sensors), `match`
+(stage 2), `networks` and `diffusion` (stage 3), `train`, `evaluation`, `explorers`. Nothing of all this is imported
+before it is used.
 """
 
 from __future__ import annotations

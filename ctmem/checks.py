@@ -1,9 +1,9 @@
 """Checks of arguments, and the doors at which they are made.
 
 Every bad input gets one error that names the argument, what was expected and what came, before anything is computed or
-written. A public function is a *door* (`@door`): numbers that come in from outside are read through there, for NaN say. A
-door inside another one trusts the numbers it is handed and looks at types and shapes alone, which costs nothing; so an
-image is read through once, however many functions it passes.
+written. A public function is a *door* (`@door`): numbers that come in from outside are read through there, for NaN say.
+A door inside another one trusts the numbers it is handed and looks at types and shapes alone, which costs nothing; so
+an image is read through once, however many functions it passes.
 
 Images may come as torch tensors or numpy arrays of float16, float32 or float64 (and bfloat16). Whole numbers may be
 numpy's. Inside a door torch's global default type and device are float32 and the CPU, whatever a program has set.

@@ -63,14 +63,14 @@ def super_resolve(
         ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place, NaN where it has holes; a list of
             several, (1, c, Hr, Wr) each; or a library of them, built with `model.kernel`, whose own settings then
             rule the matching; None: without a reference.
-        camera: what `lr_hsi` was observed with; default: the one that the weights were trained for. Its blur is used for
-            matching and consistency, its response `srf` for the reference, with which it is needed:
+        camera: what `lr_hsi` was observed with; default: the one that the weights were trained for. Its blur is used
+            for matching and consistency, its response `srf` for the reference, with which it is needed:
             `model.camera.for_wavelengths(nm)`. One of another blur or noise than in training is warned of, once.
         steps: of the chain; default: the preset's, 1. One step is the network's best guess of the mean; more steps
             draw a *sample*, which looks sharper and has a larger squared error.
         draws: how many samples are drawn and averaged.
-        sampler: `sample_ddim` or another function of `ctmem.diffusion.samplers`, or one's own of that form; default: the
-            preset's, `sample_ddim`.
+        sampler: `sample_ddim`, another function of `ctmem.diffusion.samplers`, or one of your own of that form;
+            default: the preset's, `sample_ddim`.
         start: where the chain is entered: 1 from noise alone; less, from lr_hsi_up with the noise of start·T.
         consistency: finish with back-projection, so that degrading `pred` gives back `lr_hsi` to a thousandth. Where
             `lr_hsi` is noisy, its noise is given back, too.
@@ -93,8 +93,10 @@ def super_resolve(
     sampler = _sampler_of(model) if sampler is None else sampler
     _check_sampling(model, steps, sampler, start)
     camera = camera_for(model, camera).to(model.device)
-    preds, stds = [], []
+    preds: list[torch.Tensor] = []
+    stds: list[torch.Tensor] = []
     for one, encoded in zip(lr_hsi.to(model.device).split(1), encode(model, lr_hsi, ref_msi, camera=camera)):
+        # what belongs to the image is worked out once, each draw runs the diffusion; then spectra, and consistency
         finish = partial(finish_estimate, encoded, one, camera if consistency else None)
         drawn = draw(
             model, encoded, steps=steps, draws=draws, sampler=sampler, start=start, tile=tile,
@@ -102,8 +104,8 @@ def super_resolve(
         )  # fmt: skip
         preds.append(finish(drawn.mean(0, keepdim=True)))
         if uncertainty:
-            squares = sum((finish(one_draw) - preds[-1]).square() for one_draw in drawn.split(1))
-            stds.append((squares / (draws - 1)).sqrt())
+            squares = [(finish(one_draw) - preds[-1]).square() for one_draw in drawn.split(1)]
+            stds.append((torch.stack(squares).sum(0) / (draws - 1)).sqrt())
     return (torch.cat(preds), torch.cat(stds)) if uncertainty else torch.cat(preds)
 
 
@@ -150,9 +152,7 @@ def _check_sampling(model: Model, steps: int, sampler: Sampler, start: float) ->
     make_schedule(model.preset.schedule, model.preset.timesteps).trailing(steps, start)
 
 
-def finish_estimate(
-    encoded: Encoded, lr_hsi: torch.Tensor, camera: Camera | None, z: torch.Tensor
-) -> torch.Tensor:
+def finish_estimate(encoded: Encoded, lr_hsi: torch.Tensor, camera: Camera | None, z: torch.Tensor) -> torch.Tensor:
     """The spectra (1, C, H, W) of an estimate z (1, Z, H, W); with a camera, made consistent with the observation."""
     pred = encoded.decode(z)
     if camera is None:

@@ -30,7 +30,7 @@ GT = SCENE.tensor()
 LR_HSI = blur_down(GT, default_psf(4), 4)
 REF_MSI = torch.rand(1, 4, 21, 33, generator=torch.Generator().manual_seed(1))
 SRF = srf_matrix(SCENE.wavelengths_nm)
-STEPS, SAMPLES = 5, 3
+STEPS, DRAWS = 5, 3
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -48,7 +48,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def run(model):
-    return record(model, LR_HSI, REF_MSI, srf=SRF, steps=STEPS, samples=SAMPLES, generator=seeded())
+    return record(model, LR_HSI, REF_MSI, srf=SRF, steps=STEPS, draws=DRAWS, generator=seeded())
 
 
 @pytest.fixture
@@ -86,21 +86,21 @@ def test_a_recording_is_what_super_resolve_does(model, run):
     seen = []
     options = {"srf": SRF, "steps": STEPS, "consistency": False}
     super_resolve(
-        model, LR_HSI, REF_MSI, samples=SAMPLES, generator=seeded(), callback=lambda *all: seen.append(all), **options
+        model, LR_HSI, REF_MSI, draws=DRAWS, generator=seeded(), callback=lambda *all: seen.append(all), **options
     )
-    assert [number for number, *_ in seen] == list(range(STEPS)) * SAMPLES
+    assert [number for number, *_ in seen] == list(range(STEPS)) * DRAWS
     assert run.times == tuple(t for _, t, *_ in seen[:STEPS]) == (49, 39, 29, 19, 9)
     for place, (_, _, x_t, x0) in enumerate(seen):
-        sample, step = divmod(place, STEPS)
-        assert torch.equal(run.x_t[sample, step], x_t[0]) and torch.equal(run.x0[sample, step], x0[0])
+        draw, step = divmod(place, STEPS)
+        assert torch.equal(run.x_t[draw, step], x_t[0]) and torch.equal(run.x0[draw, step], x0[0])
     assert not torch.equal(run.x_t[0], run.x_t[1])
 
 
 def test_the_answer_is_that_of_super_resolve(model, run):
-    pred = super_resolve(model, LR_HSI, REF_MSI, srf=SRF, steps=STEPS, samples=1, generator=seeded())
+    pred = super_resolve(model, LR_HSI, REF_MSI, srf=SRF, steps=STEPS, draws=1, generator=seeded())
     torch.testing.assert_close(run.estimate(0, STEPS), pred)
-    assert run.answers.shape == (SAMPLES, 31, 12, 20)
-    assert (run.samples, run.steps, run.shape) == (SAMPLES, STEPS, (12, 20, 31))
+    assert run.answers.shape == (DRAWS, 31, 12, 20)
+    assert (run.draws, run.steps, run.shape) == (DRAWS, STEPS, (12, 20, 31))
 
 
 def test_noise_levels_by_hand(run):
@@ -138,20 +138,20 @@ def test_spread_is_the_deviation_of_the_decoded_draws(run):
     maps = spread(run)
     assert maps.shape == (STEPS + 1, 12, 20)
     for position in range(STEPS + 1):
-        cubes = np.concatenate([run.estimate(sample, position).double().numpy() for sample in range(SAMPLES)])
+        cubes = np.concatenate([run.estimate(draw, position).double().numpy() for draw in range(DRAWS)])
         np.testing.assert_allclose(maps[position], np.sqrt(cubes.var(0, ddof=1).mean(0)), atol=2e-6)
 
 
 def test_figures_are_those_of_the_metrics(run):
     figures = measure(run, GT)
     for position in range(STEPS + 1):
-        preds = [run.estimate(sample, position) for sample in range(SAMPLES)]
-        for row, pred in enumerate([*preds, sum(preds) / SAMPLES]):
+        preds = [run.estimate(draw, position) for draw in range(DRAWS)]
+        for row, pred in enumerate([*preds, sum(preds) / DRAWS]):
             np.testing.assert_allclose(figures.psnr_db[row, position], float(psnr_db(pred, GT)), rtol=1e-5)
             np.testing.assert_allclose(figures.sam_deg[row, position], float(sam_deg(pred, GT)), rtol=1e-4)
-        for sample, pred in enumerate(preds):
+        for draw, pred in enumerate(preds):
             expected = np.sqrt(((pred - GT)[0].double().numpy() ** 2).mean(0))
-            np.testing.assert_allclose(figures.error[sample, position], expected, atol=1e-6)
+            np.testing.assert_allclose(figures.error[draw, position], expected, atol=1e-6)
 
 
 def test_holes_of_the_target_are_left_out(run):
@@ -172,9 +172,8 @@ def test_inference_is_not_told_the_truth():
     [
         ({"lr_hsi": LR_HSI.repeat(2, 1, 1, 1)}, r"`lr_hsi` must be one image \(1, C, h, w\), got a batch of 2"),
         ({"lr_hsi": LR_HSI.where(LR_HSI > LR_HSI.min(), torch.nan)}, "`lr_hsi` must be finite everywhere, got 1 NaN"),
-        ({"samples": 0}, "`samples` must be a whole number ≥ 1, got 0"),
+        ({"draws": 0}, "`draws` must be a whole number ≥ 1, got 0"),
         ({"steps": 51}, "`steps` must be a whole number from 1 to 50, got 51"),
-        ({"sampler": "euler"}, "`sampler` must be one of"),
         ({"srf": None}, "`srf` must be the spectral response"),
     ],
 )
@@ -182,6 +181,11 @@ def test_what_record_refuses(model, change, message):
     arguments = {"lr_hsi": LR_HSI, "ref_msi": REF_MSI, "srf": SRF, **change}
     with pytest.raises(ValueError, match=message):
         record(model, arguments.pop("lr_hsi"), arguments.pop("ref_msi"), **arguments)
+
+
+def test_a_sampler_is_no_name(model):
+    with pytest.raises(TypeError, match="`sampler` must be a function such as `sample_ddim`, got 'ddim'"):
+        record(model, LR_HSI, sampler="ddim")
 
 
 def test_recording_needs_a_model():
@@ -208,12 +212,12 @@ def test_error_and_uncertainty_have_one_scale_each(explorer, run):
     error, uncertainty = explorer.views[2:]
     limits = (0.0, float(np.percentile(explorer.figures.error, 99)))
     maps = {}
-    for sample in range(SAMPLES):
-        explorer.sample = sample
+    for draw in range(DRAWS):
+        explorer.draw = draw
         np.testing.assert_allclose(error.limits, [limits] * (STEPS + 1), rtol=1e-6)
-        maps[sample] = frames(error)
-        expected = [quantise(one, tuple(error.limits[0])) for one in explorer.figures.error[sample]]
-        np.testing.assert_array_equal(maps[sample], expected)
+        maps[draw] = frames(error)
+        expected = [quantise(one, tuple(error.limits[0])) for one in explorer.figures.error[draw]]
+        np.testing.assert_array_equal(maps[draw], expected)
         np.testing.assert_array_equal(
             frames(uncertainty), [quantise(m, tuple(uncertainty.limits[0])) for m in spread(run)]
         )
@@ -235,7 +239,7 @@ def test_a_click_shows_the_spectra_of_that_pixel(explorer, run):
 
 
 def test_the_label_says_step_figures_and_values(explorer, run):
-    explorer.sample, explorer.step, explorer.pixel = 1, 2, (3, 7)
+    explorer.draw, explorer.step, explorer.pixel = 1, 2, (3, 7)
     pred = run.estimate(1, 2)
     error = float((pred - GT)[0, :, 3, 7].square().mean().sqrt())
     expected = (
@@ -268,7 +272,7 @@ def test_setting_the_step_moves_everything(explorer):
 
 
 def test_begins_where_half_of_the_noise_is_left(model):
-    run = record(model, LR_HSI, steps=5, samples=1, generator=seeded())
+    run = record(model, LR_HSI, steps=5, draws=1, generator=seeded())
     explorer = DiffusionExplorer(replace(run, levels=(0.0, 0.2, 0.55, 0.8, 0.9)))
     assert explorer.step == 2
     assert explorer.pixel == (6, 10)
@@ -277,7 +281,7 @@ def test_begins_where_half_of_the_noise_is_left(model):
 def test_choosing_a_draw_changes_images_curves_and_spectra(explorer):
     sent = [view.data for view in explorer.views]
     explorer.draw_of.set_state({"index": 2})
-    assert explorer.sample == 2
+    assert explorer.draw == 2
     changed = [view.data != old for view, old in zip(explorer.views, sent)]
     assert changed == [True, True, True, False]  # the uncertainty is that of all draws
     for curve, values in zip(explorer.curves, (explorer.figures.psnr_db, explorer.figures.sam_deg)):
@@ -332,7 +336,7 @@ def test_without_wavelengths_bands_are_counted(run):
 
 
 def test_one_draw_has_no_uncertainty(model):
-    run = record(model, LR_HSI, REF_MSI, srf=SRF, steps=2, samples=1, generator=seeded())
+    run = record(model, LR_HSI, REF_MSI, srf=SRF, steps=2, draws=1, generator=seeded())
     explorer = DiffusionExplorer(run, target=SCENE)
     assert [view.name for view in explorer.views][-1] == "error: |x̂0 − target|" and len(explorer.views) == 3
     assert explorer.notes == ["One draw: no uncertainty."]
@@ -344,7 +348,7 @@ def test_one_draw_has_no_uncertainty(model):
 
 
 def test_one_step_has_two_positions(model):
-    run = record(model, LR_HSI, steps=1, samples=2, generator=seeded())
+    run = record(model, LR_HSI, steps=1, draws=2, generator=seeded())
     explorer = DiffusionExplorer(run, target=SCENE)
     assert [text for text, _ in explorer.slider.options] == [f"0 · noise level {run.levels[0]:.2f}", "answer"]
     assert all(line["points"] for curve in explorer.curves for line in curve.lines)
@@ -353,7 +357,7 @@ def test_one_step_has_two_positions(model):
 
 
 def test_one_band(model):
-    run = record(model, LR_HSI[:, :1], steps=2, samples=2, generator=seeded())
+    run = record(model, LR_HSI[:, :1], steps=2, draws=2, generator=seeded())
     explorer = DiffusionExplorer(run, target=GT[:, :1], wavelengths_nm=[550.0])
     assert [curve.y_label for curve in explorer.curves] == ["PSNR (dB)"]
     assert "°" not in explorer.label and " dB" in explorer.label
@@ -410,9 +414,9 @@ def test_targets_of_coarse_numbers(run):
 
 
 def test_numbers_of_numpy_are_numbers(explorer):
-    explorer.step, explorer.sample, explorer.pixel = np.int64(2), np.uint8(1), np.array([3, 7])
-    assert (explorer.step, explorer.sample, explorer.pixel) == (2, 1, (3, 7))
-    for name, value in (("step", True), ("sample", np.float64(1.0)), ("step", "1")):
+    explorer.step, explorer.draw, explorer.pixel = np.int64(2), np.uint8(1), np.array([3, 7])
+    assert (explorer.step, explorer.draw, explorer.pixel) == (2, 1, (3, 7))
+    for name, value in (("step", True), ("draw", np.float64(1.0)), ("step", "1")):
         with pytest.raises(ValueError, match=f"`{name}` must be a whole number from 0 to"):
             setattr(explorer, name, value)
 
@@ -436,9 +440,9 @@ def test_other_bad_input(run, explorer):
             explorer.pixel = place
     with pytest.raises(ValueError, match="`step` must be a whole number from 0 to 5, got 6"):
         explorer.step = STEPS + 1
-    with pytest.raises(ValueError, match="`sample` must be a whole number from 0 to 2, got 3"):
-        explorer.sample = SAMPLES
-    assert explorer.pixel == (6, 10) and explorer.sample == 0
+    with pytest.raises(ValueError, match="`draw` must be a whole number from 0 to 2, got 3"):
+        explorer.draw = DRAWS
+    assert explorer.pixel == (6, 10) and explorer.draw == 0
 
 
 def test_a_page_without_a_kernel_shows_a_picture(explorer):

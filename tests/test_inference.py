@@ -7,10 +7,10 @@ import torch
 
 from ctmem.config import TINY
 from ctmem.data.scenes import synthetic
-from ctmem.diffusion.samplers import SAMPLERS, sample
+from ctmem.diffusion.samplers import SAMPLERS, at_level, sample, sample_ddim, sample_ddpm, sample_dpmpp, sample_edm, sample_heun
 from ctmem.diffusion.schedule import Schedule
 from ctmem.files import write_json
-from ctmem.inference import draw, encode, super_resolve, tiled_denoise
+from ctmem.inference import draw, encode, super_resolve
 from ctmem.model import Model, build_networks, load_model
 from ctmem.observe.optics import add_noise, blur_down, default_psf
 from ctmem.observe.responses import box_srf, srf_matrix
@@ -101,7 +101,7 @@ def test_consistency_gives_the_observation_back_to_a_thousandth(model, snr_db):
 def test_each_image_of_a_batch_is_consistent_with_its_own_observation(model):
     _, lr_hsi, _ = observed()
     both = torch.cat([lr_hsi, lr_hsi.flip(2) * 0.5 + 0.1])
-    pred = super_resolve(model, both, steps=2, start=0.5, sampler="dpmpp", generator=seeded())
+    pred = super_resolve(model, both, steps=2, start=0.5, sampler=sample_dpmpp, generator=seeded())
     for one, observation in zip(pred.split(1), both.split(1)):
         assert float((blur_down(one, default_psf(4), 4) - observation).norm() / observation.norm()) <= 1e-3
 
@@ -114,9 +114,9 @@ def test_decode_returns_lr_hsi_up_for_the_base_and_gt_inside_the_subspace(model)
     assert float(error) < 0.1 * float((encoded.lr_hsi_up - gt).square().mean())
 
 
-def test_samples_are_averaged(model):
+def test_draws_are_averaged(model):
     _, lr_hsi, _ = observed()
-    mean = super_resolve(model, lr_hsi, samples=3, steps=2, consistency=False, generator=seeded())
+    mean = super_resolve(model, lr_hsi, draws=3, steps=2, consistency=False, generator=seeded())
     generator = seeded()
     draws = [super_resolve(model, lr_hsi, steps=2, consistency=False, generator=generator) for _ in range(3)]
     torch.testing.assert_close(mean, torch.stack(draws).mean(0), atol=1e-5, rtol=1e-4)
@@ -127,8 +127,8 @@ def test_samples_are_averaged(model):
 def test_uncertainty_is_the_deviation_of_the_draws(model, consistency):
     _, lr_hsi, _ = observed()
     options = {"steps": 2, "consistency": consistency}
-    pred, std = super_resolve(model, lr_hsi, samples=4, uncertainty=True, generator=seeded(), **options)
-    assert torch.equal(pred, super_resolve(model, lr_hsi, samples=4, generator=seeded(), **options))
+    pred, std = super_resolve(model, lr_hsi, draws=4, uncertainty=True, generator=seeded(), **options)
+    assert torch.equal(pred, super_resolve(model, lr_hsi, draws=4, generator=seeded(), **options))
     generator = seeded()
     draws = [super_resolve(model, lr_hsi, generator=generator, **options) for _ in range(4)]
     assert std.shape == pred.shape and float(std.min()) >= 0
@@ -138,7 +138,7 @@ def test_uncertainty_is_the_deviation_of_the_draws(model, consistency):
 def test_draws_that_agree_have_no_uncertainty(model, monkeypatch):
     _, lr_hsi, _ = observed()
     monkeypatch.setattr(model.denoiser, "denoise", lambda x_t, level, previous, condition: condition.base * 1.1)
-    _, std = super_resolve(model, lr_hsi, samples=2, uncertainty=True, generator=seeded())
+    _, std = super_resolve(model, lr_hsi, draws=2, uncertainty=True, generator=seeded())
     assert float(std.max()) < 1e-6
 
 
@@ -153,7 +153,7 @@ def test_cached_equals_uncached(model, sampler):
         return model.denoiser(x_t, level, previous, encoded.base, encoded.texture)
 
     (encoded,) = encode(model, lr_hsi, reference(), srf=srf)
-    options = {"steps": 5, "sampler": sampler, "start": 0.8}
+    options = {"steps": 5, "sampler": SAMPLERS[sampler], "start": 0.8}
     cached = draw(model, encoded, generator=seeded(), **options)
     uncached = sample(anew, encoded.base, Schedule.linear(50), generator=seeded(), **options)
     torch.testing.assert_close(cached, uncached, atol=1e-5, rtol=1e-5)
@@ -177,8 +177,47 @@ def test_what_is_left_open_is_the_presets(model):
     chosen = replace(model, preset=replace(PRESET, sampling_steps=3, sampler="ddpm", schedule="cosine"))
     pred = super_resolve(chosen, lr_hsi, generator=seeded(), callback=lambda *args: steps.append(args[:2]))
     assert steps == [(0, 49), (1, 32), (2, 16)]
-    assert not torch.equal(pred, super_resolve(chosen, lr_hsi, sampler="ddim", generator=seeded()))
-    assert not torch.equal(pred, super_resolve(model, lr_hsi, steps=3, sampler="ddpm", generator=seeded()))
+    assert not torch.equal(pred, super_resolve(chosen, lr_hsi, sampler=sample_ddim, generator=seeded()))
+    assert not torch.equal(pred, super_resolve(model, lr_hsi, steps=3, sampler=sample_ddpm, generator=seeded()))
+
+
+def test_a_sampler_of_ones_own(model):
+    """Half of what one call from noise alone says and half of lr_hsi_up; the network is called once per draw."""
+    _, lr_hsi, _ = observed()
+    (encoded,) = encode(model, lr_hsi)
+    walked = []
+
+    def mine(denoise, x, schedule, *, previous, generator=None, callback=None):
+        walked.append(schedule.times.tolist())
+        x0 = denoise(x, at_level(schedule.levels[-1], x), previous)
+        callback(0, int(schedule.times[-1]), x, x0)
+        return (x0 + previous) / 2
+
+    options = {"generator": seeded(), "consistency": False, "callback": lambda *args: walked.append(args[:2])}
+    pred = super_resolve(model, lr_hsi, steps=2, sampler=mine, **options)
+    one_step = draw(model, encoded, steps=1, generator=seeded())
+    torch.testing.assert_close(pred, encoded.decode((one_step + encoded.base) / 2))
+    assert walked == [[24, 49], (0, 49)]
+
+
+@pytest.mark.parametrize("sampler", [sample_heun, sample_edm])
+def test_samplers_of_several_calls_report_their_steps(model, sampler):
+    _, lr_hsi, _ = observed()
+    seen = []
+    pred = super_resolve(
+        model, lr_hsi, steps=3, sampler=sampler, generator=seeded(), callback=lambda *args: seen.append(args[:2])
+    )
+    assert seen == [(0, 49), (1, 32), (2, 16)] and pred.isfinite().all()
+
+
+def test_a_sampler_is_a_function_and_the_presets_a_name(model):
+    _, lr_hsi, _ = observed()
+    with pytest.raises(TypeError, match="`sampler` must be a function such as `sample_ddim`, got 'ddim'"):
+        super_resolve(model, lr_hsi, sampler="ddim")
+    other = replace(model, preset=replace(PRESET, sampler="euler"))
+    names = "'ddpm', 'ddim', 'dpmpp', 'heun', 'edm'"
+    with pytest.raises(ValueError, match=f"`sampler` must be one of {names}, got 'euler'"):
+        super_resolve(other, lr_hsi)
 
 
 def test_condition_is_computed_once_per_image(model, monkeypatch):
@@ -198,22 +237,6 @@ def test_condition_is_computed_once_per_image(model, monkeypatch):
     monkeypatch.setattr(inference, "dmb", lambda *args: counts.update(dmb=counts["dmb"] + 1) or whole(*args))
     super_resolve(model, lr_hsi, reference(), srf=srf, steps=5, generator=seeded())
     assert counts == {"condition": 1, "denoise": 5, "dmb": 1}
-
-
-def test_constant_estimate_survives_tiling(model):
-    """Blending weights sum to 1: tiles that all say the same give just that, also at the borders."""
-    _, lr_hsi, _ = observed(height=40, width=72)
-    (encoded,) = encode(model, lr_hsi)
-
-    class Same:
-        def condition(self, base, texture):
-            return base
-
-        def denoise(self, x_t, level, previous, condition):
-            return condition * 2
-
-    found = tiled_denoise(Same(), encoded, tile=24)(encoded.base, torch.ones(1), encoded.base)
-    torch.testing.assert_close(found, encoded.base * 2, atol=1e-5, rtol=1e-5)
 
 
 def test_tiles_cover_and_resemble_the_whole(model):
@@ -239,8 +262,8 @@ def test_callback_is_handed_images_that_encoded_decodes(model):
     torch.testing.assert_close(seen[-1][1], pred)
     assert {x.shape for pair in seen for x in pair} == {pred.shape}
     calls = []
-    super_resolve(model, torch.cat([lr_hsi, lr_hsi]), samples=3, steps=2, callback=lambda *args: calls.append(args[0]))
-    assert calls == [0, 1] * 6  # B · samples · steps, for a progress bar
+    super_resolve(model, torch.cat([lr_hsi, lr_hsi]), draws=3, steps=2, callback=lambda *args: calls.append(args[0]))
+    assert calls == [0, 1] * 6  # B · draws · steps, for a progress bar
 
 
 def test_callback_and_generator(model):
@@ -277,9 +300,8 @@ def test_references_may_have_holes_or_be_several(model):
         ({"steps": 26, "start": 0.5}, "`steps` must be a whole number from 1 to 25, got 26"),
         ({"steps": 0}, "`steps` must be a whole number from 1 to 50, got 0"),
         ({"start": 0.0}, "`start` must be a share of the chain, above 0 and at most 1, got 0.0"),
-        ({"samples": 0}, "`samples` must be a whole number ≥ 1"),
-        ({"uncertainty": True}, "`samples` must be a whole number ≥ 2, got 1"),
-        ({"sampler": "euler"}, "`sampler` must be one of"),
+        ({"draws": 0}, "`draws` must be a whole number ≥ 1"),
+        ({"uncertainty": True}, "`draws` must be a whole number ≥ 2, got 1"),
         ({"tile": 4}, "`tile` must be a whole number ≥ 8"),
     ],
 )

@@ -56,6 +56,12 @@ def test_tree_holds_the_released_keys_and_axes(tmp_path):
         assert np.array_equal(content[key], sample[role].permute(1, 2, 0).numpy())
 
 
+def test_tree_of_arrays_is_that_of_tensors(tmp_path):
+    write_mat_tree(tmp_path, "train", [{role: image.numpy() for role, image in one.items()} for one in samples(2)])
+    for sample, expected in zip(read_mat_tree(tmp_path, "train"), samples(2), strict=True):
+        assert all(torch.equal(sample[role], expected[role]) for role in expected)
+
+
 def test_tree_of_a_dataset_beside_another_split(tmp_path):
     camera = Camera.gaussian(scale=4, srf=torch.eye(7)[[1, 3, 6]])
     degraded = degrade_scene(synthetic(5, height=66, width=75, bands=7).tensor(), camera)

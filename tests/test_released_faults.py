@@ -166,11 +166,17 @@ def test_fault_2_levels_rise_from_pure_noise_to_almost_clean(sampler):
         levels.append(float(level[0]))
         return previous
 
-    schedule = Schedule.linear(100)
-    sample(denoise, torch.zeros(1, 2, 4, 6), schedule, steps=10, sampler=sampler, generator=generator())
-    assert len(levels) == 10
-    assert levels == sorted(levels)
-    assert levels[0] == schedule.noise_level(torch.tensor(99))
+    schedule, two_calls = Schedule.linear(100), sampler in ("heun", "edm")
+    sample(denoise, torch.zeros(1, 2, 4, 6), schedule, steps=10, sampler=SAMPLERS[sampler], generator=generator())
+    of_steps = levels[::2] if two_calls else levels
+    assert len(levels) == (19 if two_calls else 10) and len(of_steps) == 10
+    assert of_steps == sorted(of_steps) and of_steps[-1] > 0.98
+    noisiest = schedule.noise_level(torch.tensor(99))
+    if sampler == "edm":  # which adds noise before each step
+        assert 0.9 * noisiest < levels[0] < noisiest
+        assert levels[1::2] == schedule.noise_level(torch.tensor(schedule.trailing(10)[1:])).tolist()
+    else:
+        assert levels == sorted(levels) and levels[0] == noisiest
 
 
 # --- 3: one t for the whole batch, and never the noisiest ---
@@ -333,7 +339,7 @@ def test_fault_8_matching_and_condition_are_computed_once_per_image(scene, model
     for name in ("condition", "denoise"):
         monkeypatch.setattr(model.denoiser, name, counted(name, getattr(model.denoiser, name)))
     lr_hsi = degraded.lr_hsi[..., :4, :6]
-    super_resolve(model, lr_hsi, degraded.hr_msi[..., :20, :28], srf=srf, steps=7, samples=2, generator=generator())
+    super_resolve(model, lr_hsi, degraded.hr_msi[..., :20, :28], srf=srf, steps=7, draws=2, generator=generator())
     assert calls == {"match": 1, "condition": 1, "denoise": 14}
 
 

@@ -282,14 +282,12 @@ def test_hooks_are_what_make_lint_runs():
     assert {hook["language"] for hook in hooks[0]["hooks"]} == {"system"}
 
 
-def test_every_rule_that_is_left_out_has_its_reason():
+def test_every_rule_of_the_linters_has_its_reason():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for table in re.findall(
-        r"^\[(?:tool\.ruff|\[tool\.mypy).*?(?=^\[tool\.(?!ruff|mypy)|\Z)", text, re.DOTALL | re.MULTILINE
-    ):
-        wanted = re.findall(r'^ +"[A-Z]+\d*".*|^".*" = \[.*|^.*(?:= false|missing_imports).*', table, re.MULTILINE)
-        assert wanted
-        assert [line for line in wanted if "#" not in line] == []
+    lines = text[text.index("[tool.ruff.lint]") : text.index("[tool.coverage.run]")].splitlines()
+    rules = [line for line in lines if re.search(r'"[A-Z]+\d*"|= false|missing_imports', line)]
+    assert len(rules) > 20
+    assert [line for line in rules if "#" not in line] == []
 
 
 def test_the_licence_is_whole():

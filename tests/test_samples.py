@@ -114,8 +114,8 @@ def test_what_a_degraded_scene_knows_of_its_camera(degraded):
     assert torch.equal(degraded.lr_hsi_up, upsample(degraded.lr_hsi, 4))
     cut = degraded.cut(Box(8, 12, 16, 20))
     assert cut.camera is CAMERA and cut.lr_hsi_up.shape == cut.gt.shape
-    moved = degraded.to("meta")
-    assert {x.device.type for x in (moved.gt, moved.lr_hsi, moved.hr_msi, moved.camera.srf)} == {"meta"}
+    moved = degraded.to("cpu")
+    assert torch.equal(moved.gt, degraded.gt) and moved.camera.to_dict() == CAMERA.to_dict()
 
 
 def test_a_scene_with_real_responses_goes_through(degraded):
@@ -146,6 +146,12 @@ def test_unpaired_sample(degraded, areas):
     }
     assert torch.equal(sample["gt"], degraded.gt[0, :, *boxes[4].slices])
     assert torch.equal(sample["ref_msi"], refs[4 % 3][0])
+
+
+def test_unpaired_references_may_be_arrays(degraded, areas):
+    boxes, refs = crops(areas["train"], 16, 8), references(degraded, areas)
+    one, other = (UnpairedPatches(degraded, boxes, some)[1] for some in (refs, [x.double().numpy() for x in refs]))
+    assert torch.equal(one["ref_msi"], other["ref_msi"])
 
 
 def test_unpaired_every_box_and_every_reference_in_one_pass(degraded, areas):

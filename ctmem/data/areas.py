@@ -1,7 +1,7 @@
 """Areas of a scene that share no pixel, and crops of them.
 
-Low-resolution pixels at the border of an area read `Camera.halo` pixels beyond the border; the gaps between areas are at least
-twice that wide, so what one area reads, no other area holds or reads.
+Low-resolution pixels at the border of an area read `Camera.halo` pixels beyond the border; the gaps between areas are
+at least twice that wide, so what one area reads, no other area holds or reads.
 
     fine pixels      |<-- train -->|<-- gap ≥ 2·halo -->|<-- test -->|
     read by blur     |<------ train + halo ->|  |<- halo + test ---->|

@@ -52,7 +52,7 @@ def write_mat_tree(root: str | Path, split: str, samples: Sequence[dict[str, Ten
     if not len(samples):
         fail("samples", "a sequence of at least one sample", "an empty one")
     for index in range(len(samples)):
-        _check_sample(samples[index], f"samples[{index}]")
+        _as_sample(samples[index], f"samples[{index}]")
     # then written beside its place, and moved there when it is whole
     Path(root).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{split}-", dir=root) as part:
@@ -60,25 +60,25 @@ def write_mat_tree(root: str | Path, split: str, samples: Sequence[dict[str, Ten
             folder = Path(part, split, folders[0])
             folder.mkdir(parents=True)
             for index in range(len(samples)):
-                array = samples[index][role].movedim(0, -1).float().cpu().numpy()
+                array = as_image(samples[index][role][None], role)[0].movedim(0, -1).cpu().numpy()
                 scipy.io.savemat(folder / f"{index + 1}.mat", {key: array}, do_compression=True)
         Path(part, split).rename(target)
 
 
-def _check_sample(sample: dict[str, Tensor], name: str) -> None:
-    """Raises unless the sample has its three images and they fit each other."""
+def _as_sample(sample: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The three images of a sample, float32, or the error where one is missing or they do not fit each other."""
     missing = [role for role in TREE if role not in sample]
     if missing:
         fail(name, "a dict with " + ", ".join(TREE), f"one without {', '.join(missing)}")
-    for role in TREE:
-        as_image(sample[role][None], f"{name}[{role!r}]")
-    gt = sample["gt"]
-    lr_hsi = sample["lr_hsi"]
-    as_image(lr_hsi[None], f"{name}['lr_hsi']", bands=gt.shape[0])
+    images = {role: as_image(sample[role][None], f"{name}[{role!r}]")[0] for role in TREE}
+    gt = images["gt"]
+    lr_hsi = images["lr_hsi"]
+    as_image(lr_hsi[None], f"{name}['lr_hsi']", bands=gt.shape[0], finite=False)
     (rows, rows_left), (columns, columns_left) = (divmod(gt.shape[i], lr_hsi.shape[i]) for i in (1, 2))
     if rows_left or columns_left or rows != columns:
         expected = f"one whole multiple of lr_hsi's {lr_hsi.shape[1]}×{lr_hsi.shape[2]} px"
         fail(f"{name}['gt']", expected, f"{gt.shape[1]}×{gt.shape[2]}")
+    return images
 
 
 class MatTree(Dataset[dict[str, Tensor]]):
@@ -101,8 +101,7 @@ class MatTree(Dataset[dict[str, Tensor]]):
             raise IndexError(f"`index` must be from 0 to {len(self) - 1}, got {index}")
         paths = {role: self.files[role][index] for role in TREE}
         sample = {role: _read_array(path, TREE[role][1]) for role, path in paths.items()}
-        _check_sample(sample, str(paths["gt"].name))
-        return sample
+        return _as_sample(sample, str(paths["gt"].name))
 
 
 @door

@@ -110,9 +110,11 @@ class UnpairedPatches(Dataset[dict[str, Tensor]]):
             fail("boxes", "a list of at least one Box", "an empty one")
         if not references:
             fail("references", "a list of at least one image (1, c, Hr, Wr)", "an empty one")
-        for index, reference in enumerate(references):
-            as_image(reference, f"references[{index}]", bands=scene.hr_msi.shape[1], single=True)
-        self.references = list(references)
+        bands = scene.hr_msi.shape[1]
+        self.references = [
+            as_image(reference, f"references[{index}]", bands=bands, single=True)
+            for index, reference in enumerate(references)
+        ]
         self.samples = [scene.cut(box) for box in boxes]
 
     def __len__(self) -> int:

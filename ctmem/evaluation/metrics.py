@@ -164,8 +164,7 @@ def ssim(pred: Tensor, target: Tensor) -> Tensor:
 
 @door
 def cc(pred: Tensor, target: Tensor) -> Tensor:
-    """Returns Pearson's correlation over the pixels of a band, the mean over bands; higher is better, 1 at
-    most.
+    """Returns Pearson's correlation over the pixels of a band, the mean over bands; higher is better.
 
     Convention: a band without variation in either image has no correlation, and the image gives NaN.
 
@@ -200,8 +199,7 @@ def rmse(pred: Tensor, target: Tensor) -> Tensor:
 
 @door
 def uiqi(pred: Tensor, target: Tensor) -> Tensor:
-    """Returns the universal image quality index, the mean over bands and windows; higher is better, 1 is
-    equal.
+    """Returns the universal image quality index, the mean over bands and windows; higher is better.
 
     Convention: Gaussian window 11×11 with sigma 1.5 px wholly inside the image (the paper of Wang and Bovik,
     2002, has a box of 8×8). It is SSIM with both constants 0: a window without variation in either image

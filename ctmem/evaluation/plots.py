@@ -98,7 +98,8 @@ def rgb(
         like: take the stretch from this image, so that two images can be compared.
 
     Raises:
-        ValueError: a shape that is not that of an image, wavelengths that don't fit its bands or don't reach the visible.
+        ValueError: a shape that is not that of an image, wavelengths that don't fit its bands or don't reach the
+            visible.
     """
     cube = to_array(image)
     chosen = list(_visible(cube.shape[2], wavelengths_nm) if bands is None else bands)

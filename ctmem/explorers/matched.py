@@ -19,7 +19,7 @@ from ctmem.config import MatchConfig
 from ctmem.match.align import prepare, sharpen, to_standard
 from ctmem.match.dmb import transfer
 from ctmem.match.matching import whole_windows
-from ctmem.match.patches import cut, turn_back, starts
+from ctmem.match.patches import cut, starts, turn_back
 from ctmem.match.search import PIECE, SIMILARITIES, embed, finish, nearest
 from ctmem.observe.optics import upsample
 from ctmem.observe.responses import apply_srf

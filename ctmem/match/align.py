@@ -1,6 +1,7 @@
 """Bringing query and references to one look before they are compared: holes, levels of the bands, sharpness.
 
-`Prepared` holds both sides as they are compared, and the way back to the query's units. A *hole* is a pixel with a value in any band that is NaN or infinite: clouds, gaps between scan lines, borders.
+`Prepared` holds both sides as they are compared, and the way back to the query's units. A *hole* is a pixel with a
+value in any band that is NaN or infinite: clouds, gaps between scan lines, borders.
 
 Source: this project, but where a function names another.
 """

@@ -58,8 +58,7 @@ def texture(
     hard_k: int = 1,
     chunk_mb: int = 256,
 ) -> torch.Tensor:
-    """Returns what the reference hands over, (B, 4c, H, W): [soft, hard reference, hard gradient, hard
-    difference].
+    """Returns what the reference hands over, (B, 4c, H, W): soft map, hard reference, hard gradient, hard difference.
 
     `soft` is the mean of the blurred candidates that the match kept, weighted by softmax(similarity /
     temperature). The hard maps take the patches of `sharp_reference`, of its gradient magnitude and of

@@ -1,7 +1,7 @@
 """Where in the reference every patch of the query finds its like.
 
-`match` cuts the query into patches, lists the windows of one or several references, lets `search` compare them, and says
-which windows are the most alike. `cut_match` cuts patches from there.
+`match` cuts the query into patches, lists the windows of one or several references, lets `search` compare them, and
+says which windows are the most alike. `cut_match` cuts patches from there.
 
 Source: this project, after the patch matching of Qu et al., IEEE TGRS 2025.
 """
@@ -158,7 +158,9 @@ def cut_match(match: Match, image: References, rank: int = 0) -> torch.Tensor:
     images = as_list(image)
     check_sizes(match, images, "image")
     one = slice(rank, rank + 1)
-    taken = cut_windows(images, match.scenes[..., one].flatten(0, 1), match.windows[:, :, one].flatten(0, 1), match.patch)
+    taken = cut_windows(
+        images, match.scenes[..., one].flatten(0, 1), match.windows[:, :, one].flatten(0, 1), match.patch
+    )
     return taken[:, 0].unflatten(0, match.scores.shape[:2])
 
 
@@ -248,7 +250,9 @@ def reference_list(query: torch.Tensor, reference: References, name: str, at_lea
     return images
 
 
-def cut_windows(sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: torch.Tensor, patch: int) -> torch.Tensor:
+def cut_windows(
+    sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: torch.Tensor, patch: int
+) -> torch.Tensor:
     """Patches of (C, Hr, Wr) images at windows (n, k, 3) of scenes (n, k), turned as they say, (n, k, C, P, P)."""
     places = windows.flatten(0, 1)
     scene = scenes.flatten()

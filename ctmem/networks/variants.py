@@ -1,5 +1,6 @@
-"""The wirings of the method: `corrected` (this project's, the default), `as_drawn` (the paper's figure) and `as_released`
-(its code). They are settings of the same modules:
+"""The wirings of the method, as settings of the same modules.
+
+`corrected` is this project's and the default, `as_drawn` that of the paper's figure, `as_released` that of its code:
 
 | | as_released | as_drawn | corrected |
 |---|---|---|---|

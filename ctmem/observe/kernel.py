@@ -178,8 +178,8 @@ def train_kernel(
         ValueError: no image, pairs that don't fit, or an image or crop with nothing inside the margin.
     """
     _check_counts(crop, margin, steps=steps, batch=batch, validate_every=validate_every)
-    _check_images(net, sharp, blurry, ("sharp", "blurry"), crop or 2 * margin + 1)
-    _check_images(net, val_sharp, val_blurry, ("val_sharp", "val_blurry"), 2 * margin + 1)
+    sharp, blurry = _as_images(net, sharp, blurry, ("sharp", "blurry"), crop or 2 * margin + 1)
+    val_sharp, val_blurry = _as_images(net, val_sharp, val_blurry, ("val_sharp", "val_blurry"), 2 * margin + 1)
     optimiser = torch.optim.Adam(net.parameters(), lr=net.learning_rate if learning_rate is None else learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     losses: list[float] = []
@@ -226,9 +226,7 @@ def validation_l1(
 
 @door
 @torch.no_grad()
-def impulse_response(
-    camera: Camera, image: torch.Tensor, *, blur: Blur | None = None, radius: int = 8
-) -> torch.Tensor:
+def impulse_response(camera: Camera, image: torch.Tensor, *, blur: Blur | None = None, radius: int = 8) -> torch.Tensor:
     """Returns what a blur makes of one bright pixel, (2r + 1, 2r + 1) with r = `radius`, centred on it.
 
     The pixel, only 0.01 bright, is added to a real image and the change is looked at, so that a network is
@@ -316,19 +314,20 @@ def _check_counts(crop: int | None, margin: int, **counts: int) -> None:
         check_count(value, name)
 
 
-def _check_images(
+def _as_images(
     net: LearnedBlur,
     sharp: Sequence[torch.Tensor],
     blurry: Sequence[torch.Tensor],
     names: tuple[str, str],
     at_least: int,
-) -> None:
-    """Raises unless both are equally long, non-empty lists of images of the same bands that pair up."""
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Both lists as tensors, or the error where they are empty, of other lengths or bands, or don't pair up."""
     if not sharp or len(sharp) != len(blurry):
         wanted = f"a list of at least one image, as many as `{names[1]}`"
         fail(names[0], wanted, f"{len(sharp)} and {len(blurry)}")
-    as_image(sharp[0], names[0], bands=net.fixed_bands, finite=False)
+    bands = as_image(sharp[0], names[0], bands=net.fixed_bands, finite=False).shape[1]
+    pairs = []
     for x, y in zip(sharp, blurry):
-        as_image(x, names[0], bands=sharp[0].shape[1], at_least=at_least)
-        as_image(y, names[1])
-        check_same_shape(x, y, names)
+        pairs.append((as_image(x, names[0], bands=bands, at_least=at_least), as_image(y, names[1])))
+        check_same_shape(*pairs[-1], names)
+    return [x for x, _ in pairs], [y for _, y in pairs]

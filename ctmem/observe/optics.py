@@ -156,7 +156,9 @@ def add_noise(x: torch.Tensor, snr_db: float, *, generator: torch.Generator) -> 
     return x + sigma * noise
 
 
-def adjoint(operator: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+def adjoint(
+    operator: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """Returns the transpose Aᵀ of a linear operator A: from images like A(like) to ones like `like`.
 
     For all x and y of fitting shapes ⟨A x, y⟩ = ⟨x, Aᵀ y⟩. It is one backward pass, so any operator made of

@@ -6,8 +6,8 @@ A step draws a batch, cuts it into pieces of `micro_batch` samples, adds up thei
 their running average (EMA). The pieces are shared out among the processes that `torchrun` started; each piece has
 its own random numbers, so the run does not depend on how many processes share it (but for rounding).
 
-Checkpoints hold weights, average, best weights so far, optimiser and random generator; a run that was killed and started
-again ends bit for bit as one that was not (CPU, same number of threads and pieces).
+Checkpoints hold weights, average, best weights so far, optimiser and random generator; a run that was killed and
+started again ends bit for bit as one that was not (CPU, same number of threads and pieces).
 
 Source: this project; device, bfloat16 and processes are accelerate's work.
 """

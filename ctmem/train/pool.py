@@ -1,7 +1,7 @@
 """Encoded crops: every training area is matched once with each of its references, cut into crops and encoded.
 
-This `Pool` is all that the training loops see. `draw_batch` picks crops from it and turns, mirrors, flips signs and scales
-them.
+This `Pool` is all that the training loops see. `draw_batch` picks crops from it and turns, mirrors, flips signs and
+scales them.
 
 Source: this project.
 """
@@ -76,9 +76,7 @@ def build_pool(sources: Sequence[Source], preset: Preset, blur: Blur, *, stride:
             texture, _ = dmb(lr_hsi_up, reference, area.camera, preset.match, blur=blur)
             for box in boxes:
                 here, low = (..., *box.slices), (..., *box.coarse(area.scale).slices)
-                encoded = encode_image(
-                    area.lr_hsi[low], lr_hsi_up[here], texture[here], area.camera, preset.denoiser
-                )
+                encoded = encode_image(area.lr_hsi[low], lr_hsi_up[here], texture[here], area.camera, preset.denoiser)
                 target = encoded.encode(area.gt[here])
                 entries.append((encoded.base, target, encoded.texture, encoded.weight))
     return Pool(*(torch.cat(column) for column in zip(*entries)))

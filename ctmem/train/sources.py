@@ -4,8 +4,8 @@ A **scene** is one file (.mat, .npy, .npz) with an array (H, W, C). It is degrad
 `test` is never learned from. The spectral response of the multispectral sensor is worked out from the bands' centres.
 
 A **tree** is a folder `root/train/{gtHS,lrHS,hrMS}/1.mat …`, see `mat_tree.read_mat_tree`, with values in [0, 1]. Each
-sample brings its own reference. `root/validation` judges if it is there; otherwise every tenth sample of `train` does and
-is not learned from. `root/test` is never read.
+sample brings its own reference. `root/validation` judges if it is there; otherwise every tenth sample of `train` does
+and is not learned from. `root/test` is never read.
 
 Scenes and trees of your own need a text file about the bands: `my_scene.txt` beside `my_scene.mat`, `bands.txt` in the
 tree's root. It holds either the C centres in nm, or the spectral response itself, c rows of C numbers.

@@ -1,7 +1,8 @@
-"""The selective scan by the CUDA kernel of the package mamba-ssm; backend `mamba_ssm` of `ctmem.networks.scan.selective`.
+"""The selective scan by the CUDA kernel of the package mamba-ssm; backend `mamba_ssm` of
+`ctmem.networks.scan.selective`.
 
-The package is optional and often hard to build; `ctmem.networks.scan.selective.backends("cuda")` says whether it is usable. Its layout
-puts time last: (b, d, L) and (b, n, L).
+The package is optional and often hard to build; `ctmem.networks.scan.selective.backends("cuda")` says whether it is
+usable. Its layout puts time last: (b, d, L) and (b, n, L).
 
 Source: the documented signature of `mamba_ssm.ops.selective_scan_interface.selective_scan_fn`, version 2.
 """

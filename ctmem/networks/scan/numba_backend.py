@@ -101,8 +101,8 @@ def _float_of_bits(typingctx, bits):
 @njit(fastmath=OPTIONS["fastmath"], inline="always")
 def _exp2(x):
     """2^x in float32, relative error 1e-7: the whole part becomes the exponent, the rest a polynomial; NaN stays."""
-    x = np.float32(-126.0) if x < np.float32(-126.0) else x
-    x = np.float32(128.0) if x > np.float32(128.0) else x
+    x = max(x, np.float32(-126.0))
+    x = min(x, np.float32(128.0))
     whole = np.floor(x + np.float32(0.5))
     f = x - whole
     p = np.float32(1.5353362e-4)
