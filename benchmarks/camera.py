@@ -17,9 +17,10 @@ from ctmem.data.areas import split_areas
 from ctmem.data.samples import Degraded, degrade_scene
 from ctmem.evaluation.metrics import psnr_db
 
-WIDTHS = (3.0, 4.0, 5.0, 6.0, 8.0, 12.0)  # FWHM, fine pixels; the weights were trained for 4 READING = """\ `not told`:
-the camera of the weights is used for matching and consistency; `told`: the true one. Reference: the scene's own
-reference area. Back-projection needs no training: it is the floor.
+WIDTHS = (3.0, 4.0, 5.0, 6.0, 8.0, 12.0)  # FWHM, fine pixels; the weights were trained for 4
+READING = """\
+`not told`: the camera of the weights is used for matching and consistency; `told`: the true one. Reference: the
+scene's own reference area. Back-projection needs no training: it is the floor.
 
 What to read from it: where the blur is wider than the weights were trained for, telling it is worth more than all that
 the weights bring. Told or not, the network itself still expects the blur that it learned: at twice the width

@@ -25,7 +25,8 @@ from skimage.registration import phase_cross_correlation
 from ctmem.data.scenes import load_scene
 from ctmem.match import align, matching, search
 from ctmem.match import patches as pt
-from ctmem.observe import optics, responses
+from ctmem.observe.camera import Camera
+from ctmem.observe.responses import SENSORS, apply_srf
 
 SCENES = Path(__file__).resolve().parents[2] / "shared" / "scenes"
 FILES = ("paris_hyperion_hsi.npz", "paris_ali_msi.npz")
@@ -76,7 +77,7 @@ def load(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     hyperion, ali = (np.load(folder / name, allow_pickle=False) for name in FILES)
     response = torch.from_numpy(ali["R_ali_from_hyperion"][list(BANDS.values())]).float()
     cubes = [torch.from_numpy(file["cube"]).float().permute(2, 0, 1)[None] for file in (hyperion, ali)]
-    return responses.apply_srf(cubes[0], response / response.sum(1, keepdim=True)), cubes[1][:, list(BANDS.values())]
+    return apply_srf(cubes[0], response / response.sum(1, keepdim=True)), cubes[1][:, list(BANDS.values())]
 
 
 def offset(image: torch.Tensor, other: torch.Tensor) -> np.ndarray:
@@ -96,11 +97,6 @@ def moved(x: torch.Tensor, by: np.ndarray) -> torch.Tensor:
     """The image moved down and right by `by` (2,) pixels, by cubic splines, border replicated."""
     bands = [scipy.ndimage.shift(band, by, order=3, mode="nearest") for band in x[0].numpy()]
     return torch.from_numpy(np.stack(bands))[None]
-
-
-def degrade(x: torch.Tensor, scale: int) -> torch.Tensor:
-    """Blurred, decimated and enlarged again: the same size, without what a coarser sensor loses."""
-    return optics.upsample(optics.blur_down(x, optics.default_psf(scale), scale), scale)
 
 
 def zncc(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -137,7 +133,9 @@ def hits(windows: torch.Tensor, places: torch.Tensor) -> list[str]:
 def mean_of_best(match: matching.Match, image: torch.Tensor) -> torch.Tensor:
     """Mean of the 64 best windows of `image`, weighted by softmax(score / temperature), (N, C, P, P)."""
     weights = torch.softmax(match.scores[:, 0, :KEPT] / TEMPERATURE, -1)
-    return sum(weights[:, rank, None, None, None] * matching.cut_match(match, image, rank)[:, 0] for rank in range(KEPT))
+    return sum(
+        weights[:, rank, None, None, None] * matching.cut_match(match, image, rank)[:, 0] for rank in range(KEPT)
+    )
 
 
 class Task:
@@ -152,7 +150,7 @@ class Task:
     ):
         """`fine` (1, C, H, W) is what the query comes from and the truth; `shift` (2,) its place in `reference`."""
         reference = reference[:, :, margin : reference.shape[2] - margin, margin : reference.shape[3] - margin]
-        query, blurred = degrade(fine, scale), degrade(reference, scale)
+        query, blurred = (Camera.gaussian(scale=scale).blur(image) for image in (fine, reference))
         gain, level = align.gain_and_offset(blurred, query)
         self.patch, self.sharp = patch, gain * reference + level  # in the query's units: all rows are judged alike
         self.detail = self.sharp - (gain * blurred + level)
@@ -172,9 +170,7 @@ class Task:
         """`judge` of the windows with these corners (N, 2)."""
         return self.judge(*(pt.cut(image[0], windows, self.patch) for image in (self.sharp, self.detail)))
 
-    def search(
-        self, similarity: str, radiometry: bool, turns: bool = False
-    ) -> tuple[list[str], list[torch.Tensor]]:
+    def search(self, similarity: str, radiometry: bool, turns: bool = False) -> tuple[list[str], list[torch.Tensor]]:
         """Hits of one kind of matching; zncc and detail (N,) of the best window, both again elsewhere, mean of 64."""
         turns, same = (8 if turns else 1), (2 * self.patch - 1) ** 2  # so many windows share a pixel with a place
         options = {"similarity": similarity, "turns": turns, "top_k": KEPT + same * turns}
@@ -259,8 +255,8 @@ def correlations(a: torch.Tensor, b: torch.Tensor) -> list[float]:
 def sensors_compared() -> str:
     """A table: how far the four bands of each two sensors differ on Indian Pines."""
     scene = load_scene("indian_pines")
-    nm = scene.wavelengths_nm
-    seen = {name: responses.apply_srf(scene.tensor(), responses.srf_matrix(nm, sensor=name)) for name in responses.SENSORS}
+    cameras = {name: Camera.gaussian(sensor=name).for_wavelengths(scene.wavelengths_nm) for name in SENSORS}
+    seen = {name: camera.see(scene.tensor()) for name, camera in cameras.items()}
     rows = []
     for a, b in combinations(seen, 2):
         share = 100 * (seen[a] - seen[b]).abs().mean((0, 2, 3)) / seen[a].mean((0, 2, 3))

@@ -64,6 +64,7 @@ generator = np.random.default_rng(0)
 cube = generator.random((rows, columns, bands), dtype=np.float32)
 nm = np.linspace(400, 2500, bands)
 model = load_model("tiny")
+camera = model.camera.for_wavelengths(nm)
 images = [torch.rand(1, c, n, n, generator=torch.Generator().manual_seed(0)) for c, n in ((bands, 36), (4, 301))]
 
 def peak_mb():
@@ -73,7 +74,7 @@ Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
 before = peak_mb()
 """
 BAND = "band = BandExplorer(cube, wavelengths_nm=nm)\nband.show.value = 'one band'\nband"
-MATCHES = "match = MatchExplorer(*images, degrade=model.kernel, scale=4, wavelengths_nm=nm)\nmatch"
+MATCHES = "match = MatchExplorer(*images, camera, blur=model.kernel)\nmatch"
 WATCH = """(node) => {
     let begin = null;
     for (const kind of ["pointerdown", "keydown"]) {

@@ -15,7 +15,7 @@ import torch
 from scan import SIZES, inputs
 
 from ctmem.config import PAPER, Preset
-from ctmem.diffusion.samplers import sample
+from ctmem.diffusion.problem import DenoisingProblem
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.model import build_networks
 from ctmem.networks.scan.selective import BACKENDS, backends, obstacle, selective_scan
@@ -77,7 +77,7 @@ def model_work(preset: Preset, device: torch.device, steps: int) -> dict[str, Ca
         torch.ones(batch, channels, 1, 1, device=device),
     )
     loss, optimiser = denoiser_loss(preset), torch.optim.Adam(network.parameters())
-    schedule, one = make_schedule(preset.schedule, preset.timesteps), image(1, channels)
+    schedule = make_schedule(preset.schedule, preset.timesteps)
 
     def train() -> None:
         optimiser.zero_grad()
@@ -86,9 +86,8 @@ def model_work(preset: Preset, device: torch.device, steps: int) -> dict[str, Ca
 
     @torch.no_grad()
     def draw() -> torch.Tensor:
-        condition = network.condition(pool.base[:1], pool.texture[:1])
-        denoise = lambda x_t, level, previous: network.denoise(x_t, level, previous, condition)  # noqa: E731
-        return sample(denoise, one, schedule, steps=steps, generator=torch.Generator().manual_seed(0))
+        problem = DenoisingProblem.of(network, pool.base[:1], pool.texture[:1])
+        return problem.draw(schedule, steps=steps, generator=torch.Generator().manual_seed(0))
 
     return {f"training step, {batch} crops of {side} px": train, f"sampling one crop, {steps} steps": draw}
 

@@ -12,11 +12,11 @@ blurred sensor shows. The oracle applies the true PSF; where noise was added, it
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import machine
@@ -27,8 +27,9 @@ import torch.nn.functional as F
 from ctmem.data import scenes
 from ctmem.data.areas import split_areas
 from ctmem.networks.kernel_net import KernelNet
-from ctmem.observe import optics, responses
+from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import PsfKernel, impulse_response, train_kernel
+from ctmem.observe.optics import gaussian_psf
 
 SCENES = Path(__file__).resolve().parents[2] / "shared" / "scenes"
 STEPS, NETWORK_WIDTH = 400, 32  # steps of 8 crops for a PSF, of 4 for the network, which then takes eight times as long
@@ -53,6 +54,7 @@ What to read from it:
 5. Even for a sensor that no PSF describes the network is no better. `PsfKernel` is the default.
 """
 Pair = tuple[list[torch.Tensor], list[torch.Tensor]]  # sharp and blurry images
+Blur = Callable[[torch.Tensor], torch.Tensor]
 
 
 def turned(fwhm_px: tuple[float, float], degrees: float, size: int, shift: tuple[float, float] = (0, 0)):
@@ -72,10 +74,10 @@ def smear() -> torch.Tensor:
     return psf / psf.sum()
 
 
-CASES = {f"FWHM {width} px": optics.gaussian_psf(float(width), scale=4) for width in (2, 3, 4, 5, 6)}
-CASES |= {"6×3 px": optics.gaussian_psf((6.0, 3.0), scale=4), "6×3 px, turned 30°": turned((6, 3), 30, 18)}
+CASES = {f"FWHM {width} px": gaussian_psf(float(width), scale=4) for width in (2, 3, 4, 5, 6)}
+CASES |= {"6×3 px": gaussian_psf((6.0, 3.0), scale=4), "6×3 px, turned 30°": turned((6, 3), 30, 18)}
 CASES |= {"detector and smear": smear()}
-WRONG = {f"FWHM {width} px": optics.gaussian_psf(2.0 * width, scale=4) for width in (2, 3, 4, 5, 6)}
+WRONG = {f"FWHM {width} px": gaussian_psf(2.0 * width, scale=4) for width in (2, 3, 4, 5, 6)}
 WRONG |= {name: psf.rot90() for name, psf in CASES.items() if name not in WRONG}
 
 
@@ -99,27 +101,31 @@ class GaussianKernel(PsfKernel):
         return exponent.flatten().softmax(0).view(self.size, self.size)
 
 
-@dataclasses.dataclass
+@dataclass
 class Task:
-    """Pairs of the three areas and the true chain."""
+    """Pairs of the three areas and the camera that blurred them."""
 
     train: Pair
     validation: Pair
     test: Pair
-    oracle: Callable[[torch.Tensor], torch.Tensor]
-    scale: int = 4
+    camera: Camera
 
-    def rmse(self, degrade: Callable) -> float:
+    @property
+    def oracle(self) -> Blur:
+        """The true chain."""
+        return self.camera.blur
+
+    def rmse(self, blur: Blur) -> float:
         """On the test area, off its border."""
         inner = (..., slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
         with torch.no_grad():
-            errors = [(degrade(x) - y)[inner].square().mean() for x, y in zip(*self.test)]
+            errors = [(blur(x) - y)[inner].square().mean() for x, y in zip(*self.test)]
         return max(float(torch.stack(errors).mean().sqrt()), 1e-7)
 
-    def misplaced(self, degrade: Callable) -> float:
+    def misplaced(self, blur: Blur) -> float:
         """Share of the response to an impulse that lies elsewhere than the oracle's."""
         image = self.test[0][0][..., :40, :40]
-        mine, true = (impulse_response(k, image, radius=12, scale=self.scale) for k in (degrade, self.oracle))
+        mine, true = (impulse_response(self.camera, image, blur=k, radius=12) for k in (blur, self.oracle))
         return float((mine - true).abs().sum() / 2)
 
     def fit(self, net: torch.nn.Module, steps: int = STEPS, **options) -> tuple[float, dict]:
@@ -130,43 +136,47 @@ class Task:
         return time.process_time() - start, history
 
 
-def chain(psf: torch.Tensor, scale: int = 4) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Blur, decimation, upsampling with a known PSF."""
-    return lambda x: optics.upsample(optics.blur_down(x, psf, scale), scale)
+def observe(gt: torch.Tensor, camera: Camera, seed: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
+    """srf · gt and srf · lr_hsi_up; the noise is that of the low-resolution hyperspectral image."""
+    lr_hsi = camera.observe(gt, generator=torch.Generator().manual_seed(seed))
+    return camera.see(gt), camera.see(camera.upsample(lr_hsi))
 
 
-def observe(
-    gt: torch.Tensor, srf: torch.Tensor, psf: torch.Tensor, snr_db: float | None, scale: int = 4, seed: int = 7
-):
-    """srf · gt and srf · lr_hsi_up; noise is added to the low-resolution hyperspectral image."""
-    low = optics.blur_down(gt, psf, scale)
-    if snr_db is not None:
-        low = optics.add_noise(low, snr_db, generator=torch.Generator().manual_seed(seed))
-    return responses.apply_srf(gt, srf), responses.apply_srf(optics.upsample(low, scale), srf)
-
-
-def embedded_task(name: str, psf: torch.Tensor, snr_db: float | None, scale: int = 4, seed: int = 7) -> Task:
+def embedded_task(name: str, camera: Camera, seed: int = 7) -> Task:
     """One shipped scene in four bands of Sentinel-2, cut into areas by `split_areas`."""
     scene = scenes.load_scene(name)
-    srf = responses.srf_matrix(scene.wavelengths_nm) if name == "indian_pines" else torch.eye(4)
-    height, width = (side // scale * scale for side in scene.cube.shape[:2])
-    sharp, blurry = observe(scene.tensor()[..., :height, :width], srf, psf, snr_db, scale, seed)
-    areas = split_areas(height, width, scale=scale, halo=max(HALO, (len(psf) - scale) // 2))
+    if name == "indian_pines":
+        camera = camera.for_wavelengths(scene.wavelengths_nm)
+    else:
+        camera = replace(camera, srf=torch.eye(4))
+    height, width = (side // camera.scale * camera.scale for side in scene.cube.shape[:2])
+    sharp, blurry = observe(scene.tensor()[..., :height, :width], camera, seed)
+    areas = split_areas(height, width, max(camera, wide(camera.scale), key=lambda one: one.halo))
     cut = {key: ([sharp[..., *box.slices]], [blurry[..., *box.slices]]) for key, box in areas.items()}
-    return Task(cut["train"], cut["validation"], cut["test"], chain(psf, scale), scale)
+    return Task(cut["train"], cut["validation"], cut["test"], camera)
 
 
-def los_angeles_task(folder: Path, psf: torch.Tensor, snr_db: float | None) -> Task:
+def noisy_camera(psf: torch.Tensor) -> Camera:
+    """One of scale 4 with noise of 30 dB, beside Sentinel-2."""
+    return Camera(psf, sensor="sentinel2a", snr_db=SNR_DB)
+
+
+def wide(scale: int) -> Camera:
+    """A camera of the halo by which areas lie apart at least: most PSFs here have a smaller one."""
+    return Camera(gaussian_psf(float(scale), size=scale + 2 * HALO, scale=scale), scale)
+
+
+def los_angeles_task(folder: Path, camera: Camera) -> Task:
     """The split of that folder's README: three scenes to learn from, their last 28 rows to validate, one to test."""
     names = ("airport3", "urban4", "mosaic_urban5_airport2", "airport1")
     files = [np.load(folder / f"aviris_la_{name}.npz") for name in names]
     cubes = [file["cube"].astype(np.float32) for file in files]
     white = np.percentile(np.concatenate([cube.reshape(-1, cube.shape[2]) for cube in cubes]), 99.9)
-    srf = responses.srf_matrix(files[0]["wavelength_nm"])
+    camera = camera.for_wavelengths(files[0]["wavelength_nm"])
     images = [torch.from_numpy(np.clip(cube / white, 0, 1)).movedim(2, 0)[None] for cube in cubes]
-    seen = [observe(x[..., :96, : x.shape[3] // 4 * 4], srf, psf, snr_db, seed=7 + i) for i, x in enumerate(images)]
+    seen = [observe(x[..., :96, : x.shape[3] // 4 * 4], camera, seed=7 + i) for i, x in enumerate(images)]
     cut = lambda rows, chosen: tuple([pair[i][..., rows, :] for pair in chosen] for i in (0, 1))  # noqa: E731
-    return Task(cut(slice(0, 60), seen[:3]), cut(slice(68, 96), seen[:3]), cut(slice(0, 96), seen[3:]), chain(psf))
+    return Task(cut(slice(0, 60), seen[:3]), cut(slice(68, 96), seen[:3]), cut(slice(0, 96), seen[3:]), camera)
 
 
 def network() -> KernelNet:
@@ -188,7 +198,7 @@ def compare(tasks: dict[str, Task], wrong: dict[str, torch.Tensor], steps: float
         psf, gauss, net = PsfKernel(4), GaussianKernel(4), network()
         spent = [task.fit(psf, int(STEPS * steps))[0], task.fit(net, int(STEPS * steps), batch=4)[0]]
         task.fit(gauss, int(STEPS * steps))
-        fixed = [task.oracle, chain(wrong[name.split(": ")[1]]), chain(optics.default_psf(4))]
+        fixed = [task.oracle, Camera(wrong[name.split(": ")[1]]).blur, Camera.gaussian(scale=4).blur]
         errors = [task.rmse(k) for k in (*fixed, net, gauss, psf)]
         ratios.append(errors[-1] / errors[0])
         gains.append(20 * math.log10(errors[1] / errors[-1]))
@@ -209,7 +219,8 @@ def repeats(seeds: tuple[int, ...] = (8,)) -> str:
         ratios = {}
         for case, psf in CASES.items():
             for seed in seeds:
-                task, k = embedded_task(name, psf, SNR_DB, seed=seed), PsfKernel(4)
+                task = embedded_task(name, noisy_camera(psf), seed)
+                k = PsfKernel(4)
                 task.fit(k)
                 ratios[f"{case}, noise {seed}"] = task.rmse(k) / task.rmse(task.oracle)
         case = max(ratios, key=ratios.get)
@@ -224,7 +235,7 @@ def little_data() -> str:
     for side in (24, 48, 96, 180):
         row = [f"{side} px", str(side**2 // 16)]
         for case in ("6×3 px, turned 30°", "detector and smear"):
-            task = embedded_task("sentinel2_farmland", CASES[case], SNR_DB)
+            task = embedded_task("sentinel2_farmland", noisy_camera(CASES[case]))
             corner = lambda pair, side=side: tuple([x[..., :side, :side] for x in part] for part in pair)  # noqa: E731
             task.train, task.validation = corner(task.train), corner(task.validation)
             best = task.rmse(task.oracle)
@@ -244,10 +255,10 @@ def other_scales() -> str:
     for scale, name in itertools.product((2, 3, 8), ("indian_pines", "sentinel2_farmland")):
         if scale == 8 and name == "indian_pines":
             continue  # its test area is too small
-        psf, k = optics.gaussian_psf((1.3 * scale, 0.8 * scale), scale=scale), PsfKernel(scale)
-        task = embedded_task(name, psf, SNR_DB, scale)
+        task = embedded_task(name, Camera.gaussian((1.3 * scale, 0.8 * scale), scale, snr_db=SNR_DB))
+        k = PsfKernel(scale)
         seconds, _ = task.fit(k, crop={2: 32, 3: 30, 8: 48}[scale])
-        errors = [task.rmse(degrade) for degrade in (task.oracle, chain(optics.default_psf(scale), scale), k)]
+        errors = [task.rmse(blur) for blur in (task.oracle, Camera.gaussian(scale=scale).blur, k)]
         rows.append([f"×{scale}, {name}", *map(db, errors), f"{errors[2] / errors[0]:.2f}", f"{seconds:.1f}"])
     return machine.table(["scale, scene", "oracle", "default PSF", "PsfKernel", "PsfKernel / oracle", "s"], rows)
 
@@ -258,7 +269,8 @@ def shifts() -> str:
     for shift in ((0.0, 0.0), (0.25, -0.5), (1.0, 0.5), (-2.0, 1.5)):
         row = [f"{shift[0]:+.2f}, {shift[1]:+.2f}"]
         for name in ("indian_pines", "sentinel2_farmland"):
-            task, k = embedded_task(name, turned((4, 4), 0, 18, shift), SNR_DB), PsfKernel(4)
+            task = embedded_task(name, noisy_camera(turned((4, 4), 0, 18, shift)))
+            k = PsfKernel(4)
             task.fit(k)
             row += ["{:+.2f}, {:+.2f}".format(*k.shift_px), f"{task.rmse(k) / task.rmse(task.oracle):.2f}"]
         rows.append(row)
@@ -274,15 +286,15 @@ def median_sensor() -> str:
     """A sensor that no PSF describes: each LR pixel is the median of its 4×4 block."""
     rows = []
     for name in ("sentinel2_farmland",):
-        task = embedded_task(name, optics.default_psf(4), None)
+        task = embedded_task(name, Camera.gaussian(scale=4))
         for pair in (task.train, task.validation, task.test):
             for i, x in enumerate(pair[0]):
                 blocks = F.unfold(x.flatten(0, 1)[:, None], 4, stride=4).median(1).values
-                pair[1][i] = optics.upsample(blocks.view(*x.shape[:2], x.shape[2] // 4, x.shape[3] // 4), 4)
+                pair[1][i] = task.camera.upsample(blocks.view(*x.shape[:2], x.shape[2] // 4, x.shape[3] // 4))
         psf, net = PsfKernel(4), network()
         task.fit(psf)
         task.fit(net, 2 * STEPS, batch=4)
-        rows.append([name, *(db(task.rmse(k)) for k in (chain(torch.ones(4, 4) / 16), net, psf))])
+        rows.append([name, *(db(task.rmse(k)) for k in (Camera(torch.ones(4, 4) / 16).blur, net, psf))])
     return machine.table(["scene", "mean of the block", "KernelNet, 800 steps", "PsfKernel"], rows)
 
 
@@ -297,7 +309,8 @@ def paris(folder: Path) -> str:
         row = torch.from_numpy(np.asarray(ali["R_ali_from_hyperion"][band], dtype=np.float32))
         seen, sharp = torch.einsum("n,bnhw->bhw", row / row.sum(), cubes[0])[:, None], cubes[1][:, band : band + 1]
         seen, sharp = ((x - x.mean()) / x.std() for x in (seen, sharp))
-        blurry, k = chain(optics.default_psf(4))(seen), PsfKernel(4)
+        blurry = Camera.gaussian(scale=4).blur(seen)
+        k = PsfKernel(4)
         train_kernel(
             k,
             [sharp],
@@ -319,7 +332,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     names = ("indian_pines", "sentinel2_farmland")
-    noisy = {f"{name}: {case}": embedded_task(name, psf, SNR_DB) for name in names for case, psf in CASES.items()}
+    noisy = {f"{name}: {case}": embedded_task(name, noisy_camera(psf)) for name in names for case, psf in CASES.items()}
     if options.quick:
         print(compare({"indian_pines: 6×3 px": noisy["indian_pines: 6×3 px"]}, WRONG, steps=0.05)[0])
         return
@@ -327,10 +340,10 @@ def main() -> None:
     some = ("FWHM 2 px", "FWHM 6 px", "6×3 px, turned 30°")
     extra = (options.scenes / "aviris_la_airport1.npz").is_file()
     if extra:
-        noisy |= {f"Los Angeles: {case}": los_angeles_task(options.scenes, CASES[case], SNR_DB) for case in some}
+        noisy |= {f"Los Angeles: {case}": los_angeles_task(options.scenes, noisy_camera(CASES[case])) for case in some}
     table, worst = compare(noisy, WRONG)
     clean, _ = compare(
-        {f"sentinel2_farmland: {c}": embedded_task("sentinel2_farmland", CASES[c], None) for c in some[::2]}, WRONG
+        {f"sentinel2_farmland: {c}": embedded_task("sentinel2_farmland", Camera(CASES[c])) for c in some[::2]}, WRONG
     )
     pair = (
         paris(options.scenes) if (options.scenes / "paris_ali_msi.npz").is_file() else "skipped: the pair is not there"

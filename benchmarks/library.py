@@ -25,9 +25,9 @@ from ctmem.data.scenes import load_scene
 from ctmem.match import align, matching, patches, search
 from ctmem.match.faiss_index import ApproximateSearch, default_factory
 from ctmem.match.library import TextureLibrary
-from ctmem.observe import optics
+from ctmem.observe.camera import Camera
 
-SCALE, PSF = 4, optics.default_psf(4)
+CAMERA = Camera.gaussian(scale=4)
 SIZES = (250_000, 1_000_000, 4_000_000)  # windows
 PROBES = (8, 16, 32, 64, 128)
 ASKED = 96  # query patches whose matches are compared
@@ -54,13 +54,6 @@ What to read from it:
 5. cosine and l2 do as well as zncc, dot worse (92 % of the best windows), and windows resampled from one landscape are more
    alike than those of several, so that other libraries may have other numbers: `nprobe` is the knob.
 """
-
-
-def chain(x: torch.Tensor) -> torch.Tensor:
-    """The degradation: blur, decimate, enlarge; sides that are no multiple of the scale are extended."""
-    height, width = x.shape[2:]
-    padded = F.pad(x, (0, -width % SCALE, 0, -height % SCALE), mode="replicate")
-    return optics.upsample(optics.blur_down(padded, PSF, SCALE), SCALE)[..., :height, :width]
 
 
 def resampled(image: torch.Tensor, zoom: float, degrees: float) -> torch.Tensor:
@@ -97,7 +90,7 @@ def parts(library: TextureLibrary) -> tuple[list[torch.Tensor], list[torch.Tenso
 
 def ask(truth: torch.Tensor) -> torch.Tensor:
     """Query patches, spread evenly over the area."""
-    query = align.sharpen(chain(truth), chain, CONFIG.sharpening)
+    query = align.sharpen(CAMERA.blur(truth), CAMERA.blur, CONFIG.sharpening)
     query = (query - query.mean((2, 3), keepdim=True)) / query.std((2, 3), keepdim=True)
     cut = patches.unfold(query, CONFIG.patch, CONFIG.query_stride)[0]
     return cut[torch.linspace(0, len(cut) - 1, ASKED).long()]
@@ -145,7 +138,7 @@ def sizes(areas: dict[str, torch.Tensor], query: torch.Tensor) -> tuple[str, dic
     """A table over libraries of several sizes, and these."""
     rows, made = [], {}
     for windows in SIZES:
-        build = partial(TextureLibrary.build, references(areas, windows), chain, CONFIG)
+        build = partial(TextureLibrary.build, references(areas, windows), CAMERA.blur, CONFIG)
         _, plain = timed(build)
         library, whole = timed(partial(build, approximate_above=0))
         index, first = library.index, [f"{sum(library.windows):,}", library.index.factory]
@@ -184,13 +177,14 @@ def likeness(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def quality(library: TextureLibrary, truth: torch.Tensor) -> str:
     """A table: the texture of exact and approximate search beside the truth."""
-    rows, bands, up = [], torch.eye(truth.shape[1]), chain(truth)
+    rows, up = [], CAMERA.blur(truth)
     lost = truth - up
+    same_bands = dataclasses.replace(CAMERA, srf=torch.eye(truth.shape[1]))
     for hard_k, config in ((64, CONFIG), (1, dataclasses.replace(CONFIG, hard_k=1))):
         for lists in (None, *PROBES[::2]):
             index = lists and ApproximateSearch(library.index.index, library.index.factory, lists)
             asked = dataclasses.replace(library, config=config, index=index)
-            (maps, match), seconds = timed(partial(asked.texture, up, bands, chain))
+            (maps, match), seconds = timed(partial(asked.texture, up, same_bands))
             _, hard, _, difference = maps.chunk(4, dim=1)
             values = [float(match.scores.mean()), likeness(hard, truth), likeness(difference, lost)]
             name = f"index, {lists} lists" if lists else "exact"
@@ -203,7 +197,7 @@ def main() -> None:
     """Measures everything and writes the results."""
     torch.set_num_threads(1)
     scene = load_scene("sentinel2_farmland").tensor()
-    boxes = split_areas(*scene.shape[2:], scale=SCALE, halo=2 * SCALE)
+    boxes = split_areas(*scene.shape[2:], CAMERA)
     areas = {
         name: scene[:, :, box.top : box.top + box.height, box.left : box.left + box.width]
         for name, box in boxes.items()

@@ -26,11 +26,11 @@ from ctmem.config import MatchConfig
 from ctmem.data import scenes
 from ctmem.data.areas import split_areas
 from ctmem.match import align, dmb, patches, search
-from ctmem.observe import optics, responses
+from ctmem.observe.camera import Camera
 
 SCENES = Path(__file__).resolve().parents[2] / "shared" / "scenes"
 SCALE = 4
-PSF = optics.default_psf(SCALE)
+CAMERA = Camera.gaussian(scale=SCALE)
 SHOWN = 8  # side of the patches that are compared with the truth, pixels
 SHARPEN = 10  # steps of back-projection in the column `added`
 DEFAULT = MatchConfig()
@@ -45,14 +45,10 @@ class Case:
     references: tuple[torch.Tensor, ...]  # (1, c, Hr, Wr); the first is what a row uses that names no other
 
 
-def chain(x: torch.Tensor, snr_db: float | None = None) -> torch.Tensor:
-    """The true degradation: blur, decimate, upsample; sides that are no multiple of the scale are extended."""
-    height, width = x.shape[2:]
-    padded = torch.nn.functional.pad(x, (0, -width % SCALE, 0, -height % SCALE), mode="replicate")
-    low = optics.blur_down(padded, PSF, SCALE)
-    if snr_db is not None:
-        low = optics.add_noise(low, snr_db, generator=torch.Generator().manual_seed(1))
-    return optics.upsample(low, SCALE)[..., :height, :width]
+def observed(truth: torch.Tensor, snr_db: float | None) -> torch.Tensor:
+    """What the coarse sensor shows of a multispectral truth, with its noise, on the fine pixels: lr_hsi_up."""
+    camera = replace(CAMERA, snr_db=snr_db)
+    return camera.upsample(camera.observe(truth, generator=torch.Generator().manual_seed(1)))
 
 
 def likeness(pred: torch.Tensor, truth: torch.Tensor) -> float:
@@ -78,13 +74,12 @@ def measure(
     """Likeness of the hard reference; percent of lost detail that the difference map explains, alone and beyond what
     back-projection gives; percent of the gradient magnitude that the gradient map explains beyond back-projection's."""
     truth, references = case.truth, list(references) or [case.references[0]]
-    query = chain(truth, snr_db)
-    options = {"radiometry": config.radiometry, "sharpening": config.sharpening}
-    sharp, blurred = zip(*(align.prepare(reference, chain, **options) for reference in references))
-    seen = align.sharpen(query, chain, config.sharpening)
-    texture, _ = dmb.transfer(seen, list(sharp), list(blurred), config, search=look)
+    query = observed(truth, snr_db)
+    same_bands = replace(CAMERA, srf=torch.eye(truth.shape[1]))
+    prepared = dmb.prepare(query, references, same_bands, config)
+    texture = dmb.hand_over(dmb.find(prepared, config, search=look), prepared, config)
     _, hard, gradient, difference = texture.chunk(4, dim=1)
-    lost, regained = truth - query, align.sharpen(query, chain, SHARPEN) - query
+    lost, regained = truth - query, align.sharpen(query, CAMERA.blur, SHARPEN) - query
     steep = align.gradient_magnitude(truth)
     known = [torch.ones_like(steep), align.gradient_magnitude(query + regained)]
     steep = steep - steep.mean()
@@ -135,11 +130,11 @@ def options() -> dict[str, MatchConfig]:
 
 def rows(case: Case) -> dict[str, tuple[float, ...]]:
     """All rows of the table for one case."""
-    query, first = chain(case.truth), case.references[0]
+    query, first = CAMERA.blur(case.truth), case.references[0]
     none = float("nan")
     table = {
         "the query itself": (likeness(query, case.truth), 0.0, 0.0, 0.0),
-        "the query back-projected": (likeness(align.sharpen(query, chain, SHARPEN), case.truth), none, 0.0, 0.0),
+        "the query back-projected": (likeness(align.sharpen(query, CAMERA.blur, SHARPEN), case.truth), none, 0.0, 0.0),
         "random windows": measure(case, look=anywhere),
         "white noise as reference": measure(case, references=[noise(first, 0)]),
         "1/f noise as reference": measure(case, references=[noise(first, 1)]),
@@ -154,8 +149,8 @@ def rows(case: Case) -> dict[str, tuple[float, ...]]:
 def embedded() -> list[Case]:
     """The shipped scenes: their training and validation areas, with references of other ground."""
     pines, farmland = scenes.load_scene("indian_pines"), scenes.load_scene("sentinel2_farmland").tensor()
-    pines = responses.apply_srf(pines.tensor(), responses.srf_matrix(pines.wavelengths_nm))[..., :144, :144]
-    areas = [split_areas(*x.shape[2:], scale=SCALE, halo=4) for x in (pines, farmland)]
+    pines = CAMERA.for_wavelengths(pines.wavelengths_nm).see(pines.tensor())[..., :144, :144]
+    areas = [split_areas(*x.shape[2:], CAMERA) for x in (pines, farmland)]
     cut = lambda image, box: image[..., *box.slices]
     references = cut(pines, areas[0]["reference"]), cut(farmland, areas[1]["reference"])
     return [
@@ -182,7 +177,7 @@ def _bands(file: np.lib.npyio.NpzFile, white: float | None = None) -> torch.Tens
     cube = file["cube"].astype(np.float32)
     cube = np.clip(cube / float(white or np.percentile(cube, 99.9)), 0, 1)
     image = torch.from_numpy(np.moveaxis(cube, 2, 0)[None])
-    return responses.apply_srf(image, responses.srf_matrix(file["wavelength_nm"]))
+    return CAMERA.for_wavelengths(file["wavelength_nm"]).see(image)
 
 
 def mean_rows(cases: Sequence[Case]) -> dict[str, tuple[float, ...]]:
@@ -235,7 +230,7 @@ def _cell(value: float, digits: int) -> str:
 QUERY, REFERENCE, PATCH = 256, 1000, 8  # sides, pixels
 PROGRAM = """
 import json, resource, sys, time, torch
-from ctmem.match import align, dmb, matching
+from ctmem.match import matching
 side, width, patch, rows, top_k = map(int, sys.argv[1:])
 seed = torch.Generator().manual_seed(0)
 query, reference = torch.rand(1, 4, side, side, generator=seed), torch.rand(1, 4, rows, width, generator=seed)

@@ -24,20 +24,22 @@ import torch
 from ctmem.config import TINY, Preset
 from ctmem.data.areas import Box, split_areas
 from ctmem.data.samples import Degraded, degrade_scene
+from ctmem.diffusion.problem import residual_std
+from ctmem.diffusion.samplers import SAMPLERS
 from ctmem.evaluation.metrics import psnr_db, sam_deg
 from ctmem.files import load_module, save_module
 from ctmem.inference import draw, encode, super_resolve
 from ctmem.match import align
 from ctmem.model import Model, build_networks, load_model
 from ctmem.networks.variants import as_released
-from ctmem.observe import optics, responses
-from ctmem.observe.optics import back_project
+from ctmem.observe.camera import Camera
 from ctmem.train import loop, stages
 from ctmem.train.pool import build_pool
 from ctmem.train.sources import Source, embedded_sources
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENES = ROOT.parent / "shared" / "scenes"
+CAMERA = Camera.from_config(TINY.camera)
 STEPS = (1, 2, 4, 8, 16, 50, 200)
 VARIANTS = {  # name: (target, schedule, T)
     "x0": ("x0", "linear", 2000),
@@ -54,15 +56,14 @@ class Test:
 
     area: Degraded
     reference: torch.Tensor
-    srf: torch.Tensor
 
 
 def embedded() -> tuple[list[Source], Test]:
     """Training sources and the test area of Indian Pines; its reference is of the same sensor."""
-    sources = embedded_sources(TINY)
+    sources = embedded_sources(CAMERA)
     pines = sources[0]
-    area = split_areas(*pines.scene.gt.shape[2:], scale=TINY.scale, halo=4)["test"]
-    return sources, Test(pines.scene.cut(area), pines.references[0], pines.srf)
+    area = split_areas(*pines.scene.gt.shape[2:], CAMERA)["test"]
+    return sources, Test(pines.scene.cut(area), pines.references[0])
 
 
 def los_angeles(folder: Path) -> tuple[list[Source], Test]:
@@ -71,20 +72,19 @@ def los_angeles(folder: Path) -> tuple[list[Source], Test]:
     names = ("airport1", "airport3", "urban4", "mosaic_urban5_airport2")
     files = {name: np.load(folder / f"aviris_la_{name}.npz") for name in names}
     white = float(np.percentile(np.concatenate([file["cube"].ravel() for file in files.values()]), 99.9))
-    scenes, srfs = {}, {}
+    scenes = {}
     for name, file in files.items():
         cube = np.clip(file["cube"].astype(np.float32) / white, 0, 1)
-        srfs[name] = responses.srf_matrix(file["wavelength_nm"])
         image = torch.from_numpy(np.moveaxis(cube, 2, 0)[None])
-        scenes[name] = degrade_scene(image, srfs[name], optics.default_psf(TINY.scale), TINY.scale)
+        scenes[name] = degrade_scene(image, CAMERA.for_wavelengths(file["wavelength_nm"]))
     test, first, second, mosaic = names
     sources = []
     for name, others in ((first, (mosaic, second)), (second, (mosaic, first)), (mosaic, (first, second))):
         width = scenes[name].gt.shape[3] // 16 * 16
         references = tuple(scenes[other].hr_msi for other in others)
         train, validation = Box(0, 0, 64, width), Box(72, 0, 24, width)
-        sources.append(Source(name, scenes[name], train, validation, srfs[name], references))
-    return sources, Test(scenes[test].cut(Box(0, 0, 64, 64)), scenes[mosaic].hr_msi, srfs[test])
+        sources.append(Source(name, scenes[name], train, validation, references))
+    return sources, Test(scenes[test].cut(Box(0, 0, 64, 64)), scenes[mosaic].hr_msi)
 
 
 def preset_of(variant: str, steps: int) -> Preset:
@@ -103,7 +103,8 @@ def trained(variant: str, data: str, sources: Sequence[Source], folder: Path, st
         network = build_networks(preset)["denoiser"]
     if not path.is_file():
         crops = build_pool(sources, preset, shipped.kernel)
-        network.measure_residual(crops.target, crops.base)
+        if network.residual_std is not None:
+            network.residual_std.copy_(residual_std(crops.target, crops.base))
         score = stages.validation_score(sources, preset, shipped.kernel, stages.one_step_estimate(preset))
         run = loop.fit(
             network, crops, stages.denoiser_loss(preset), score, preset.train,
@@ -127,12 +128,12 @@ def figures(pred: torch.Tensor, gt: torch.Tensor) -> list[float]:
 
 def curve(model: Model, test: Test, sampler: str) -> dict[int, list[float]]:
     """steps → mean figures of single draws, before any back-projection; more than 50 steps with DDIM only."""
-    encoded = encode(model, test.area.lr_hsi, test.reference, srf=test.srf)[0]
+    encoded = encode(model, test.area.lr_hsi, test.reference, camera=test.area.camera)[0]
     found = {}
     for steps in STEPS:
         if steps > model.preset.timesteps or (steps > 50 and sampler != "ddim"):
             continue
-        options = {"steps": steps, "sampler": sampler, "samples": 3 if steps <= 8 else 1}
+        options = {"steps": steps, "sampler": SAMPLERS[sampler], "draws": 3 if steps <= 8 else 1}
         z = draw(model, encoded, generator=torch.Generator().manual_seed(0), **options)
         each = [figures(encoded.decode(one), test.area.gt) for one in z.split(1)]
         found[steps] = np.mean(each, axis=0).tolist()
@@ -141,9 +142,9 @@ def curve(model: Model, test: Test, sampler: str) -> dict[int, list[float]]:
 
 def averaged(model: Model, test: Test, steps: int, counts: Sequence[int] = (1, 4, 16)) -> dict[int, list[float]]:
     """K → figures of the mean of K draws, and last the correlation of their deviation with the error (K > 1)."""
-    encoded = encode(model, test.area.lr_hsi, test.reference, srf=test.srf)[0]
+    encoded = encode(model, test.area.lr_hsi, test.reference, camera=test.area.camera)[0]
     generator = torch.Generator().manual_seed(0)
-    z = draw(model, encoded, steps=steps, samples=max(counts), generator=generator)
+    z = draw(model, encoded, steps=steps, draws=max(counts), generator=generator)
     images = torch.cat([encoded.decode(one) for one in z.split(1)])
     found = {}
     for count in counts:
@@ -159,8 +160,8 @@ def averaged(model: Model, test: Test, steps: int, counts: Sequence[int] = (1, 4
 
 def baselines(test: Test) -> list[list[str]]:
     """Rows of bicubic interpolation and back-projection."""
-    up = optics.upsample(test.area.lr_hsi, TINY.scale)
-    again = back_project(up, test.area.lr_hsi, optics.default_psf(TINY.scale), scale=TINY.scale)
+    up = test.area.lr_hsi_up
+    again = test.area.camera.back_project(up, test.area.lr_hsi)
     named = {"bicubic": up, "bicubic + back-projection": again}
     return [[name, "", *_cells(figures(x, test.area.gt))] for name, x in named.items()]
 
@@ -211,10 +212,10 @@ def cost(test: Test) -> str:
 
     def one_call(backend: str, matching: bool = True) -> float:
         os.environ["CTMEM_SCAN"] = backend
-        encoded = encode(old, test.area.lr_hsi, test.reference, srf=test.srf)[0]
+        encoded = encode(old, test.area.lr_hsi, test.reference, camera=test.area.camera)[0]
 
         def call() -> None:
-            seen = encode(old, test.area.lr_hsi, test.reference, srf=test.srf)[0] if matching else encoded
+            seen = encode(old, test.area.lr_hsi, test.reference, camera=test.area.camera)[0] if matching else encoded
             draw(old, seen, steps=1, generator=seed())
 
         seconds = timed(call, rounds=2)
@@ -223,7 +224,9 @@ def cost(test: Test) -> str:
 
     loop, fast = one_call("reference"), one_call("auto")
     kept = one_call("auto", matching=False)
-    new = timed(lambda: super_resolve(model, test.area.lr_hsi, test.reference, srf=test.srf, generator=seed()))
+    new = timed(
+        lambda: super_resolve(model, test.area.lr_hsi, test.reference, camera=test.area.camera, generator=seed())
+    )
     whole, rows = preset.timesteps * loop, []
     for name, seconds in (
         (f"as released: {preset.timesteps} calls with matching, scan as a loop", whole),

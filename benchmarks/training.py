@@ -54,8 +54,8 @@ What to read from it:
 
 def random_pool(count: int = 64) -> Pool:
     """Crops of TINY's shapes."""
-    k, side, generator = TINY.denoiser.subspace, TINY.crop, torch.Generator().manual_seed(0)
-    shapes = ((k, side, side), (k, side, side), (4 * k, side, side), (k, 1, 1))
+    z, side, generator = TINY.denoiser.subspace, TINY.crop, torch.Generator().manual_seed(0)
+    shapes = ((z, side, side), (z, side, side), (4 * z, side, side), (z, 1, 1))
     return Pool(*(torch.rand(count, *shape, generator=generator) for shape in shapes))
 
 

@@ -122,7 +122,8 @@ def as_floats(x: Any, name: str, shape: str, *, double: bool = False) -> torch.T
         TypeError: neither a tensor nor an array, or one of whole numbers, truth values or complex numbers.
     """
     if isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.dtype.itemsize <= 8:
-        x = torch.from_numpy(np.ascontiguousarray(x).copy() if not x.flags.writeable else np.ascontiguousarray(x))
+        x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))  # files of other machines have the other order
+        x = torch.from_numpy(x if x.flags.writeable else x.copy())
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():
         kind = x.dtype if isinstance(x, torch.Tensor | np.ndarray) else None
         got = type(x).__name__ if kind is None else f"a {kind} {'tensor' if isinstance(x, torch.Tensor) else 'array'}"
@@ -180,11 +181,10 @@ def check_finite(x: torch.Tensor, name: str) -> None:
     Raises:
         ValueError: at least one value is not finite.
     """
-    if inside():
+    if inside() or bool(torch.isfinite(torch.stack(x.detach().aminmax())).all()):  # no memory, and quick
         return
     bad = int((~torch.isfinite(x)).sum())
-    if bad:
-        fail(name, "finite everywhere", f"{bad} NaN or infinite value(s) of {x.numel()}")
+    fail(name, "finite everywhere", f"{bad} NaN or infinite value(s) of {x.numel()}")
 
 
 def check_same_shape(pred: torch.Tensor, target: torch.Tensor, names: tuple[str, str] = ("pred", "target")) -> None:
@@ -215,7 +215,7 @@ def as_srf(srf: Any, *, bands: int | None = None, name: str = "srf") -> torch.Te
     sums = srf.sum(1)
     worst = int((sums - 1).abs().argmax())
     if abs(float(sums[worst]) - 1) > 1e-4:
-        fail(name, "a matrix whose rows sum to 1", f"a row {worst} that sums to {float(sums[worst]):.4g}")
+        fail(name, "a matrix whose rows sum to 1", f"a row {worst} that sums to {float(sums[worst]):.6g}")
     return srf
 
 
@@ -240,7 +240,7 @@ def as_psf(psf: Any, *, scale: int | None = None, name: str = "psf") -> torch.Te
         return psf
     check_finite(psf, name)
     if abs(float(psf.detach().sum()) - 1) > 1e-4:
-        fail(name, "a kernel that sums to 1", f"a sum of {float(psf.detach().sum()):.4g}")
+        fail(name, "a kernel that sums to 1", f"a sum of {float(psf.detach().sum()):.6g}")
     return psf
 
 

@@ -87,7 +87,7 @@ def load_module(module: nn.Module, path: str | Path, *, part: str, preset: str) 
     return module
 
 
-def write_json(data: dict, path: str | Path) -> None:
+def write_json(data: Mapping[str, object], path: str | Path) -> None:
     """Writes a card as JSON, whole or not at all.
 
     Raises:

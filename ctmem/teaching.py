@@ -114,7 +114,7 @@ def results_folder() -> Path:
 
 
 def progress(
-    iterable: Iterable, description: str = "", *, total: int | None = None, initial: int = 0, disable: bool = False
+    iterable: Iterable[Any], description: str = "", *, total: int | None = None, initial: int = 0, disable: bool = False
 ) -> tqdm:
     """Returns a tqdm bar over `iterable`, silent where the environment variable `CTMEM_QUIET` is set.
 

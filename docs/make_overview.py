@@ -25,11 +25,9 @@ from ctmem.evaluation.metrics import psnr_db
 from ctmem.inference import encode, super_resolve
 from ctmem.match import align, matching, patches
 from ctmem.model import Model, load_model
-from ctmem.observe import optics, responses
 
 TARGET = Path(__file__).parent / "images" / "overview.png"
 WIDTH, HEIGHT = 1300, 700  # pixels
-SCALE = 4
 PIXEL = (54, 30)  # whose spectrum is drawn: first row of a bright field, beside a dark one
 PATCH = 21  # whose look-alike is shown: between woods and a bright field
 SMALL, LARGE = 13, 15  # points at 100 pixels per inch
@@ -77,20 +75,20 @@ class Canvas:
 def compute() -> dict:
     """All that is drawn: images, spectra, the patch and its look-alike, PSNR in dB."""
     scene, reference = scenes.load_scene("indian_pines"), scenes.load_scene("sentinel2_farmland").tensor()
-    nm, psf, model = scene.wavelengths_nm, optics.default_psf(SCALE), load_model("tiny")
-    srf = responses.srf_matrix(nm)
-    whole = degrade_scene(scene.tensor(), srf, psf, SCALE)
-    test = whole.cut(split_areas(*whole.gt.shape[2:], scale=SCALE, halo=4)["test"])
-    lr_hsi_up = optics.upsample(test.lr_hsi, SCALE)
+    nm, model = scene.wavelengths_nm, load_model("tiny")
+    camera = model.camera.for_wavelengths(nm)
+    whole = degrade_scene(scene.tensor(), camera)
+    test = whole.cut(split_areas(*whole.gt.shape[2:], camera)["test"])
+    lr_hsi_up = test.lr_hsi_up
     calls = []
     pred = super_resolve(
-        model, test.lr_hsi, reference, srf=srf, psf=psf, generator=torch.Generator().manual_seed(0),
+        model, test.lr_hsi, reference, camera=camera, generator=torch.Generator().manual_seed(0),
         callback=lambda *call: calls.append(call),
     )  # fmt: skip
-    encoded = encode(model, test.lr_hsi, reference, srf=srf)[0]
+    encoded = encode(model, test.lr_hsi, reference, camera=camera)[0]
     noise, estimate = (encoded.decode(x) for x in calls[0][2:])
     preds = {"bicubic": lr_hsi_up, "ctmem": pred}
-    preds["back-projection"] = optics.back_project(lr_hsi_up, test.lr_hsi, psf, scale=SCALE)
+    preds["back-projection"] = camera.back_project(lr_hsi_up, test.lr_hsi)
     shown = preds | {"truth": test.gt, "observed": test.lr_hsi, "noise": noise, "estimate": estimate}
     return {
         "nm": nm,
@@ -98,7 +96,7 @@ def compute() -> dict:
         "spectra": {name: x[0, :, *PIXEL].numpy() for name, x in (preds | {"truth": test.gt}).items()},
         "psnr": {name: psnr_db(x, test.gt).item() for name, x in preds.items()},
         "images": {name: plots.rgb(x, nm, like=test.gt) for name, x in shown.items()},
-    } | compute_match(model, responses.apply_srf(lr_hsi_up, srf), reference)
+    } | compute_match(model, camera.see(lr_hsi_up), reference)
 
 
 def compute_match(model: Model, query: torch.Tensor, reference: torch.Tensor) -> dict:
@@ -110,12 +108,13 @@ def compute_match(model: Model, query: torch.Tensor, reference: torch.Tensor) ->
         query, blurred, patch=options.patch, stride=options.stride, similarity=options.similarity,
         turns=options.turns,
     )  # fmt: skip
-    tiles = [patches.unfold(query, match.patch), matching.gather(match, blurred), matching.gather(match, sharp)]
+    tiles = [patches.unfold(query, match.patch), matching.cut_match(match, blurred), matching.cut_match(match, sharp)]
     return {
         "tiles": [plots.rgb(x[:, PATCH], like=query) for x in tiles],
         "corner": match.corners[PATCH].tolist(),
         "window": match.windows[0, PATCH, 0, :2].tolist(),
         "side": match.patch,
+        "scale": model.camera.scale,
     }
 
 
@@ -123,7 +122,7 @@ def draw_inputs(canvas: Canvas, found: dict) -> None:
     """The left column."""
     canvas.text(20, 14, "What goes in", LARGE, weight="bold")
     left = canvas.image(found["images"]["observed"], 20, 52, 150, 225)
-    plots.outline(left, [value / SCALE for value in found["corner"]], found["side"] / SCALE, ORANGE)
+    plots.outline(left, [value / found["scale"] for value in found["corner"]], found["side"] / found["scale"], ORANGE)
     canvas.text(182, 50, "coarse\nhyperspectral\n200 bands\n80 m pixels\n\nIndiana\n1992")
     right = canvas.image(found["reference"], 20, 330, 225, 225)
     plots.outline(right, [value - 8 for value in found["window"]], 24, ORANGE)

@@ -2,8 +2,8 @@
 
     python tests/lower_bounds.py notebooks test > lower_bounds.txt
 
-The arguments are extras; the requirements of the package itself always come first. Standard library only, so that it runs
-before anything is installed.
+The arguments are extras; the requirements of the package itself always come first. Standard library only, so that it
+runs before anything is installed.
 """
 
 from __future__ import annotations

@@ -11,8 +11,7 @@ from ctmem.config import TINY
 from ctmem.data.areas import split_areas
 from ctmem.data.samples import degrade_scene
 from ctmem.data.scenes import synthetic
-from ctmem.observe.optics import default_psf
-from ctmem.observe.responses import srf_matrix
+from ctmem.observe.camera import Camera
 from ctmem.train.sources import Source
 from ctmem.train.stages import train
 
@@ -32,11 +31,11 @@ SMALL = replace(
 def small_source() -> Source:
     """One generated scene with two references."""
     scene = synthetic(0, height=96, width=128, bands=31)
-    srf = srf_matrix(scene.wavelengths_nm, bands=SMALL.msi_bands)
-    degraded = degrade_scene(scene.tensor(), srf, default_psf(4), 4)
-    areas = split_areas(96, 128, scale=4, halo=4)
+    camera = Camera.from_config(SMALL.camera).for_wavelengths(scene.wavelengths_nm)
+    degraded = degrade_scene(scene.tensor(), camera)
+    areas = split_areas(96, 128, camera)
     reference = degraded.cut(areas["reference"]).hr_msi
-    return Source("synthetic", degraded, areas["train"], areas["validation"], srf, (reference, reference.flip(2)))
+    return Source("synthetic", degraded, areas["train"], areas["validation"], (reference, reference.flip(2)))
 
 
 def train_in_a_process(folder: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ctmem.match import align
-from ctmem.observe.optics import back_project, blur, blur_down, default_psf, gaussian_psf, upsample
+from ctmem.observe.camera import Camera
+from ctmem.observe.optics import blur, gaussian_psf
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -131,19 +132,18 @@ def test_sharpening_is_linear_and_keeps_levels():
 
 @pytest.mark.parametrize(("scale", "size"), [(2, (24, 38)), (4, (32, 52)), (3, (27, 45))])
 def test_sharpening_by_a_blur_to_coarse_pixels_and_back_is_back_projection(scale, size):
-    psf = default_psf(scale).double()
-    lr_hsi = blur_down(random(2, 3, *size, dtype=torch.float64), psf, scale)
-    degrade = lambda x: upsample(blur_down(x, psf, scale), scale)  # noqa: E731
+    camera = Camera.gaussian(scale=scale)
+    lr_hsi = camera.observe(random(2, 3, *size, dtype=torch.float64))
     for steps in (1, 3):
-        wanted = back_project(upsample(lr_hsi, scale), lr_hsi, psf, scale=scale, steps=steps)
-        assert torch.allclose(align.sharpen(upsample(lr_hsi, scale), degrade, steps), wanted, atol=1e-12)
+        wanted = camera.back_project(camera.upsample(lr_hsi), lr_hsi, steps=steps)
+        assert torch.allclose(align.sharpen(camera.upsample(lr_hsi), camera.blur, steps), wanted, atol=1e-12)
 
 
 @pytest.mark.parametrize("sharpening", [0, 3])
 def test_prepared_references_keep_their_own_contrast_between_sharp_and_blurred(sharpening):
     reference = 0.1 * random(2, 4, 24, 31) + 0.5
-    sharp, blurred = align.prepare(reference, soften, sharpening=sharpening)
-    plain, low = align.prepare(reference, soften, radiometry=False, sharpening=sharpening)
+    sharp, blurred = align.prepare_reference(reference, soften, sharpening=sharpening)
+    plain, low = align.prepare_reference(reference, soften, radiometry=False, sharpening=sharpening)
     assert torch.equal(plain, reference)
     assert torch.allclose(low, align.sharpen(soften(reference), soften, sharpening), atol=1e-6)
     assert torch.allclose(blurred.mean((2, 3)), torch.zeros(2, 4), atol=1e-4)
@@ -157,7 +157,7 @@ def test_prepared_holes_are_nan_one_pixel_wider_and_only_in_the_blurred(radiomet
     reference = random(2, 4, 24, 31)
     reference[0, 2, 5, 7] = torch.nan
     reference[1, :, :, 30] = torch.inf
-    sharp, blurred = align.prepare(reference, soften, radiometry=radiometry, sharpening=2)
+    sharp, blurred = align.prepare_reference(reference, soften, radiometry=radiometry, sharpening=2)
     assert torch.isfinite(sharp).all()
     wanted = torch.zeros(2, 4, 24, 31, dtype=torch.bool)
     wanted[0, :, 4:7, 6:9] = True
@@ -168,7 +168,38 @@ def test_prepared_holes_are_nan_one_pixel_wider_and_only_in_the_blurred(radiomet
 
 def test_a_prepared_reference_has_no_gradient_of_the_kernel():
     weight = torch.ones(1, requires_grad=True)
-    assert not any(x.requires_grad for x in align.prepare(random(1, 4, 9, 8), lambda x: weight * x, sharpening=1))
+    assert not any(x.requires_grad for x in align.prepare_reference(random(1, 4, 9, 8), lambda x: weight * x, sharpening=1))
+
+
+@pytest.mark.parametrize("sharpening", [0, 2])
+@pytest.mark.parametrize("radiometry", [False, True])
+def test_a_prepared_query_is_sharper_and_of_mean_0_and_deviation_1(radiometry, sharpening):
+    image = 0.1 * random(2, 4, 24, 31) + 0.5
+    query, gain, offset = align.prepare_query(image, soften, radiometry=radiometry, sharpening=sharpening)
+    sharper = align.sharpen(image, soften, sharpening)
+    assert gain.shape == offset.shape == (2, 4, 1, 1)
+    assert torch.allclose(query, gain * sharper + offset, atol=1e-6)
+    if radiometry:
+        assert torch.allclose(query.mean((2, 3)), torch.zeros(2, 4), atol=1e-4)
+        assert torch.allclose(query.std((2, 3), correction=0), torch.ones(2, 4), atol=1e-4)
+    else:
+        assert torch.equal(query, sharper) and (gain == 1).all() and (offset == 0).all()
+
+
+def test_a_prepared_query_has_no_gradient_of_the_kernel():
+    weight = torch.ones(1, requires_grad=True)
+    assert not any(x.requires_grad for x in align.prepare_query(random(1, 4, 9, 8), lambda x: weight * x, sharpening=1))
+
+
+def test_the_way_back_to_the_querys_units():
+    """soft and hard are images; gradient and difference are differences, and have no offset."""
+    image, other = 0.1 * random(2, 4, 24, 31) + 0.5, random(2, 4, 24, 31, seed=1)
+    query, gain, offset = align.prepare_query(image, soften, sharpening=1)
+    prepared = align.Prepared(query, other, soften(other), gain, offset)
+    assert torch.allclose(prepared.query_in_units, align.sharpen(image, soften, 1), atol=1e-5)
+    seen = [gain * other + offset, gain * image + offset, gain * other, gain * (image - other)]
+    wanted = torch.cat([other, image, other, image - other], 1)
+    assert torch.allclose(prepared.to_units(torch.cat(seen, 1)), wanted, atol=1e-5)
 
 
 OK = random(1, 4, 16, 16)
@@ -185,8 +216,10 @@ NAN = torch.full_like(OK, torch.nan)
             "`image` must be finite in at least one pixel, got NaN or infinite values in all of them",
         ),
         (lambda: align.fill_holes(OK[0]), "`image` must be of shape (B, C, H, W)"),
-        (lambda: align.prepare(OK[0], soften), "`ref_msi` must be of shape (B, C, H, W)"),
-        (lambda: align.prepare(NAN, soften), "`ref_msi` must be finite in at least one pixel"),
+        (lambda: align.prepare_reference(OK[0], soften), "`ref_msi` must be of shape (B, C, H, W)"),
+        (lambda: align.prepare_reference(NAN, soften), "`ref_msi` must be finite in at least one pixel"),
+        (lambda: align.prepare_query(OK[0], soften), "`query` must be of shape (B, C, H, W)"),
+        (lambda: align.prepare_query(NAN, soften), "`query` must be finite everywhere"),
         (lambda: align.match_radiometry(OK[:, :3], OK), "`reference` must be of 4 band(s)"),
         (lambda: align.match_radiometry(OK, OK[0]), "`query` must be of shape (B, C, H, W)"),
         (lambda: align.match_radiometry(OK, NAN), "`query` must be finite everywhere"),
@@ -206,9 +239,10 @@ def test_bad_input(call, message):
     "call",
     [
         lambda: align.gradient_magnitude(OK.int()),
-        lambda: align.fill_holes(OK.numpy()),
-        lambda: align.prepare(OK.int(), soften),
-        lambda: align.match_radiometry(OK.numpy(), OK),
+        lambda: align.fill_holes(OK.int().numpy()),
+        lambda: align.prepare_reference(OK.int(), soften),
+        lambda: align.prepare_query(OK.bool(), soften),
+        lambda: align.match_radiometry(OK.int(), OK),
     ],
 )
 def test_no_floating_point_tensor(call):

@@ -13,6 +13,7 @@ import torch
 
 from ctmem.config import MatchConfig
 from ctmem.match import align, dmb, matching, patches, search
+from ctmem.observe.camera import Camera
 from ctmem.observe.optics import blur, gaussian_psf
 from tests.matching_oracle import GAIN_LIMITS, PATCH, Oracle, corners
 
@@ -25,6 +26,11 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> to
 
 def soften(x: torch.Tensor) -> torch.Tensor:
     return blur(x, gaussian_psf(3.0))
+
+
+def seeing(bands: int) -> Camera:
+    """A camera whose multispectral sensor has the scene's own bands."""
+    return Camera.gaussian(scale=4, srf=torch.eye(bands))
 
 
 def pierced(image: torch.Tensor) -> torch.Tensor:
@@ -199,7 +205,7 @@ def test_the_whole_stage_on_constant_images(constant):
         query = torch.full_like(query, 0.3)
     if constant != "query":
         reference = torch.full_like(reference, 0.6)
-    texture, found = dmb.dmb(query, reference, torch.eye(4), soften)
+    texture, found = dmb.dmb(query, reference, seeing(4), blur=soften)
     assert (found.scores == 0).all()
     assert torch.isfinite(texture).all()
 
@@ -217,7 +223,7 @@ def scene() -> tuple[torch.Tensor, torch.Tensor]:
 def test_dmb_gives_back_the_sharp_image_where_the_reference_is_paired(gain, offset, radiometry, sharpening):
     sharp, blurred = scene()
     config = MatchConfig(stride=1, radiometry=radiometry, temperature=1e-3, hard_k=1, sharpening=sharpening)
-    texture, found = dmb.dmb(gain * blurred + offset, sharp, torch.eye(4), soften, config)
+    texture, found = dmb.dmb(gain * blurred + offset, sharp, seeing(4), config, blur=soften)
     soft, hard, gradient, difference = texture.chunk(4, dim=1)
     low = align.sharpen(blurred, soften, sharpening)
     assert found.windows[0, :, 0, :2].tolist() == found.corners.tolist()
@@ -234,8 +240,8 @@ def test_dmb_takes_no_notice_of_the_reference_sensors_gain_and_offset(sharpening
     gain = torch.tensor([0.5, 2.0, 1.3, 0.2])[:, None, None]
     offset = torch.tensor([0.3, -0.1, 0.0, 0.6])[:, None, None]
     config = MatchConfig(stride=4, sharpening=sharpening, top_k=8, hard_k=8)
-    plain, found = dmb.dmb(lr_hsi_up, reference, torch.eye(4), soften, config)
-    other, again = dmb.dmb(lr_hsi_up, gain * reference + offset, torch.eye(4), soften, config)
+    plain, found = dmb.dmb(lr_hsi_up, reference, seeing(4), config, blur=soften)
+    other, again = dmb.dmb(lr_hsi_up, gain * reference + offset, seeing(4), config, blur=soften)
     assert torch.equal(found.windows, again.windows)
     assert torch.allclose(plain, other, atol=1e-3)
 
@@ -243,8 +249,8 @@ def test_dmb_takes_no_notice_of_the_reference_sensors_gain_and_offset(sharpening
 def test_dmb_follows_the_querys_gain_and_offset():
     lr_hsi_up, reference = random(2, 4, 16, 24), random(1, 4, 33, 41, seed=1)
     config = MatchConfig(stride=4, top_k=8, hard_k=8)
-    plain, found = dmb.dmb(lr_hsi_up, reference, torch.eye(4), soften, config)
-    other, again = dmb.dmb(0.3 * lr_hsi_up + 0.2, reference, torch.eye(4), soften, config)
+    plain, found = dmb.dmb(lr_hsi_up, reference, seeing(4), config, blur=soften)
+    other, again = dmb.dmb(0.3 * lr_hsi_up + 0.2, reference, seeing(4), config, blur=soften)
     assert torch.equal(found.windows, again.windows)
     assert torch.allclose(0.3 * plain[:, :8] + 0.2, other[:, :8], atol=1e-4)
     assert torch.allclose(0.3 * plain[:, 8:], other[:, 8:], atol=1e-4)
@@ -258,7 +264,7 @@ def test_dmb_applies_the_response_and_every_option():
         patch=4, stride=3, query_stride=2, similarity="l2", turns=True, top_k=6, hard_k=2, temperature=0.7,
         relevel=False, radiometry=False, sharpening=2,
     )  # fmt: skip
-    texture, found = dmb.dmb(lr_hsi_up, reference, srf, soften, config)
+    texture, found = dmb.dmb(lr_hsi_up, reference, Camera.gaussian(srf=srf), config, blur=soften)
     bands = [lr_hsi_up[:, :2].mean(1), 0.25 * lr_hsi_up[:, 5] + 0.75 * lr_hsi_up[:, 6]]
     query = align.sharpen(torch.stack(bands, dim=1), soften, 2)
     blurred = align.sharpen(soften(reference), soften, 2)
@@ -273,7 +279,7 @@ def test_radiometry_compares_standardised_bands_and_undoes_it():
     lr_hsi_up, reference = random(2, 3, 12, 20, dtype=torch.float64), random(1, 3, 30, 17, seed=1, dtype=torch.float64)
     lr_hsi_up[:, 1] *= 0.1
     config = MatchConfig(patch=4, stride=3, similarity="l2", top_k=3, hard_k=2, sharpening=0)
-    texture, found = dmb.dmb(lr_hsi_up, reference, torch.eye(3).double(), lambda x: 0.5 * x, config)
+    texture, found = dmb.dmb(lr_hsi_up, reference, seeing(3), config, blur=lambda x: 0.5 * x)
     q, s, k = lr_hsi_up.numpy(), reference.numpy(), 0.5 * reference.numpy()
     mean, deviation = (f(q, axis=(2, 3), keepdims=True) for f in (np.mean, np.std))
     mean_k, deviation_k = (f(k, axis=(2, 3), keepdims=True) for f in (np.mean, np.std))
@@ -289,56 +295,89 @@ def test_radiometry_compares_standardised_bands_and_undoes_it():
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_dmb_degrades_every_reference_once_per_step(batch):
+def test_dmb_blurs_query_and_reference_once_per_step(batch):
     calls = []
 
-    def degrade(x):
+    def counted(x):
         calls.append(tuple(x.shape))
         return x
 
     lr_hsi_up, reference = random(batch, 3, 12, 20), random(batch, 3, 30, 17, seed=1)
-    dmb.dmb(lr_hsi_up, reference, torch.eye(3), degrade, MatchConfig(patch=4, sharpening=2))
-    assert calls == 3 * [(batch, 3, 30, 17)] + 2 * [(batch, 3, 12, 20)]
+    config = MatchConfig(patch=4, sharpening=2)
+    dmb.dmb(lr_hsi_up, reference, seeing(3), config, blur=counted)
+    assert calls == 2 * [(batch, 3, 12, 20)] + 3 * [(batch, 3, 30, 17)]
     calls.clear()
-    dmb.dmb(lr_hsi_up, [reference[:1], reference[:1, :, :9]], torch.eye(3), degrade, MatchConfig(patch=4, sharpening=0))
+    config = MatchConfig(patch=4, sharpening=0)
+    dmb.dmb(lr_hsi_up, [reference[:1], reference[:1, :, :9]], seeing(3), config, blur=counted)
     assert calls == [(1, 3, 30, 17), (1, 3, 9, 17)]
 
 
-def test_transfer_of_prepared_references_is_dmb():
+def test_dmb_is_prepare_find_and_hand_over():
     lr_hsi_up, several = random(2, 4, 16, 24), [random(1, 4, 33, 41, seed=1), random(1, 4, 9, 20, seed=2)]
     config = MatchConfig(stride=3, top_k=9, hard_k=4)
-    texture, found = dmb.dmb(lr_hsi_up, several, torch.eye(4), soften, config)
-    sharp, blurred = zip(*(align.prepare(one, soften, sharpening=config.sharpening) for one in several))
-    query = align.sharpen(lr_hsi_up, soften, config.sharpening)
-    again, wanted = dmb.transfer(query, sharp, blurred, config, chunk_mb=1)
-    assert torch.equal(found.windows, wanted.windows)
-    assert torch.allclose(texture, again, atol=1e-5)
+    texture, found = dmb.dmb(lr_hsi_up, several, seeing(4), config, blur=soften)
+    sharp, blurred = zip(*(align.prepare_reference(one, soften, sharpening=config.sharpening) for one in several))
+    query, gain, offset = align.prepare_query(lr_hsi_up, soften, sharpening=config.sharpening)
+    by_hand = align.Prepared(query, sharp, blurred, gain, offset)
+    for prepared in (by_hand, dmb.prepare(lr_hsi_up, several, seeing(4), config, blur=soften)):
+        wanted = dmb.find(prepared, config, chunk_mb=1)
+        again = dmb.hand_over(wanted, prepared, config, chunk_mb=1)
+        assert torch.equal(found.windows, wanted.windows)
+        assert torch.allclose(texture, again, atol=1e-5)
     assert len(found.scenes.unique()) == 2
+
+
+@pytest.mark.parametrize("config", [MatchConfig(), MatchConfig(radiometry=False, sharpening=0)])
+def test_prepared_says_how_the_query_got_its_look(config):
+    lr_hsi_up, reference = random(2, 4, 16, 24), random(1, 4, 33, 41, seed=1)
+    prepared = dmb.prepare(lr_hsi_up, reference, seeing(4), config, blur=soften)
+    sharper = align.sharpen(lr_hsi_up, soften, config.sharpening)
+    assert torch.allclose(prepared.query_in_units, sharper, atol=1e-5)
+    assert torch.allclose(prepared.query, prepared.gain * sharper + prepared.offset, atol=1e-5)
+    assert prepared.sharp.shape == prepared.blurred.shape == reference.shape
+
+
+def test_without_a_learned_blur_dmb_takes_the_cameras_own():
+    lr_hsi_up, reference = random(1, 4, 16, 24), random(1, 4, 33, 41, seed=1)
+    results = {}
+    for fwhm_px in (4.0, 8.0):
+        camera = Camera.gaussian(fwhm_px, scale=4, srf=torch.eye(4))
+        results[fwhm_px], found = dmb.dmb(lr_hsi_up, reference, camera)
+        told, same = dmb.dmb(lr_hsi_up, reference, seeing(4), blur=camera.blur)
+        assert torch.equal(results[fwhm_px], told) and torch.equal(found.windows, same.windows)
+    assert not torch.allclose(results[4.0], results[8.0], atol=1e-2)
+
+
+def test_arrays_give_what_tensors_give():
+    lr_hsi_up, reference = random(2, 4, 16, 24), random(2, 4, 33, 41, seed=1)
+    for one, other in [(reference, reference.numpy()), ([*reference.split(1)], [x.numpy() for x in reference.split(1)])]:
+        wanted, _ = dmb.dmb(lr_hsi_up, one, seeing(4), blur=soften)
+        assert torch.equal(dmb.dmb(lr_hsi_up.numpy(), other, seeing(4), blur=soften)[0], wanted)
 
 
 def test_dmb_averages_as_many_windows_as_a_small_reference_has():
     config = MatchConfig(patch=8, stride=4, turns=False, top_k=64)
-    texture, found = dmb.dmb(random(1, 3, 16, 16), random(1, 3, 12, 16, seed=1), torch.eye(3), soften, config)
+    texture, found = dmb.dmb(random(1, 3, 16, 16), random(1, 3, 12, 16, seed=1), seeing(3), config, blur=soften)
     assert found.scores.shape[-1] == 6
     assert torch.isfinite(texture).all()
 
 
 def test_dmb_uses_every_reference():
     lr_hsi_up, references = random(2, 4, 16, 16), random(2, 4, 24, 24, seed=1)
-    both, _ = dmb.dmb(lr_hsi_up, references, torch.eye(4), soften)
+    both, _ = dmb.dmb(lr_hsi_up, references, seeing(4), blur=soften)
     for b in range(2):
-        alone, _ = dmb.dmb(lr_hsi_up[b : b + 1], references[b : b + 1], torch.eye(4), soften)
+        alone, _ = dmb.dmb(lr_hsi_up[b : b + 1], references[b : b + 1], seeing(4), blur=soften)
         assert torch.allclose(both[b], alone[0], atol=1e-5)
 
 
 def test_dmb_of_a_list_of_one_is_that_of_the_image():
     lr_hsi_up, reference = random(2, 4, 16, 16), random(1, 4, 24, 30, seed=1)
-    one, image = (dmb.dmb(lr_hsi_up, r, torch.eye(4), soften)[0] for r in ([reference], reference))
+    one, image = (dmb.dmb(lr_hsi_up, r, seeing(4), blur=soften)[0] for r in ([reference], reference))
     assert torch.allclose(one, image, atol=1e-6)
 
 
 def test_the_reference_may_be_of_another_type_than_the_query():
-    texture, _ = dmb.dmb(random(1, 4, 16, 16), random(1, 4, 24, 24, dtype=torch.float64), torch.eye(4), soften)
+    texture, _ = dmb.dmb(random(1, 4, 16, 16), random(1, 4, 24, 24, dtype=torch.float64), seeing(4), blur=soften)
     assert texture.dtype == torch.float32
 
 
@@ -348,7 +387,7 @@ def test_a_reference_with_holes_gives_a_finite_texture(radiometry):
     reference[0, 2, 20, 15] = torch.nan
     reference[:, :, :3, 25:] = torch.inf
     config = MatchConfig(stride=1, radiometry=radiometry)
-    texture, found = dmb.dmb(lr_hsi_up, reference, torch.eye(4), soften, config)
+    texture, found = dmb.dmb(lr_hsi_up, reference, seeing(4), config, blur=soften)
     assert torch.isfinite(texture).all()
     # a hole is one pixel wider after the blur: 3×3 px are in 10×10 windows; rows 0 … 3, columns 24 … 30 in 4 × 7
     assert found.excluded == (100 + 4 * 7,)
@@ -361,11 +400,11 @@ def test_no_value_comes_from_a_window_with_a_hole():
     reference[..., :3] = 1e6
     reference[..., 3] = torch.nan
     config = MatchConfig(stride=1, similarity="dot", radiometry=False, relevel=False, sharpening=0)
-    texture, found = dmb.dmb(lr_hsi_up, reference, torch.eye(4), lambda x: x, config)
+    texture, found = dmb.dmb(lr_hsi_up, reference, seeing(4), config, blur=lambda x: x)
     assert found.excluded == (23 * 5,)  # column 4 is left out too: its gradient reads the hole
     assert texture.abs().max() < 2
     whole = reference[..., 5:]
-    alone, _ = dmb.dmb(lr_hsi_up, whole, torch.eye(4), lambda x: x, config)
+    alone, _ = dmb.dmb(lr_hsi_up, whole, seeing(4), config, blur=lambda x: x)
     for group in (0, 1, 3):  # but for the gradient at the cut
         assert torch.allclose(texture.chunk(4, 1)[group], alone.chunk(4, 1)[group], atol=1e-6)
 
@@ -373,7 +412,7 @@ def test_no_value_comes_from_a_window_with_a_hole():
 def test_no_gradient_is_kept():
     sharp, _ = scene()
     weight = torch.ones(1, requires_grad=True)
-    texture, _ = dmb.dmb(random(1, 4, 16, 16), sharp, torch.eye(4), lambda x: weight * x)
+    texture, _ = dmb.dmb(random(1, 4, 16, 16), sharp, seeing(4), blur=lambda x: weight * x)
     assert not texture.requires_grad
 
 
@@ -384,7 +423,12 @@ SEVERAL = matching.match(OK, [OK, OK])
 
 
 def whole(image, reference=OK, srf=torch.eye(4)):
-    return dmb.dmb(image, reference, srf, torch.abs)
+    return dmb.dmb(image, reference, Camera.gaussian(scale=4, srf=srf), blur=torch.abs)
+
+
+def transferred(query, sharp, blurred):
+    prepared = align.Prepared(query, sharp, blurred, torch.ones(1, 4, 1, 1), torch.zeros(1, 4, 1, 1))
+    return dmb.hand_over(dmb.find(prepared), prepared)
 
 
 @pytest.mark.parametrize(
@@ -425,9 +469,9 @@ def whole(image, reference=OK, srf=torch.eye(4)):
         (lambda: dmb.texture(FOUND, OK, OK, NAN), "`blurred_reference` must be finite in at least one pixel"),
         (lambda: dmb.texture(FOUND, OK, [], OK), "`sharp_reference` must be at least one image (1, c, Hr, Wr)"),
         (lambda: dmb.texture(FOUND, NAN, OK, OK), "`query` must be finite everywhere"),
-        (lambda: dmb.transfer(OK, OK[..., :7], OK[..., :7]), "`blurred` must be at least 8×8 px, got 16×7"),
-        (lambda: dmb.transfer(OK, [], []), "`blurred` must be at least one image (1, c, Hr, Wr), got an empty list"),
-        (lambda: dmb.transfer(OK, OK, NAN), "`blurred` must be finite in at least one pixel"),
+        (lambda: transferred(OK, OK[..., :7], OK[..., :7]), "`reference` must be at least 8×8 px, got 16×7"),
+        (lambda: transferred(OK, [], []), "`reference` must be at least one image (1, c, Hr, Wr), got an empty list"),
+        (lambda: transferred(OK, OK, NAN), "`reference` must be finite in at least one pixel"),
         (lambda: whole(OK, OK[:, :3]), "`ref_msi` must be of 4 band(s)"),
         (lambda: whole(OK, NAN), "`ref_msi` must be finite in at least one pixel"),
         (lambda: whole(OK, [OK, NAN]), "`ref_msi[1]` must be finite in at least one pixel"),
@@ -439,6 +483,7 @@ def whole(image, reference=OK, srf=torch.eye(4)):
         (lambda: whole(NAN), "`lr_hsi_up` must be finite everywhere"),
         (lambda: whole(OK, srf=2 * torch.eye(4)), "`srf` must be a matrix whose rows sum to 1"),
         (lambda: whole(OK, srf=torch.eye(5)), "`srf` must be of 4 columns, one per band of the image"),
+        (lambda: whole(OK, srf=None), "`camera` must be one with `srf`, the response (c, C) of its multispectral"),
     ],
 )
 def test_bad_input(call, message):
@@ -450,10 +495,11 @@ def test_bad_input(call, message):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: dmb.texture(FOUND, OK, OK.numpy(), OK),
+        lambda: dmb.texture(FOUND, OK, OK.int().numpy(), OK),
         lambda: dmb.texture(FOUND, OK.int(), OK, OK),
         lambda: whole(OK, OK.int()),
-        lambda: whole(OK, [OK.numpy()]),
+        lambda: whole(OK, [OK.int().numpy()]),
+        lambda: whole(OK > 0),
     ],
 )
 def test_no_floating_point_tensor(call):

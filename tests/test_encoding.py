@@ -7,10 +7,13 @@ import torch
 
 from ctmem.config import TINY
 from ctmem.diffusion.encoding import encode_image
+from ctmem.observe.camera import Camera
 from ctmem.observe.optics import upsample
 from ctmem.observe.responses import apply_srf
 
-BANDS = replace(TINY, denoiser=replace(TINY.denoiser, subspace=None))
+TOLD = TINY.denoiser
+BANDS = replace(TOLD, subspace=None)
+BLIND = Camera.gaussian(scale=4)  # of a camera without a response nothing but the usual four bands is known
 
 
 def image(bands=7, seed=0):
@@ -18,14 +21,15 @@ def image(bands=7, seed=0):
     return lr_hsi, upsample(lr_hsi, 4)
 
 
-def flat_srf(msi_bands, bands):
-    return torch.full((msi_bands, bands), 1 / bands)
+def flat(msi_bands, bands):
+    """A camera whose multispectral sensor sees the mean of all bands, several times."""
+    return replace(BLIND, srf=torch.full((msi_bands, bands), 1 / bands))
 
 
 @pytest.mark.parametrize("bands", [3, 8, 40])
 def test_channels_are_the_denoisers_whatever_the_bands(bands):
     lr_hsi, up = image(bands)
-    encoded = encode_image(lr_hsi, up, torch.rand(1, 8, 24, 20), flat_srf(2, bands), TINY)
+    encoded = encode_image(lr_hsi, up, torch.rand(1, 8, 24, 20), flat(2, bands), TOLD)
     assert encoded.base.shape == (1, 8, 24, 20) and encoded.texture.shape == (1, 32, 24, 20)
     unused = encoded.base[:, encoded.space.channels :]
     assert unused.shape[1] == max(0, 8 - bands) and not unused.any()
@@ -35,7 +39,7 @@ def test_channels_are_the_denoisers_whatever_the_bands(bands):
 
 def test_decode_undoes_encode_and_keeps_what_lies_outside():
     lr_hsi, up = image(12)
-    encoded = encode_image(lr_hsi, up, None, None, TINY)
+    encoded = encode_image(lr_hsi, up, None, BLIND, TOLD)
     torch.testing.assert_close(encoded.decode(encoded.encode(up)), up)
     step = torch.zeros_like(encoded.base)
     step[:, 2] = 1.0
@@ -45,7 +49,7 @@ def test_decode_undoes_encode_and_keeps_what_lies_outside():
 
 def test_weight_is_the_share_of_each_channel_in_the_image():
     lr_hsi, up = image(4)
-    encoded = encode_image(lr_hsi, up, None, None, TINY)
+    encoded = encode_image(lr_hsi, up, None, BLIND, TOLD)
     weight = encoded.weight.flatten()
     torch.testing.assert_close(weight[:4].mean(), torch.tensor(1.0))
     torch.testing.assert_close(weight[:4] / weight[0], encoded.space.std / encoded.space.std[0])
@@ -55,10 +59,10 @@ def test_weight_is_the_share_of_each_channel_in_the_image():
 def test_without_subspace_bands_stay_bands():
     lr_hsi, up = image(7)
     texture = torch.rand(1, 16, 24, 20)
-    encoded = encode_image(lr_hsi, up, texture, flat_srf(4, 7), BANDS)
+    encoded = encode_image(lr_hsi, up, texture, flat(4, 7), BANDS)
     torch.testing.assert_close(encoded.base, 2 * up - 1)
     assert torch.equal(encoded.texture, texture)
-    assert encode_image(lr_hsi, up, None, None, BANDS).texture.shape == texture.shape
+    assert encode_image(lr_hsi, up, None, BLIND, BANDS).texture.shape == texture.shape
 
 
 def test_query_as_its_own_reference_encodes_to_the_base():
@@ -66,14 +70,19 @@ def test_query_as_its_own_reference_encodes_to_the_base():
     lr_hsi, up = image(3)
     srf = torch.eye(3)
     q = apply_srf(up, srf)
-    encoded = encode_image(lr_hsi, up, torch.cat([q, q, q, q * 0], 1), srf, TINY)
+    encoded = encode_image(lr_hsi, up, torch.cat([q, q, q, q * 0], 1), replace(BLIND, srf=srf), TOLD)
     soft, hard, _, difference = encoded.texture.chunk(4, 1)
     assert float((hard - encoded.base).abs().max()) < 0.05 and torch.equal(soft, hard) and not difference.any()
 
 
 def test_errors():
     lr_hsi, up = image()
-    with pytest.raises(ValueError, match="`srf` must be the spectral response that made the texture, got None"):
-        encode_image(lr_hsi, up, torch.rand(1, 8, 24, 20), None, TINY)
+    message = r"`camera` must be one with `srf`, the response \(c, C\) of its multispectral sensor, got one without"
+    with pytest.raises(ValueError, match=message):
+        encode_image(lr_hsi, up, torch.rand(1, 8, 24, 20), BLIND, TOLD)
+    with pytest.raises(ValueError, match="`srf` must be of 7 columns, one per band of the image, got 6"):
+        encode_image(lr_hsi, up, torch.rand(1, 8, 24, 20), flat(2, 6), TOLD)
+    with pytest.raises(TypeError, match="`lr_hsi` must be a floating-point tensor"):
+        encode_image(lr_hsi > 0.5, up, None, BLIND, TOLD)
     with pytest.raises(ValueError, match=r"`lr_hsi_up` must be of 7 band\(s\)"):
-        encode_image(lr_hsi, up[:, :5], None, None, TINY)
+        encode_image(lr_hsi, up[:, :5], None, BLIND, TOLD)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -391,17 +390,17 @@ def test_text_and_picture(wide):
     assert bundle["text/plain"] == f"MatchExplorer({wide.describe()})"
 
 
-def test_a_click_is_quick_with_many_candidates():
+def test_a_click_makes_the_vectors_of_its_patch_alone(monkeypatch):
+    """However many candidates there are: theirs are kept. The time of a click is in benchmarks/explorers.py."""
     config, bands = MatchConfig(), rand(4, 4, seed=5)
     images = {"lr_hsi": rand(1, 4, 9, 12), "ref_msi": rand(1, 4, 290, 290, seed=1)}
     explorer = MatchExplorer(**images, srf=bands / bands.sum(1, keepdim=True), degrade=blur, config=config)
     assert explorer.matched.candidates == 142**2  # 20,164 of 8×8 px in 4 bands
-    seconds = []
+    made, embed = [], matched.embed
+    monkeypatch.setattr(matched, "embed", lambda x, *args, **options: made.append(len(x)) or embed(x, *args, **options))
     for row in range(4, 36, 3):
-        begin = time.perf_counter()
         explorer.pixel = (row, row)
-        seconds.append(time.perf_counter() - begin)
-    assert np.median(seconds) < 0.04
+    assert made == [1] * 11
 
 
 def test_scenes_are_taken():

@@ -7,7 +7,16 @@ import torch
 
 from ctmem.config import TINY
 from ctmem.data.scenes import synthetic
-from ctmem.diffusion.samplers import SAMPLERS, at_level, sample, sample_ddim, sample_ddpm, sample_dpmpp, sample_edm, sample_heun
+from ctmem.diffusion.samplers import (
+    SAMPLERS,
+    at_level,
+    sample,
+    sample_ddim,
+    sample_ddpm,
+    sample_dpmpp,
+    sample_edm,
+    sample_heun,
+)
 from ctmem.diffusion.schedule import Schedule
 from ctmem.files import write_json
 from ctmem.inference import draw, encode, super_resolve

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from ctmem.data.scenes import synthetic
 from ctmem.files import load_module, save_module
 from ctmem.networks.kernel_net import KernelNet
+from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import PsfKernel, impulse_response, train_kernel, validation_l1
-from ctmem.observe.optics import add_noise, blur, blur_down, default_psf, gaussian_psf, upsample
+from ctmem.observe.optics import add_noise, blur, blur_down, gaussian_psf, upsample
 
 AREAS = {"train": (..., slice(0, 96)), "validation": (..., slice(96, 128)), "test": (..., slice(128, 192))}
 INNER = (..., slice(16, -16), slice(16, -16))  # farther from a border than any PSF here reaches
@@ -73,6 +74,11 @@ def test_starts_as_a_wide_gaussian_on_five_lr_pixels(scale):
     assert PsfKernel(4, psf=torch.ones(6, 6, dtype=torch.float64)).psf.dtype == torch.float32
 
 
+def test_starts_from_an_array_as_from_a_tensor():
+    psf = asymmetric_psf(12)
+    assert torch.equal(PsfKernel(4, psf=psf.numpy()).psf, PsfKernel(4, psf=psf).psf)
+
+
 def test_centroid_by_hand():
     psf = torch.zeros(4, 4)
     psf[1, 2], psf[3, 2] = 1.0, 3.0  # rows −½ and +1½, column +½ from the centre
@@ -103,9 +109,9 @@ def learn(psf: torch.Tensor, *, snr_db: float | None = None, steps: int = 250, c
     return k, history, test
 
 
-def error(degrade, pair) -> float:
+def error(soften, pair) -> float:
     """Root mean square error far from the border."""
-    return float((degrade(pair[0]) - pair[1])[INNER].square().mean().sqrt().detach())
+    return float((soften(pair[0]) - pair[1])[INNER].square().mean().sqrt().detach())
 
 
 @pytest.mark.parametrize("crop", [32, None])
@@ -178,7 +184,7 @@ def test_without_crops_whole_images_take_turns():
 
 def test_pixels_in_the_margin_do_not_count():
     sharp = random(1, 2, 24, 32)
-    blurry = chain(sharp, default_psf(4))
+    blurry = chain(sharp, gaussian_psf(4.0, scale=4))
     spoiled = blurry.clone()
     spoiled[..., :5, :], spoiled[..., -5:], spoiled[..., -5:, :] = 9, 9, 9
     psfs = []
@@ -231,6 +237,14 @@ def test_each_module_brings_its_learning_rate():
     assert small_run()[1] != small_run(learning_rate=PsfKernel.learning_rate)[1]
 
 
+def test_arrays_train_as_tensors_do():
+    images = {"sharp": OK, "blurry": [chain(OK[0], gaussian_psf(3.0, scale=4))]}
+    images |= {f"val_{name}": some for name, some in images.items()}
+    arrays = {name: [x.numpy() for x in some] for name, some in images.items()}
+    one, other = (trained(**some, steps=3) for some in (images, arrays))
+    assert one == other
+
+
 def test_validation_l1_is_the_mean_absolute_error_over_images():
     sharp = [torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 8, 2)]
     blurry = [torch.full((1, 1, 4, 4), 0.1), torch.full((1, 1, 8, 2), 0.4)]
@@ -243,7 +257,8 @@ def test_validation_l1_is_the_mean_absolute_error_over_images():
 @pytest.mark.parametrize("fwhm_px", [3.0, (4.0, 2.0)])
 def test_impulse_response_of_a_blur_is_its_psf(fwhm_px):
     psf = gaussian_psf(fwhm_px, size=13)
-    response = impulse_response(lambda x: blur(x, psf), random(1, 3, 31, 25), radius=6)
+    image = random(1, 3, 31, 25)
+    response = impulse_response(Camera.gaussian(scale=4), image, blur=lambda x: blur(x, psf), radius=6)
     assert torch.allclose(response, psf, atol=5e-6)
 
 
@@ -257,12 +272,15 @@ def test_impulse_response_is_the_mean_over_the_places_within_an_lr_pixel(scale):
             bright = torch.zeros_like(x)
             bright[..., row, column] = 1
             total += chain(bright, k.psf, scale)[0, 0, row - 8 : row + 9, column - 8 : column + 9] / scale**2
-    assert torch.allclose(impulse_response(k, x, radius=8, scale=scale), total, atol=2e-5)
+    camera = Camera(k.psf, scale)
+    assert torch.allclose(impulse_response(camera, x, radius=8), total, atol=2e-5)
+    assert torch.allclose(impulse_response(Camera.gaussian(scale=scale), x, blur=k, radius=8), total, atol=2e-5)
 
 
 # --- bad input ---
 
 OK = [torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))]
+USUAL = Camera.gaussian(scale=4)
 JOINT = KernelNet(3, 16, joint=True)
 
 
@@ -302,10 +320,10 @@ def trained(sharp=OK, blurry=OK, k=None, **options):
         (lambda: trained(crop=8), "`crop` must be larger than twice the `margin` 4, got 8"),
         (lambda: trained(margin=-1), "`margin` must be a whole number ≥ 0, got -1"),
         (lambda: trained(validate_every=0), "`validate_every` must be a whole number ≥ 1, got 0"),
-        (lambda: impulse_response(PsfKernel(4), OK[0], radius=15), "`image` must be at least 34×34 px, got 32×32"),
-        (lambda: impulse_response(PsfKernel(4), OK[0], radius=0), "`radius` must be a whole number ≥ 1, got 0"),
-        (lambda: impulse_response(PsfKernel(4), OK[0], scale=0), "`scale` must be a whole number ≥ 1, got 0"),
-        (lambda: impulse_response(PsfKernel(4), OK[0].repeat(2, 1, 1, 1)), "`image` must be one image"),
+        (lambda: impulse_response(USUAL, OK[0], radius=15), "`image` must be at least 34×34 px, got 32×32"),
+        (lambda: impulse_response(USUAL, OK[0], radius=0), "`radius` must be a whole number ≥ 1, got 0"),
+        (lambda: impulse_response(USUAL, OK[0] / 0), "`image` must be finite everywhere"),
+        (lambda: impulse_response(USUAL, OK[0].repeat(2, 1, 1, 1)), "`image` must be one image"),
     ],
 )  # fmt: skip
 def test_bad_input(call, message):
@@ -319,7 +337,9 @@ def test_bad_input(call, message):
     [
         lambda: PsfKernel(4)(OK[0].int()),
         lambda: PsfKernel(4, psf=[[1.0]]),
-        lambda: trained(sharp=[OK[0].numpy()]),
+        lambda: trained(sharp=[OK[0].int().numpy()]),
+        lambda: trained(blurry=[OK[0] > 0]),
+        lambda: impulse_response(USUAL, OK[0].int()),
     ],
 )
 def test_no_floating_point_tensor(call):

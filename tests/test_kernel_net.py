@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from ctmem.data.scenes import synthetic
 from ctmem.networks.kernel_net import KernelNet
+from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import impulse_response, train_kernel, validation_l1
 from ctmem.observe.optics import blur_down, gaussian_psf, upsample
 
@@ -71,13 +72,13 @@ def test_crops_fit_the_poolings_and_the_lr_pixels(scale, grid):
     assert KernelNet(4, 16, scale=scale).grid == grid
 
 
-def degrade(x: torch.Tensor) -> torch.Tensor:
+def chain(x: torch.Tensor) -> torch.Tensor:
     return upsample(blur_down(x, gaussian_psf((5.0, 2.5), scale=4), 4), 4)
 
 
 def test_learns_a_blur_it_was_not_told_and_keeps_it_on_unseen_ground():
     sharp = synthetic(seed=3, height=96, width=128, bands=4).tensor()
-    blurry = degrade(sharp)
+    blurry = chain(sharp)
     train, validation, test = (..., slice(0, 64)), (..., slice(64, 96)), (..., slice(96, 128))
     k = net(4)
     before = validation_l1(k, [sharp[test]], [blurry[test]])
@@ -94,7 +95,7 @@ def test_learns_a_blur_it_was_not_told_and_keeps_it_on_unseen_ground():
 
 
 def test_impulse_response_of_a_network():
-    assert impulse_response(net(2), random(1, 2, 40, 48)).shape == (17, 17)
+    assert impulse_response(Camera.gaussian(scale=4), random(1, 2, 40, 48), blur=net(2)).shape == (17, 17)
 
 
 @pytest.mark.parametrize(

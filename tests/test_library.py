@@ -18,19 +18,21 @@ from ctmem.inference import encode, super_resolve
 from ctmem.match.dmb import dmb
 from ctmem.match.library import TextureLibrary
 from ctmem.model import Model, build_networks
+from ctmem.observe.camera import Camera
 from ctmem.observe.optics import blur, gaussian_psf
 
 CONFIG = MatchConfig(patch=4, query_stride=3, top_k=9, hard_k=5)
 SRF = torch.tensor([[0.5, 0.5, 0, 0, 0], [0, 0.25, 0.25, 0.5, 0], [0, 0, 0, 0.2, 0.8]])
+CAMERA = Camera.gaussian(scale=4, srf=SRF)
 needs_faiss = pytest.mark.skipif(not importlib.util.find_spec("faiss"), reason="the extra `faiss` is not installed")
 
 
-def degrade(x):
+def soften(x):
     return blur(x, gaussian_psf(2.5))
 
 
 def smooth(*shape, seed):
-    return degrade(torch.rand(shape, generator=torch.Generator().manual_seed(seed)))
+    return soften(torch.rand(shape, generator=torch.Generator().manual_seed(seed)))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def lr_hsi_up():
 
 @pytest.fixture(scope="module")
 def library(references):
-    return TextureLibrary.build(references, degrade, CONFIG)
+    return TextureLibrary.build(references, soften, CONFIG)
 
 
 @pytest.fixture
@@ -75,24 +77,40 @@ def equal(one, other):
     ],
 )
 def test_a_library_gives_what_a_list_gives(references, lr_hsi_up, config):
-    library = TextureLibrary.build(references, degrade, config)
-    found = library.texture(lr_hsi_up, SRF, degrade)
-    assert equal(found, dmb(lr_hsi_up, list(references.values()), SRF, degrade, config))
+    library = TextureLibrary.build(references, soften, config)
+    found = library.texture(lr_hsi_up, CAMERA, blur=soften)
+    assert equal(found, dmb(lr_hsi_up, list(references.values()), CAMERA, config, blur=soften))
     assert {library.names[number] for number in found[1].scenes.unique()} == {"farmland", "harbour"}
 
 
 def test_a_query_from_a_reference_is_found_in_its_scene(references):
-    library = TextureLibrary.build(references, degrade, replace(CONFIG, sharpening=0, stride=1, radiometry=False))
-    query = degrade(references["farmland"])[..., 3:15, 7:24]
-    _, match = library.texture(query, torch.eye(3), degrade)
+    library = TextureLibrary.build(references, soften, replace(CONFIG, sharpening=0, stride=1, radiometry=False))
+    query = soften(references["farmland"])[..., 3:15, 7:24]
+    _, match = library.texture(query, Camera.gaussian(scale=4, srf=torch.eye(3)), blur=soften)
     assert (match.scenes[..., 0] == 0).all() and (match.scores[..., 0] > 0.9999).all()
     assert torch.equal(match.windows[0, :, 0, :2], match.corners + torch.tensor([3, 7]))
 
 
 def test_pairs_and_double_precision(references, library, lr_hsi_up):
-    other = TextureLibrary.build(((name, image.double()) for name, image in references.items()), degrade, CONFIG)
+    other = TextureLibrary.build(((name, image.double()) for name, image in references.items()), soften, CONFIG)
     assert other.names == ("farmland", "harbour") and {x.dtype for x in other.sharp + other.blurred} == {torch.float32}
-    assert equal(other.texture(lr_hsi_up, SRF, degrade), library.texture(lr_hsi_up, SRF, degrade))
+    assert equal(other.texture(lr_hsi_up, CAMERA, blur=soften), library.texture(lr_hsi_up, CAMERA, blur=soften))
+
+
+def test_without_a_learned_blur_the_cameras_own_is_taken(references, lr_hsi_up):
+    camera = Camera.gaussian(6.0, scale=4, srf=SRF)
+    library = TextureLibrary.build(references, camera.blur, CONFIG)
+    assert equal(library.texture(lr_hsi_up, camera), library.texture(lr_hsi_up, CAMERA, blur=camera.blur))
+
+
+def test_chunks_change_nothing(library, lr_hsi_up):
+    (one, match), (other, same) = (library.texture(lr_hsi_up, CAMERA, blur=soften, chunk_mb=mb) for mb in (1, 256))
+    assert torch.allclose(one, other, atol=1e-5) and torch.equal(match.windows, same.windows)
+
+
+def test_references_may_be_arrays(references, library, lr_hsi_up):
+    arrays = TextureLibrary.build({name: image.numpy() for name, image in references.items()}, soften, CONFIG)
+    assert equal(arrays.texture(lr_hsi_up.numpy(), CAMERA, blur=soften), library.texture(lr_hsi_up, CAMERA, blur=soften))
 
 
 def test_counts(library, references):
@@ -121,36 +139,36 @@ def test_printing(library):
 @needs_faiss
 def test_an_index_from_a_size_the_user_sets(references, library, lr_hsi_up):
     options = {"factory": "IVF8,Flat", "nprobe": 8}
-    some = {most: TextureLibrary.build(references, degrade, CONFIG, approximate_above=most, **options)
+    some = {most: TextureLibrary.build(references, soften, CONFIG, approximate_above=most, **options)
             for most in (library.candidates, library.candidates - 1)}  # fmt: skip
     exact, approximate = some.values()
     assert exact.index is None and approximate.index is not None
     assert "zncc, approximate search: FAISS IVF8,Flat, 8 lists read, 0." in str(approximate)
-    found, wanted = (one.texture(lr_hsi_up, SRF, degrade) for one in (approximate, library))  # all lists are read
+    found, wanted = (one.texture(lr_hsi_up, CAMERA, blur=soften) for one in (approximate, library))  # all lists are read
     assert torch.allclose(found[1].scores, wanted[1].scores, atol=1e-5)
     assert torch.allclose(found[0], wanted[0], atol=1e-4)
 
 
 @needs_faiss
 def test_an_index_comes_back_from_its_file(references, lr_hsi_up, path):
-    library = TextureLibrary.build(references, degrade, CONFIG, approximate_above=0, nprobe=2)
+    library = TextureLibrary.build(references, soften, CONFIG, approximate_above=0, nprobe=2)
     library.save(path)
     other = TextureLibrary.load(path)
-    assert equal(other.texture(lr_hsi_up, SRF, degrade), library.texture(lr_hsi_up, SRF, degrade))
+    assert equal(other.texture(lr_hsi_up, CAMERA, blur=soften), library.texture(lr_hsi_up, CAMERA, blur=soften))
     assert str(other) == str(library) and other.index.nprobe == 2
 
 
 def test_without_faiss(references, library, path, monkeypatch):
     if importlib.util.find_spec("faiss"):
-        TextureLibrary.build(references, degrade, CONFIG, approximate_above=0).save(path)
+        TextureLibrary.build(references, soften, CONFIG, approximate_above=0).save(path)
     monkeypatch.setitem(sys.modules, "faiss", None)  # as if it were not installed
     message = r"`faiss` must be installed for an approximate search: pip install -e .\[faiss\], got no such package"
     with pytest.raises(ImportError, match=message):
-        TextureLibrary.build(references, degrade, CONFIG, approximate_above=0)
+        TextureLibrary.build(references, soften, CONFIG, approximate_above=0)
     if path.exists():
         with pytest.raises(ImportError, match=message):
             TextureLibrary.load(path)
-    assert TextureLibrary.build(references, degrade, CONFIG, approximate_above=10**9).index is None
+    assert TextureLibrary.build(references, soften, CONFIG, approximate_above=10**9).index is None
     library.save(path)
     assert TextureLibrary.load(path).index is None
 
@@ -162,7 +180,7 @@ def test_a_library_comes_back_from_its_file(library, lr_hsi_up, path):
     library.save(path)
     other = TextureLibrary.load(path)
     assert (other.names, other.config) == (library.names, library.config)
-    assert equal(other.texture(lr_hsi_up, SRF, degrade), library.texture(lr_hsi_up, SRF, degrade))
+    assert equal(other.texture(lr_hsi_up, CAMERA, blur=soften), library.texture(lr_hsi_up, CAMERA, blur=soften))
     pixels = 23 * 31 + 26 * 18
     assert path.stat().st_size < 2 * 4 * 3 * pixels + 2500  # two images of 3 bands per scene, 4 bytes a number
     assert [file.name for file in path.parent.iterdir()] == [path.name]
@@ -237,7 +255,7 @@ def test_a_failed_write_leaves_the_old_file(library, path, references, monkeypat
 
     monkeypatch.setattr("ctmem.files.os.fsync", disk_full)
     with pytest.raises(OSError, match="`path` must be a file that can be written, got library.safetensors: .*No space"):
-        TextureLibrary.build({"other": references["farmland"]}, degrade, CONFIG).save(path)
+        TextureLibrary.build({"other": references["farmland"]}, soften, CONFIG).save(path)
     assert path.read_bytes() == before and [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -265,7 +283,7 @@ HOLED[..., ::3, ::3] = torch.nan
         ({"a": IMAGE, "b": IMAGE[:, :2]}, r"`references\['b'\]` must be of 3 band\(s\), shape .*, got 2"),
         ({"a": IMAGE, "b": IMAGE[..., :3]}, r"`references\['b'\]` must be at least 4×4 px, got 9×3"),
         ({"a": IMAGE[0]}, r"`references\['a'\]` must be of shape \(B, C, H, W\)"),
-        ({"a": IMAGE.repeat(2, 1, 1, 1)}, r"`references\['a'\]` must be one image \(1, c, Hr, Wr\), got shape \(2, 3"),
+        ({"a": IMAGE.repeat(2, 1, 1, 1)}, r"`references\['a'\]` must be one image, shape \(1, C, H, W\), got shape \(2, 3"),
         ({"a": IMAGE, "b": IMAGE * torch.nan}, r"`references\['b'\]` must be finite in at least one pixel, got NaN"),
         (
             {"a": HOLED},
@@ -275,7 +293,7 @@ HOLED[..., ::3, ::3] = torch.nan
 )
 def test_bad_references(references, message):
     with pytest.raises(ValueError, match=message):
-        TextureLibrary.build(references, degrade, CONFIG)
+        TextureLibrary.build(references, soften, CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -283,12 +301,16 @@ def test_bad_references(references, message):
     [
         ({1: IMAGE}, "`references` must be images by name, the names text, got one by int"),
         ([IMAGE, IMAGE], "`references` must be images by name, the names text, got one by Tensor"),
-        ({"a": IMAGE.numpy()}, r"`references\['a'\]` must be a floating-point tensor \(B, C, H, W\), got ndarray"),
+        (
+            {"a": IMAGE.int().numpy()},
+            r"`references\['a'\]` must be a floating-point tensor \(B, C, H, W\), got a int32 array",
+        ),
+        ({"a": IMAGE.tolist()}, r"`references\['a'\]` must be a floating-point tensor \(B, C, H, W\), got list"),
     ],
 )
 def test_references_of_other_types(references, message):
     with pytest.raises(TypeError, match=message):
-        TextureLibrary.build(references, degrade, CONFIG)
+        TextureLibrary.build(references, soften, CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -304,23 +326,26 @@ def test_references_of_other_types(references, message):
 )
 def test_bad_settings(change, message):
     with pytest.raises(ValueError, match=message):
-        TextureLibrary.build({"a": IMAGE}, degrade, replace(CONFIG, **change))
+        TextureLibrary.build({"a": IMAGE}, soften, replace(CONFIG, **change))
 
 
 def test_a_bad_limit():
     with pytest.raises(ValueError, match="`approximate_above` must be a whole number ≥ 0, got 2000000.0"):
-        TextureLibrary.build({"a": IMAGE}, degrade, CONFIG, approximate_above=2e6)
+        TextureLibrary.build({"a": IMAGE}, soften, CONFIG, approximate_above=2e6)
 
 
 def test_bad_queries(library, lr_hsi_up):
-    with pytest.raises(
-        ValueError, match="`srf` must be of 3 rows, as many as the library's references have bands, got 2"
-    ):
-        library.texture(lr_hsi_up, SRF[:2], degrade)
-    with pytest.raises(ValueError, match="`srf` must be"):
-        library.texture(lr_hsi_up[:, :4], SRF, degrade)
-    with pytest.raises(ValueError, match="finite"):
-        library.texture(lr_hsi_up * torch.nan, SRF, degrade)
+    message = "`camera` must be one of 3 multispectral bands, as many as the library's references have, got 2"
+    with pytest.raises(ValueError, match=message):
+        library.texture(lr_hsi_up, replace(CAMERA, srf=SRF[:2]), blur=soften)
+    with pytest.raises(ValueError, match="`srf` must be of 4 columns, one per band of the image, got 5 columns"):
+        library.texture(lr_hsi_up[:, :4], CAMERA, blur=soften)
+    with pytest.raises(ValueError, match=r"`camera` must be one with `srf`, the response \(c, C\)"):
+        library.texture(lr_hsi_up, Camera.gaussian(scale=4, bands=("B02", "B03", "B04")), blur=soften)
+    with pytest.raises(ValueError, match="`lr_hsi_up` must be finite everywhere"):
+        library.texture(lr_hsi_up * torch.nan, CAMERA, blur=soften)
+    with pytest.raises(TypeError, match="`lr_hsi_up` must be a floating-point tensor"):
+        library.texture(lr_hsi_up > 0.5, CAMERA, blur=soften)
 
 
 # --- super-resolution -----------------------------------------------------------------------------------------------
@@ -344,12 +369,14 @@ def test_super_resolution_takes_a_library(model):
     seed = lambda: torch.Generator().manual_seed(0)  # noqa: E731
     one = TextureLibrary.build({"first": first}, model.kernel, model.preset.match)
     both = TextureLibrary.build({"first": first, "second": second}, model.kernel, model.preset.match)
-    preds = [super_resolve(model, lr_hsi, ref, srf=srf, generator=seed()) for ref in (first, one, both)]
+    camera = replace(model.camera, srf=srf)
+    preds = [super_resolve(model, lr_hsi, ref, camera=camera, generator=seed()) for ref in (first, one, both)]
     assert torch.equal(preds[0], preds[1]) and preds[2].shape == (1, 9, 24, 28)
     assert not torch.equal(preds[1], preds[2])
-    texture, _ = dmb(encode(model, lr_hsi)[0].lr_hsi_up, [first, second], srf, model.kernel, model.preset.match)
-    assert encode(model, lr_hsi, both, srf=srf)[0].texture.shape[2:] == texture.shape[2:]
-    with pytest.raises(ValueError, match="`srf` must be the spectral response"):
+    up = encode(model, lr_hsi)[0].lr_hsi_up
+    texture, _ = dmb(up, [first, second], camera, model.preset.match, blur=model.kernel)
+    assert encode(model, lr_hsi, both, camera=camera)[0].texture.shape[2:] == texture.shape[2:]
+    with pytest.raises(ValueError, match=r"`camera` must be one with `srf`, the response \(c, C\)"):
         super_resolve(model, lr_hsi, one)
-    with pytest.raises(ValueError, match="`srf` must be of 4 rows"):
-        super_resolve(model, lr_hsi, one, srf=srf[:3])
+    with pytest.raises(ValueError, match="`camera` must be one of 4 multispectral bands"):
+        super_resolve(model, lr_hsi, one, camera=replace(camera, srf=srf[:3]))

@@ -105,7 +105,7 @@ def test_inverse_undoes(k):
     assert torch.equal(patches.turn_back(patches.turned(long, k), k), long)
 
 
-def test_dihedral_by_hand():
+def test_turns_by_hand():
     x = torch.tensor([[1, 2], [3, 4]])
     assert patches.turned(x, 0).tolist() == [[1, 2], [3, 4]]
     assert patches.turned(x, 1).tolist() == [[2, 4], [1, 3]]

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ctmem.config import TINY
+from ctmem.config import TINY, CameraConfig
 from ctmem.data import scenes
 from ctmem.data.areas import Box, crops, split_areas
+from ctmem.observe.camera import Camera
 from ctmem.train.pool import build_pool, draw_batch
 from ctmem.train.sources import embedded_sources
 from tests.small_training import SMALL, small_source
@@ -43,13 +44,21 @@ def test_batch_is_augmented_alike_in_all_images(pool):
     assert float(factors.max()) <= 1.2 + 1e-5
 
 
-@pytest.mark.parametrize("scale", [4, 8])
-def test_embedded_training_never_sees_the_test_area(monkeypatch, scale):
+CAMERAS = [
+    Camera.gaussian(scale=4),
+    Camera.gaussian(scale=8),
+    Camera.gaussian(fwhm_px=10.0, scale=4),
+]
+
+
+@pytest.mark.parametrize("camera", CAMERAS, ids=["usual", "scale 8", "wide blur"])
+def test_embedded_training_never_sees_the_test_area(monkeypatch, camera):
     """With the test areas of both scenes overwritten, the pool stays the same to the last bit."""
-    preset = replace(TINY, scale=scale, match=replace(TINY.match, stride=8))
+    scale = camera.scale
+    preset = replace(TINY, camera=CameraConfig(scale=scale), match=replace(TINY.match, stride=8))
 
     def small_pool():
-        sources = embedded_sources(preset)
+        sources = embedded_sources(camera)
         narrow = [replace(s, train=replace(s.train, height=40, width=40), references=s.references[:1]) for s in sources]
         return build_pool(narrow, preset, lambda x: x, stride=40), sources
 
@@ -58,7 +67,7 @@ def test_embedded_training_never_sees_the_test_area(monkeypatch, scale):
 
     def spoiled(name):
         scene = real(name)
-        area = split_areas(*(side // scale * scale for side in scene.cube.shape[:2]), scale=scale, halo=scale)["test"]
+        area = split_areas(*(side // scale * scale for side in scene.cube.shape[:2]), camera)["test"]
         cube = scene.cube.copy()
         cube[area.slices] = 1 - cube[area.slices]
         return replace(scene, cube=cube)
@@ -74,8 +83,9 @@ def test_embedded_training_never_sees_the_test_area(monkeypatch, scale):
             assert torch.equal(a.gt, b.gt) and torch.equal(a.lr_hsi, b.lr_hsi)
 
 
-@pytest.mark.parametrize("scale", [4, 8])
-def test_areas_keep_the_blurs_reach_apart_at_any_scale(scale):
-    """The standard PSF reaches `scale` pixels beyond an LR pixel: two areas' halos must not touch either."""
-    for source in embedded_sources(replace(TINY, scale=scale)):
-        assert source.validation.top - (source.train.top + source.train.height) >= 2 * scale
+@pytest.mark.parametrize(("camera", "reach"), [(CAMERAS[0], 4), (CAMERAS[1], 8), (CAMERAS[2], 13)])
+def test_areas_keep_the_blurs_reach_apart_for_any_camera(camera, reach):
+    """The PSF reaches so many pixels beyond an LR pixel: two areas' halos must not touch either."""
+    assert camera.halo == reach
+    for source in embedded_sources(camera):
+        assert source.validation.top - (source.train.top + source.train.height) >= 2 * reach

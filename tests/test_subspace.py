@@ -43,6 +43,13 @@ def test_fewer_directions_than_asked_for():
     assert fit(torch.rand(1, 40, 2, 2), 8).channels == 3  # four pixels differ in three directions
 
 
+def test_images_in_double_precision_and_arrays():
+    x = low_rank()
+    one, other = fit(x, 3), fit(x.double().numpy(), 3)
+    torch.testing.assert_close(one.std, other.std)
+    assert torch.equal(one.encode(x.double().numpy()), one.encode(x))
+
+
 def test_identity_is_minus_one_to_one():
     space = Subspace.identity(5)
     x = torch.tensor([0.0, 0.25, 1.0]).expand(1, 5, 1, 3)
@@ -90,7 +97,7 @@ def test_errors():
         fit(torch.rand(1, 7, 12, 20), 0)
     with pytest.raises(ValueError, match=r"`x` must be of 7 band\(s\)"):
         fit(low_rank(), 2).encode(torch.rand(1, 6, 12, 20))
+    bad = low_rank()
+    bad[0, 0, 0, 0] = math.nan
     with pytest.raises(ValueError, match="`lr_hsi` must be finite everywhere, got 1 NaN"):
-        bad = low_rank()
-        bad[0, 0, 0, 0] = math.nan
         fit(bad)

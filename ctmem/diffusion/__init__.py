@@ -1,1 +1,1 @@
-"""The diffusion: noise schedules, what a network learns, samplers, and the spectral subspace; it knows no network."""
+"""The diffusion: schedules, objective, samplers, the denoising problem, the spectral subspace; it knows no network."""

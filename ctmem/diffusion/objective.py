@@ -4,10 +4,10 @@ Nothing here knows a network. Everything takes a callable
 
     denoise(x, level, previous) → x̂0
 
-with x, previous and x̂0 of shape (B, Z, H, W). `x` is noisy data at unit size, level · x_0 + √(1 − level²) · ε, and `level`
-(B,) float32 says how noisy: **1 is clean, 0 is pure noise**. So a network fits every chain. `previous` is the estimate of
-the call before (self-conditioning). A network may also put out the noise or the velocity instead of x̂0: `prediction`
-says what its output means.
+with x, previous and x̂0 of shape (B, Z, H, W). `x` is noisy data at unit size, level · x_0 + √(1 − level²) · ε, and
+`level` (B,) float32 says how noisy: **1 is clean, 0 is pure noise**. So a network fits every chain. `previous` is the
+estimate of the call before (self-conditioning). A network may also put out the noise or the velocity instead of x̂0:
+`prediction` says what its output means.
 
 Source: Ho et al., "Denoising diffusion probabilistic models", 2020 (forward process); Salimans and Ho,
 "Progressive distillation", 2022 (velocity); Chen et al., "Analog bits", 2023 (self-conditioning).

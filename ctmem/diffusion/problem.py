@@ -1,11 +1,11 @@
-"""The denoising problem: what one batch of images asks of one network, and the one place that knows the network's target.
+"""The denoising problem: what one batch of images asks of one network; the one place that knows the network's target.
 
     problem = DenoisingProblem.of(network, encoded.base, encoded.texture)      # the condition is computed here, once
     loss = problem.loss(target, weight, schedule)
     z = problem.draw(schedule, steps=10, sampler=sample_heun)
 
-The diffusion runs either on the image itself, or on its *residual*, what is missing in lr_hsi_up, divided by its size: the
-x0 of a chain of its own. `enter` and `leave` change between the two, `weigh` takes the weights along.
+The diffusion runs either on the image itself, or on its *residual*, what is missing in lr_hsi_up, divided by its size:
+the x0 of a chain of its own. `enter` and `leave` change between the two, `weigh` takes the weights along.
 
 A network is anything with the attributes of `Network`; no module of it is known here.
 

@@ -63,7 +63,7 @@ def sample_ddim(
     schedule: Schedule,
     *,
     previous: torch.Tensor,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | None = None,  # noqa: ARG001  (all samplers take it)
     callback: Callback | None = None,
 ) -> torch.Tensor:
     """DDIM: keeps the noise that x and x̂0 imply; draws none. One call per step."""
@@ -106,7 +106,7 @@ def sample_dpmpp(
     schedule: Schedule,
     *,
     previous: torch.Tensor,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | None = None,  # noqa: ARG001  (all samplers take it)
     callback: Callback | None = None,
 ) -> torch.Tensor:
     """DPM-Solver++(2M): extrapolates x̂0 from the last two estimates in λ = log(level/noise). One call per step.
@@ -131,7 +131,7 @@ def sample_heun(
     schedule: Schedule,
     *,
     previous: torch.Tensor,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | None = None,  # noqa: ARG001  (all samplers take it)
     callback: Callback | None = None,
 ) -> torch.Tensor:
     """Heun's second-order method on the probability flow; draws no noise. 2·N − 1 calls for N steps.
@@ -160,15 +160,10 @@ def sample_edm(
 ) -> torch.Tensor:
     """The stochastic sampler of EDM: each step adds a little fresh noise, then takes Heun's step. 2·N − 1 calls.
 
-    `functools.partial(sample_edm, s_churn=5)` is a sampler with other options.
-
-    Args:
-        denoise: as of every sampler, like all that follow up to `callback`.
-        s_churn: noise added over the whole chain; 0: none, which is `sample_heun`. sigma = noise/level grows by
-            s_churn/N in each step, at most by √2 − 1 of itself.
-        s_min: no noise is added where sigma is smaller.
-        s_max: nor where it is larger.
-        s_noise: standard deviation of the fresh noise; a little above 1 makes up for what a network takes too much of.
+    sigma = noise/level grows by a share `s_churn`/N of itself in each step, at most by √2 − 1, where it lies from
+    `s_min` to `s_max`. `s_noise` is the standard deviation of the fresh noise: a little above 1 makes up for a network
+    that takes out too much. With `s_churn` 0 it is `sample_heun`; `functools.partial(sample_edm, s_churn=5)` is a
+    sampler, too.
     """
     growth = 1 + min(s_churn / schedule.steps, math.sqrt(2) - 1)
     for step, (t, here, there) in enumerate(schedule.descent()):

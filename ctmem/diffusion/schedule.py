@@ -1,15 +1,15 @@
 """Chains of noise levels: what share of the data, and how much noise, each step of a diffusion holds.
 
 A chain is two numbers per step: x_t = signal_t · x_0 + sigma_t · ε, t = 0 … T−1. Divided by its size
-√(signal² + sigma²) it is x = level · x_0 + noise · ε with level² + noise² = 1: at *unit size* the level alone says where
-on which chain x stands.
+√(signal² + sigma²) it is x = level · x_0 + noise · ε with level² + noise² = 1: at *unit size* the level alone says how
+noisy x is, whatever the chain.
 
 | paper | code | meaning |
 |---|---|---|
 | T | `Schedule.steps` | length of the chain |
 | β_t | `betas` | variance added at step t |
 | √ᾱ_t, √(1 − ᾱ_t) | `signal[t]`, `sigma[t]` | ᾱ_t = Π (1 − β_s), s ≤ t: the share of x_0's variance that is left |
-| √ᾱ_t, √(1 − ᾱ_t) | `levels[t]`, `noises[t]` | at unit size; the network is told the level: **1 is clean, 0 is pure noise** |
+| √ᾱ_t, √(1 − ᾱ_t) | `levels[t]`, `noises[t]` | at unit size; the network is told the level: **1 clean, 0 pure noise** |
 
 Source: Ho et al., "Denoising diffusion probabilistic models", 2020 (linear); Nichol and Dhariwal, "Improved denoising
 diffusion probabilistic models", 2021 (cosine); Yue et al., "ResShift", 2023 (shifted).

@@ -46,7 +46,7 @@ class Subspace:
         Raises:
             ValueError: another band count than the subspace was fitted to.
         """
-        x = as_image(x, "x", bands=len(self.mean), double=True)
+        x = as_image(x, "x", bands=len(self.mean))
         centred = x - self.mean[:, None, None]
         return torch.einsum("cz,bchw->bzhw", self.basis / self.std, centred)
 

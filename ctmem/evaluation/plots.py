@@ -44,7 +44,7 @@ class Picture(Figure):
         return small.getvalue()
 
 
-def grid(rows: int, columns: int, *, size: tuple[float, float] = (3.0, 3.0), **options) -> tuple[Picture, np.ndarray]:
+def grid(rows: int, columns: int, *, size: tuple[float, float] = (3.0, 3.0), **options: Any) -> tuple[Picture, np.ndarray]:
     """Returns an empty figure and its axes, an array (rows, columns).
 
     Args:
@@ -199,7 +199,7 @@ def error_map(
 
 
 def loss_curve(
-    curves: Mapping[str, Sequence], *, xlabel: str = "step", ylabel: str = "L1 loss", log: bool = True
+    curves: Mapping[str, Sequence[Any]], *, xlabel: str = "step", ylabel: str = "L1 loss", log: bool = True
 ) -> Picture:
     """Returns the curves over the step.
 
@@ -254,7 +254,8 @@ def show_match(
         sharp: the sharp reference (Hr, Wr, 3), for a third row of patches.
     """
     figure = Picture(figsize=(9.0, 6.2 if sharp is None else 7.6), layout="compressed")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(2.2, 1 if sharp is None else 2))
+    heights = (2.2, 1 if sharp is None else 2)
+    top, bottom = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
     left, right = top.subplots(1, 2)
     left.imshow(query, interpolation="nearest")
     right.imshow(reference, interpolation="nearest")
@@ -319,11 +320,11 @@ def with_gaps(nm: np.ndarray, values: np.ndarray, label: str) -> tuple[np.ndarra
     nm = nm[order]
     values = values[order]
     steps = np.diff(nm)
-    gaps = np.flatnonzero(steps > GAP * np.median(steps)) + 1 if len(nm) > 2 else []
+    gaps = np.flatnonzero(steps > GAP * np.median(steps)) + 1 if len(nm) > 2 else np.array([], int)
     return np.insert(nm, gaps, np.nan), np.insert(values, gaps, np.nan)
 
 
-def styles(count: int) -> list[dict]:
+def styles(count: int) -> list[dict[str, Any]]:
     """Colour and dashes of each of `count` lines, no two alike (up to 32)."""
     pairs = ((COLOURS[i % len(COLOURS)], DASHES[(i + i // len(COLOURS)) % len(DASHES)]) for i in range(count))
     return [{"color": colour, "linestyle": dash} for colour, dash in pairs]

@@ -5,38 +5,38 @@ from __future__ import annotations
 import html
 import math
 import numbers
-from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import ipywidgets
 import numpy as np
 import torch
 
-from ctmem.checks import check_choice, check_count, fail
+from ctmem.checks import check_choice, check_count, door, fail
 from ctmem.evaluation.metrics import sam_map
 from ctmem.evaluation.plots import Picture
 from ctmem.explorers.band import Cube, checked_wavelengths
 from ctmem.explorers.observation import (
     COARSE,
     SMALLEST,
-    add_noise_,
     band_styles,
-    blurred,
     checked_scene,
     covered_bands,
     dot_lines,
     filled,
     gaps_of,
+    observed,
     on_fine_grid,
     psf_lines,
     response_lines,
-    sensed,
     upsampled_psnr_db,
 )
 from ctmem.explorers.render import bands_of, colours, quantise, stretch
-from ctmem.explorers.view import CubeExplorer, ImageView, LinePlot, Stack, line, link, mark, whole
-from ctmem.observe.optics import gaussian_psf
-from ctmem.observe.responses import SENSORS, srf_matrix
+from ctmem.explorers.view import CubeExplorer, ImageView, LinePlot, Stack, line, link, mark
+from ctmem.observe.camera import Camera
+from ctmem.observe.responses import SENSORS, Wavelengths
 
+SCALE = 4  # to begin with
 LARGEST = 8  # scale
 WIDTHS = tuple(half / 2 for half in range(1, 25))  # of the PSF, fine pixels
 SNRS = (10, 50)  # dB
@@ -49,24 +49,31 @@ class DegradationExplorer(CubeExplorer):
     """A scene, what a coarse hyperspectral and a fine multispectral sensor see of it, and sliders for how.
 
     All images are drawn on the fine pixels, so a click in any of them is the same ground. The coarse image ends where
-    the scene holds no further whole coarse pixel, as in `pairs.degrade_scene`. Pixels with NaN are gaps, and so is
-    every coarse pixel whose blur reads one. The noise is that of one seed, whatever else is moved; the multispectral
-    image has none.
+    the scene holds no further whole coarse pixel, as in `samples.degrade_scene`. Pixels with NaN are gaps, and so is
+    every coarse pixel whose blur reads one. The noise is that of seed 0, whatever else is moved; the multispectral
+    image has none. All that is seen comes from `camera`, which can be taken along: the coarse image is
+    `camera.observe(…, generator=torch.Generator().manual_seed(0))`.
 
     Args:
         scene: a scene, an array (H, W, C) or a tensor (1, C, H, W), [0, 1], at least 2×2 px.
+        camera: to begin with, of a Gaussian blur and values that the sliders have; its scale, width, noise and sensor
+            are taken where they are not given below.
         wavelengths_nm: (C,) centres of the bands, nm; default: the scene's. Without any there is no multispectral
             sensor, and bands are counted from 0.
-        scale: fine pixels per coarse pixel, 2 to 8.
+        scale: fine pixels per coarse pixel, 2 to 8; default: 4.
         fwhm: full width at half maximum of the Gaussian blur, 0.5 to 12 fine pixels in steps of 0.5; default: `scale`.
-        snr_db: signal-to-noise ratio of the coarse image, 10 to 50 dB; None: no noise.
-        sensor: one of `sensors.SENSORS` whose visible bands the scene covers; default: the first.
+        snr_db: signal-to-noise ratio of the coarse image, 10 to 50 dB, whole; default: no noise.
+        sensor: one of `responses.SENSORS` whose visible bands the scene covers; default: the first.
         unit: name and unit of the values.
 
+    Attributes:
+        camera: what the sliders say, with the response over the scene's bands where there is a multispectral sensor.
+
     Raises:
-        TypeError: `scene` is none of these.
+        TypeError: `scene` or `camera` is none of these.
         ValueError: a scene that is too small, has no pixel without NaN or leaves [0, 1]; wavelengths that do not fit;
-            a slider's value out of range; a sensor that is not covered.
+            a slider's value out of range; a camera whose blur is not that of a slider's width; a sensor that is not
+            covered.
 
     Example:
         >>> explorer = DegradationExplorer(torch.full((1, 1, 4, 6), 0.5), scale=2)
@@ -75,30 +82,40 @@ class DegradationExplorer(CubeExplorer):
         row 3, column 1: coarse pixel (1, 0) of 2×3 · scale 2, FWHM 2 px, no noise: upsampled PSNR 100.00 dB
     """
 
+    @door
     def __init__(
         self,
         scene: Cube,
         *,
-        wavelengths_nm: Sequence[float] | None = None,
-        scale: int = 4,
+        camera: Camera | None = None,
+        wavelengths_nm: Wavelengths | None = None,
+        scale: int | None = None,
         fwhm: float | None = None,
         snr_db: int | None = None,
         sensor: str | None = None,
         unit: str = "radiance (scaled)",
     ) -> None:
+        # the scene
         cube = checked_scene(scene)
         self.rows, self.columns, self.bands = cube.shape
         known = getattr(scene, "wavelengths_nm", None) if wavelengths_nm is None else wavelengths_nm
         self.wavelengths_nm = checked_wavelengths(known, self.bands)
-        self.name, self.unit = getattr(scene, "name", "scene"), unit
+        self.name = getattr(scene, "name", "scene")
+        self.unit = unit
         self._fine, self._holes = filled(cube)
         self.covered = covered_bands(self.wavelengths_nm)
         self._visible = bands_of("true colour", self.wavelengths_nm)
+        # the sliders, where they are asked to stand
         self._build()
-        self.scale = scale
-        self.fwhm, self.snr_db = float(scale) if fwhm is None else fwhm, snr_db
-        if sensor is not None:
-            self.sensor = sensor
+        if camera is None:
+            self.scale = SCALE if scale is None else scale
+            self.fwhm = float(self.scale)
+        else:
+            self._begin_with(camera)
+        for name, value in {"scale": scale, "fwhm": fwhm, "snr_db": snr_db, "sensor": sensor}.items():
+            if value is not None:
+                setattr(self, name, value)
+        # what they show
         super().__init__(self._layout())
         self._degrade()
         self._sense()
@@ -114,9 +131,8 @@ class DegradationExplorer(CubeExplorer):
 
     @scale.setter
     def scale(self, value: int) -> None:
-        value = whole(value)
         check_count(value, "scale", at_least=SMALLEST, at_most=self.scale_slider.max)
-        self.scale_slider.value = value
+        self.scale_slider.value = int(value)
 
     @property
     def fwhm(self) -> float:
@@ -136,10 +152,9 @@ class DegradationExplorer(CubeExplorer):
 
     @snr_db.setter
     def snr_db(self, value: int | None) -> None:
-        value = whole(value)
         if value is not None:
             check_count(value, "snr_db", at_least=SNRS[0], at_most=SNRS[1])
-        self.snr_slider.value = math.inf if value is None else value
+        self.snr_slider.value = math.inf if value is None else int(value)
 
     @property
     def sensor(self) -> str | None:
@@ -176,10 +191,10 @@ class DegradationExplorer(CubeExplorer):
     def picture(self) -> Picture:
         """Images and curves as they stand, as a static figure."""
         figure = Picture(figsize=(7.6, 4.4), layout="compressed")
-        top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.4))
+        top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.4))[:, 0]
         for ax, view in zip(top.subplots(1, len(self.views), squeeze=False)[0], self.views):
             view.draw(ax)
-        plots = [self.plot, *[self.srf_plot] * bool(self.covered), self.psf_plot]
+        plots = [self.plot, self.srf_plot, self.psf_plot] if self.covered else [self.plot, self.psf_plot]
         for ax, plot in zip(bottom.subplots(1, len(plots)), plots):
             plot.draw(ax)
             ax.set_title(plot.name, fontsize=8)
@@ -191,7 +206,8 @@ class DegradationExplorer(CubeExplorer):
 
     def _build(self) -> None:
         """Makes the widgets."""
-        wide = {"layout": {"width": "440px"}, "style": {"description_width": "130px"}}
+        wide: dict[str, Any] = {"layout": {"width": "440px"}, "style": {"description_width": "130px"}}
+        # of the coarse sensor
         most = min(LARGEST, self.rows, self.columns)
         self.scale_slider = ipywidgets.IntSlider(min=SMALLEST, max=most, description="scale", **wide)
         self.fwhm_slider = ipywidgets.SelectionSlider(  # by index: a slider of numbers rounds them in the browser
@@ -201,6 +217,7 @@ class DegradationExplorer(CubeExplorer):
         self.snr_slider = ipywidgets.SelectionSlider(
             options=[*levels, (NO_NOISE, math.inf)], value=math.inf, description="SNR of lr_hsi", **wide
         )
+        # of the multispectral one, and of what is drawn
         self.sensor_chooser = ipywidgets.Dropdown(options=list(self.covered), description="MSI sensor", **wide)
         self.bands_chooser = ipywidgets.Dropdown(options=[FOUR, ALL], description="MSI bands", **wide)
         self.band_slider = ipywidgets.SelectionSlider(
@@ -210,13 +227,14 @@ class DegradationExplorer(CubeExplorer):
             **wide,
         )
         self.status = ipywidgets.HTML(layout={"height": "28px"})
-        self.views = [ImageView(size=262) for _ in range(3 if self.covered else 2)]
-        self.gt_view, self.lr_view, *rest = self.views
-        self.msi_view = rest[0] if rest else None
+        self.gt_view, self.lr_view, self.msi_view = (ImageView(size=262) for _ in range(3))
+        self.views = [self.gt_view, self.lr_view, self.msi_view] if self.covered else [self.gt_view, self.lr_view]
         self._build_plots()
 
     def _build_plots(self) -> None:
-        nm, wide = self.wavelengths_nm, 420 if self.covered else 836
+        """Makes the three plots."""
+        nm = self.wavelengths_nm
+        wide = 420 if self.covered else 836
         self.plot = LinePlot(
             name="spectra at the cursor",
             x_label="band number (no wavelengths known)" if nm is None else "wavelength (nm)",
@@ -228,7 +246,7 @@ class DegradationExplorer(CubeExplorer):
         self.srf_plot = LinePlot(
             name="", x_label="wavelength (nm)", y_label="response (peak 1)", width=404, height=185, limits=[0.0, 1.0]
         )
-        if self._visible is None and self.bands > 1:
+        if self._has_band_slider:
             self.plot.positions = list(map(float, range(self.bands) if nm is None else nm))
         self.psf_plot = LinePlot(
             x_label="distance (fine px)",
@@ -243,8 +261,8 @@ class DegradationExplorer(CubeExplorer):
         without = ipywidgets.HTML(f"No multispectral sensor: {reason}.", layout={"padding": "0 0 0 12px"})
         controls = [self.scale_slider, self.fwhm_slider, self.snr_slider]
         controls += [self.sensor_chooser, self.bands_chooser] if self.covered else [without]
-        controls += [self.band_slider] * (self._visible is None and self.bands > 1)
-        curves = [self.plot, *[self.srf_plot] * bool(self.covered)]
+        controls += [self.band_slider] if self._has_band_slider else []
+        curves = [self.plot, self.srf_plot] if self.covered else [self.plot]
         height = "266px" if self.covered else "240px"  # with room for the longest legend
         return [
             ipywidgets.HBox([ipywidgets.VBox(controls, layout={"flex": "0 0 450px"}), self.psf_plot]),
@@ -257,7 +275,7 @@ class DegradationExplorer(CubeExplorer):
         """Who answers to what."""
         for trait in ("cursor", "zoom"):
             link(trait, *self.views)
-        if self._visible is None and self.bands > 1:
+        if self._has_band_slider:
             self.plot.marker = self.band_slider.index
             link("index", self.band_slider, (self.plot, "marker"))
             self.band_slider.observe(self._paint, "index")
@@ -268,54 +286,73 @@ class DegradationExplorer(CubeExplorer):
         self.sensor_chooser.observe(self._sense, "value")
         self.bands_chooser.observe(self._sense, "value")
 
+    @property
+    def _has_band_slider(self) -> bool:
+        """Whether one band is drawn, and there are several to choose from."""
+        return self._visible is None and self.bands > 1
+
+    def _begin_with(self, camera: Camera) -> None:
+        """Moves the sliders to where they say the same as a camera, or raises the error of one that they cannot say."""
+        if not isinstance(camera, Camera):
+            fail("camera", "a `Camera`", type(camera).__name__, TypeError)
+        if not SMALLEST <= camera.scale <= self.scale_slider.max:
+            fail("camera", f"of a scale from {SMALLEST} to {self.scale_slider.max}", camera.scale)
+        if camera.snr_db not in (None, *range(SNRS[0], SNRS[1] + 1)):
+            fail("camera", f"of no noise, or of {SNRS[0]} to {SNRS[1]} dB, a whole number", f"{camera.snr_db:g} dB")
+        self.scale = camera.scale
+        self.fwhm = _width_of(camera)
+        self.snr_db = None if camera.snr_db is None else int(camera.snr_db)
+        if camera.sensor is not None and self.covered:
+            self.sensor = camera.sensor
+
     # --- answering -----------------------------------------------------------------------------------------------
 
     def _degrade(self, _: object = None) -> None:
-        """Blurs and decimates anew."""
-        self.psf = gaussian_psf(self.fwhm, scale=self.scale)
-        self._clean = None
-        self._gaps = None if self._holes is None else gaps_of(self._holes, self.psf, self.scale)
-        self.psf_plot.lines = psf_lines(self.psf, self.fwhm, self.scale, WIDTHS[-1])
-        side = len(self.psf)
+        """Another blur or another scale."""
+        self.camera = self._camera()
+        self._gaps = None if self._holes is None else gaps_of(self._holes, self.camera)
+        psf = self.camera.psf
+        self.psf_plot.lines = psf_lines(psf, self.fwhm, self.scale, WIDTHS[-1])
+        side = len(psf)
         self.psf_plot.name = f"PSF, {side}×{side} px: FWHM = {self.fwhm / self.scale:.2g} coarse px"
-        self._add_noise()
+        self._observe()
 
     def _add_noise(self, _: object = None) -> None:
-        """The coarse image with its noise, what it all costs, and the picture."""
-        self._coarse = None  # gives its memory back before the new one takes any
-        if self._clean is None:
-            if self._fine.numel() > SLOW:
-                self.status.value = "computing …"
-            self._clean = blurred(self._fine, self.psf, self.scale)
-        self._coarse = self._clean if self.snr_db is None else self._noisy()
-        self.psnr_db = upsampled_psnr_db(self._coarse, self._fine, self.scale, self._gaps)
+        """Another noise."""
+        self.camera = self._camera()
+        self._observe()
+
+    def _observe(self) -> None:
+        """The coarse image, what it all costs, and the picture."""
+        if self._fine.numel() > SLOW:
+            self.status.value = "computing …"
+        self._coarse = torch.empty(0)  # gives its memory back before the new one takes any
+        self._coarse = observed(self._fine, self.camera)
+        self.psnr_db = upsampled_psnr_db(self._coarse, self._fine, self.camera, self._gaps)
         self._paint()
         self._point()
 
-    def _noisy(self) -> torch.Tensor:
-        """The coarse image with noise; one that is large is not kept without noise, but blurred anew next time."""
-        coarse = self._clean
-        if coarse.numel() > SLOW:
-            self._clean = None
-        else:
-            coarse = coarse.clone()
-        return add_noise_(coarse, self.snr_db)
-
     def _sense(self, _: object = None) -> None:
-        """The multispectral image and its responses."""
-        self.srf = self.msi = None
-        if self.covered:
-            four = SENSORS[self.sensor]
-            wanted = self.covered[self.sensor] if self.bands_chooser.value == ALL else four
-            self.msi_bands = tuple(band for band in wanted if band in self.covered[self.sensor])
-            self.srf = srf_matrix(self.wavelengths_nm, sensor=self.sensor, bands=self.msi_bands)
-            self.msi = sensed(self._fine, self.srf)
-            self.srf_plot.name = f"responses of {self.sensor}"
-            styles = band_styles(four, self.covered[self.sensor])
-            self._styles = {band: styles[band] for band in self.msi_bands}
-            self.srf_plot.lines = response_lines(self.srf.numpy(), self.wavelengths_nm, self._styles)
-            self._paint_msi([self.msi_bands.index(band) for band in four[2::-1]])
+        """Another multispectral sensor, or other bands of it: its image and its responses."""
+        self.camera = self._camera()
+        self.msi: torch.Tensor | None = None
+        if self.sensor is not None and self.wavelengths_nm is not None:
+            self.msi = self.camera.see(self._fine)
+            self._show_sensor(self.msi, self.sensor, self.wavelengths_nm)
         self._point()
+
+    def _show_sensor(self, msi: torch.Tensor, sensor: str, wavelengths_nm: np.ndarray) -> None:
+        """Responses as lines, and red, green and blue as an image."""
+        four = SENSORS[sensor]
+        bands = self.camera.bands or four
+        styles = band_styles(four, self.covered[sensor])
+        self._styles = {band: styles[band] for band in bands}
+        self.srf_plot.name = f"responses of {sensor}"
+        self.srf_plot.lines = response_lines(self.camera.response().numpy(), wavelengths_nm, self._styles)
+        red_green_blue = four[2::-1]
+        image = self._with_holes(msi[0, [bands.index(band) for band in red_green_blue]])
+        self.msi_view.name = f"msi of {sensor}: {', '.join(red_green_blue)}"
+        self.msi_view.show(Stack.of(colours(image, [stretch(image[..., number]) for number in range(3)])))
 
     def _paint(self, _: object = None) -> None:
         """The truth and the coarse image, in the stretch of the truth."""
@@ -332,17 +369,12 @@ class DegradationExplorer(CubeExplorer):
             else:
                 view.show(Stack.of(colours(image, limits)))
 
-    def _paint_msi(self, bands: list[int]) -> None:
-        names = ", ".join(self.msi_bands[band] for band in bands)
-        image = self._with_holes(self.msi[0, bands])
-        self.msi_view.name = f"msi of {self.sensor}: {names}"
-        self.msi_view.show(Stack.of(colours(image, [stretch(image[..., number]) for number in range(3)])))
-
     def _point(self, _: object = None) -> None:
         """Everything that depends on the cursor."""
         if self.pixel[0] < 0:  # not anywhere yet
             return
-        place, size = self._coarse_pixel(), self.scale
+        place = self._coarse_pixel()
+        size = self.scale
         here = [] if place is None else [mark(place[0] * size, place[1] * size, COARSE, rows=size, columns=size)]
         for view in self.views:
             view.marks = here
@@ -350,6 +382,16 @@ class DegradationExplorer(CubeExplorer):
         self.status.value = html.escape(self.label)
 
     # --- numbers and names ---------------------------------------------------------------------------------------
+
+    def _camera(self) -> Camera:
+        """The camera of the sliders and choosers."""
+        camera = Camera.gaussian(self.fwhm, self.scale, sensor=self.sensor, snr_db=self.snr_db)
+        if self.sensor is None:
+            return camera
+        covered = self.covered[self.sensor]
+        wanted = covered if self.bands_chooser.value == ALL else SENSORS[self.sensor]
+        bands = tuple(band for band in wanted if band in covered)
+        return replace(camera, bands=bands).for_wavelengths(self.wavelengths_nm)
 
     def _coarse_pixel(self) -> tuple[int, int] | None:
         """The coarse pixel at the cursor; None where no whole one lies."""
@@ -369,7 +411,8 @@ class DegradationExplorer(CubeExplorer):
 
     def _here(self) -> str:
         """What the label says of the coarse pixel."""
-        place, (fine, coarse) = self._coarse_pixel(), self._spectra()
+        place = self._coarse_pixel()
+        fine, coarse = self._spectra()
         if place is None:
             return "no whole coarse pixel"
         text = "coarse pixel ({}, {}) of {}×{}".format(*place, *self._coarse.shape[2:])
@@ -386,9 +429,11 @@ class DegradationExplorer(CubeExplorer):
         dots = self.bands == 1
         lines = [line("gt, fine pixel", *fine, "#000000", points=dots)]
         lines.append(line("lr_hsi, coarse pixel", *coarse, COARSE, points=dots))
-        if self.msi is None or (self._holes is not None and self._holes[0, 0][self.pixel]):
+        in_hole = self._holes is not None and bool(self._holes[0, 0][self.pixel])
+        if self.msi is None or self.wavelengths_nm is None or in_hole:
             return lines
-        centres_nm, values = self.srf.numpy() @ self.wavelengths_nm, self.msi[0, :, *self.pixel].numpy()
+        centres_nm = self.camera.response().numpy() @ self.wavelengths_nm
+        values = self.msi[0, :, *self.pixel].numpy()
         return lines + dot_lines(values, centres_nm, self._styles, "msi (colours: right)")
 
     def _with_gaps(self, coarse: torch.Tensor) -> torch.Tensor:
@@ -399,3 +444,13 @@ class DegradationExplorer(CubeExplorer):
         """Fine planes (n, H, W) as an image (H, W, n), NaN in holes."""
         kept = planes if self._holes is None else planes.masked_fill(self._holes[0], torch.nan)
         return kept.numpy().transpose(1, 2, 0)
+
+
+def _width_of(camera: Camera) -> float:
+    """The width of the slider whose Gaussian is the camera's blur, or the error where none is."""
+    found = [width for width in WIDTHS if camera.same_optics(Camera.gaussian(width, camera.scale))]
+    if found:
+        return found[0]
+    wanted = f"of a Gaussian blur of a FWHM from {WIDTHS[0]:g} to {WIDTHS[-1]:g} px in steps of 0.5"
+    down, across = camera.fwhm_px
+    fail("camera", wanted, f"a blur of {down:.2f}×{across:.2f} px")

@@ -6,22 +6,26 @@ import html
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import ipywidgets
 import numpy as np
 import torch
 
-from ctmem.checks import check_choice, check_image, fail
+from ctmem.checks import as_image, check_choice, door, fail
 from ctmem.config import MatchConfig
 from ctmem.data.scenes import Scene
 from ctmem.evaluation.plots import Picture
 from ctmem.explorers.band import checked_wavelengths
-from ctmem.explorers.matched import Matched, Taker, bring_together, spread
+from ctmem.explorers.matched import Matched, Taker, spread
 from ctmem.explorers.render import colours, quantise, stretch
 from ctmem.explorers.tiles import TURNS, composite, draw_tiles, limits_of, tiles, tiles_html
 from ctmem.explorers.view import Explorer, ImageView, Stack, checked_place, link, mark, set_all
+from ctmem.match import dmb
+from ctmem.match.align import Blur
 from ctmem.match.search import SIMILARITIES
-from ctmem.observe.responses import srf_matrix
+from ctmem.observe.camera import Camera
+from ctmem.observe.responses import Wavelengths
 
 WIDTH = 860  # screen pixels of the whole
 COLUMN = WIDTH // 3 - 12  # of an image
@@ -39,54 +43,69 @@ class MatchExplorer(Explorer):
 
     Click the query, or walk with the arrow keys: the best windows of that patch are outlined in the reference,
     numbered by rank, and shown enlarged; a map says how alike every window is. Click the reference: the query patches
-    that took from there are outlined, by windows of a weight of at least 1e-4. What is shown is what `ctmem.match.dmb.dmb`
-    does for the settings chosen. With another P, query patches overlap by the same share of P as in `config`.
+    that took from there are outlined, by windows of a weight of at least 1e-4. What is shown is what
+    `ctmem.match.dmb.dmb` does for the settings chosen. With another P, query patches overlap by the same share of P as in `config`.
 
     The vectors of all candidate windows are kept in memory, 4·c·P² bytes each, up to 256 MB.
 
     Args:
         lr_hsi: (1, C, h, w), or a scene.
         ref_msi: (1, c, Hr, Wr), or a scene; pixels that are not finite are holes.
-        degrade: K, from (1, c, Hr, Wr) to the same shape.
-        scale: fine pixels per LR pixel.
-        srf: spectral response (c, C); default: Sentinel-2's blue, green, red and near infrared at `wavelengths_nm`.
-        wavelengths_nm: (C,) centres of the bands of `lr_hsi`, nm; default: the scene's. Needed without `srf`.
+        camera: that recorded `lr_hsi`. Without `srf`, the response of its sensor at `wavelengths_nm` is worked out.
+        blur: a learned K, from (·, c, Hr, Wr) to the same shape; None: the camera's own blur.
+        wavelengths_nm: (C,) centres of the bands of `lr_hsi`, nm; default: the scene's. Needed without `camera.srf`.
         config: settings to begin with.
         unit: of the values.
 
+    Attributes:
+        camera: the same with its response.
+        matched: what is shown, and the images as they are compared (`matched.prepared`).
+
     Raises:
-        TypeError: an image that is neither a scene nor a floating-point tensor, `degrade` is no function, `config` no
-            `MatchConfig`.
+        TypeError: an image that is neither a scene nor a floating-point image, a `camera`, `blur` or `config` that is
+            not one.
         ValueError: no response for the bands, bands or wavelengths that do not fit, a query with values that are not
             finite, a patch larger than an image, a reference without a whole window.
     """
 
+    @door
     def __init__(
         self,
         lr_hsi: torch.Tensor | Scene,
         ref_msi: torch.Tensor | Scene,
+        camera: Camera,
         *,
-        degrade: Callable[[torch.Tensor], torch.Tensor],
-        scale: int = 4,
-        srf: torch.Tensor | None = None,
-        wavelengths_nm: Sequence[float] | None = None,
+        blur: Blur | None = None,
+        wavelengths_nm: Wavelengths | None = None,
         config: MatchConfig = MatchConfig(),
         unit: str = "radiance (scaled)",
     ) -> None:
+        if not isinstance(camera, Camera):
+            fail("camera", "a `Camera`", type(camera).__name__, TypeError)
         if not isinstance(config, MatchConfig):
             fail("config", "a `MatchConfig`", type(config).__name__, TypeError)
-        if not callable(degrade):
-            fail("degrade", "a function from images to blurry images", type(degrade).__name__, TypeError)
+        if blur is not None and not callable(blur):
+            fail("blur", "a function from images to blurry images", type(blur).__name__, TypeError)
+        # the images, and the camera with the response over their bands
         if wavelengths_nm is None and isinstance(lr_hsi, Scene):
             wavelengths_nm = lr_hsi.wavelengths_nm
-        query, reference = (image.tensor() if isinstance(image, Scene) else image for image in (lr_hsi, ref_msi))
-        check_image(query, "lr_hsi")
-        checked_wavelengths(wavelengths_nm, query.shape[1])
-        srf = _default_srf(wavelengths_nm) if srf is None else srf
-        self.looks = bring_together(query, reference, srf, degrade, scale, config)
-        self._base, self._setting, self._backwards, self.unit = config, False, False, unit
-        self.size, self.reference_size = tuple(self.looks.query.shape[2:]), tuple(reference.shape[2:])
-        self.matched = Matched(self.looks, config)
+        images = [image.tensor() if isinstance(image, Scene) else image for image in (lr_hsi, ref_msi)]
+        query = as_image(images[0], "lr_hsi", single=True, double=True)
+        self.camera = _with_response(camera, checked_wavelengths(wavelengths_nm, query.shape[1]))
+        up = self.camera.upsample(query)
+        bands = self.camera.msi_channels
+        reference = as_image(images[1], "ref_msi", bands=bands, single=True, finite=False, double=True)
+        self.size = _size_of(up)
+        self.reference_size = _size_of(reference)
+        side = min(*self.size, *self.reference_size)
+        if config.patch > side:
+            fail("config.patch", f"at most {side} px, the shortest side of query and reference", config.patch)
+        # the match to begin with
+        self.matched = Matched(dmb.prepare(up, reference, self.camera, config, blur=blur), config)
+        self.unit = unit
+        self._base = config
+        self._setting = self._backwards = False
+        # the widgets, and what they show
         self._build(config)
         super().__init__(self._layout())
         self._show_images(composite(reference[0]))
@@ -99,7 +118,8 @@ class MatchExplorer(Explorer):
     @property
     def pixel(self) -> tuple[int, int]:
         """(row, column) of the cursor in the query, fine pixels; setting it is a click."""
-        return tuple(self.query.cursor)
+        row, column = self.query.cursor
+        return row, column
 
     @pixel.setter
     def pixel(self, place: tuple[int, int]) -> None:
@@ -108,7 +128,8 @@ class MatchExplorer(Explorer):
     @property
     def source(self) -> tuple[int, int] | None:
         """(row, column) of the cursor in the reference, or None before the first click; setting it is a click."""
-        return tuple(self.reference.cursor) if self.reference.cursor[0] >= 0 else None
+        row, column = self.reference.cursor
+        return (row, column) if row >= 0 else None
 
     @source.setter
     def source(self, place: tuple[int, int]) -> None:
@@ -127,13 +148,13 @@ class MatchExplorer(Explorer):
         similarity: str | None = None,
         temperature: float | None = None,
     ) -> None:
-        """Moves the controls, and matches anew.
+        """Moves the controls, and matches again.
 
         Raises:
             ValueError: a value that a control does not offer, or settings that leave no candidate window.
         """
-        given = {"patch": patch, "stride": stride, "similarity": similarity, "temperature": temperature}
-        given = {name: value for name, value in given.items() if value is not None}
+        asked = {"patch": patch, "stride": stride, "similarity": similarity, "temperature": temperature}
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         for name, value in given.items():
             options = self._controls[name].options
             check_choice(value, name, options)
@@ -169,7 +190,7 @@ class MatchExplorer(Explorer):
     @property
     def label(self) -> str:
         """What the last click found."""
-        return self._source_label() if self._backwards else self._patch_label()
+        return self._source_label(*self.source) if self._backwards and self.source else self._patch_label()
 
     def describe(self) -> str:
         """One line on what is explored."""
@@ -181,7 +202,7 @@ class MatchExplorer(Explorer):
     def picture(self) -> Picture:
         """Images, tiles and maps as they stand, as a static figure."""
         figure = Picture(figsize=(9.2, 7.4), layout="compressed")
-        upper, middle, lower = figure.subfigures(3, 1, height_ratios=(1.35, 0.75, 1.1))
+        upper, middle, lower = figure.subfigures(3, 1, squeeze=False, height_ratios=(1.35, 0.75, 1.1))[:, 0]
         for part, views in ((upper, self.upper.children), (lower, self.lower.children)):
             for ax, view in zip(part.subplots(1, 3), views):
                 view.draw(ax)
@@ -192,6 +213,7 @@ class MatchExplorer(Explorer):
 
     def _build(self, config: MatchConfig) -> None:
         """Makes the widgets."""
+        # the controls: what is usual, and what was asked for
         side = min(*self.size, *self.reference_size)
         shape = {"style": {"description_width": "initial"}}
         choices = {
@@ -218,12 +240,13 @@ class MatchExplorer(Explorer):
         )  # fmt: skip
         names = ("patch", "stride", "similarity", "temperature")
         self._controls = {name: getattr(self, name) for name in names}
+        # the images of the query's ground, and those of the reference's
         self.query = _view("query: the LR image in MSI bands", self.size, UPPER)
         self.texture_view = _view("texture taken", self.size, LOWER)
         self.gradient = _view("gradient taken", self.size, LOWER)
         self.difference = _view("difference taken: sharp − blurred", self.size, LOWER)
         self.reference = _view("reference: other ground, sharp", self.reference_size, UPPER)
-        turns = ", best of 8 turns" * config.turns
+        turns = ", best of 8 turns" if config.turns else ""
         self.heat = _view(f"similarity{turns}", self.reference_size, UPPER, grid=[*self.reference_size])
         self._own_views = [self.query, self.texture_view, self.gradient, self.difference]
         self._other_views = [self.reference, self.heat]
@@ -286,7 +309,7 @@ class MatchExplorer(Explorer):
             for name, control in self._controls.items():
                 control.value = getattr(self.config, name)
 
-    def _config_of(self, **settings: object) -> MatchConfig:
+    def _config_of(self, **settings: Any) -> MatchConfig:
         """The present settings with some of them changed; query patches overlap by the same share as before."""
         config = replace(self.config, **settings)
         share = self._base.query_stride / self._base.patch
@@ -300,7 +323,10 @@ class MatchExplorer(Explorer):
         self._say("matching …")
         same = replace(config, temperature=self.config.temperature) == self.config
         try:
-            self.matched = self.matched.at_temperature(config.temperature) if same else Matched(self.looks, config)
+            if same:
+                self.matched = self.matched.at_temperature(config.temperature)
+            else:
+                self.matched = Matched(self.matched.prepared, config)
         except ValueError:
             self._say(self.label)
             raise
@@ -320,7 +346,7 @@ class MatchExplorer(Explorer):
 
     def _show_images(self, reference: np.ndarray) -> None:
         """What stays as it is: query and reference."""
-        query = composite(self.looks.query[0])
+        query = composite(self.matched.prepared.query_in_units[0])
         self._query_limits = limits_of(query)
         self.query.show(Stack.of(colours(query, self._query_limits)))
         self.reference.show(Stack.of(colours(reference, limits_of(reference))))
@@ -329,39 +355,48 @@ class MatchExplorer(Explorer):
         """The texture of the whole query."""
         _, hard, gradient, difference = self.texture[0].chunk(4)
         self.texture_view.show(Stack.of(colours(composite(hard), self._query_limits)))
+        # gradient and difference, each the mean of its bands with a stretch of its own
+        unit = f"{self.unit}, mean of bands"
         mean = gradient.mean(0).cpu().numpy()
-        limits, unit = (0.0, stretch(mean)[1]), f"{self.unit}, mean of bands"
+        limits = (0.0, stretch(mean)[1])
         self.gradient.show(Stack.of(quantise(mean, limits), limits, unit=f"{unit}, per px", colour_map="magma"))
         mean = difference.mean(0).cpu().numpy()
-        limits = (-(top := max(map(abs, stretch(mean)))), top)
+        top = max(map(abs, stretch(mean)))
+        limits = (-top, top)
         self.difference.show(Stack.of(quantise(mean, limits), limits, unit=unit, colour_map="PuOr"))
+        # the arrow keys go from patch to patch, and from window to window
         for view in self._own_views:
             view.step = self.config.query_stride
         self.reference.step = self.heat.step = self.config.stride
 
     def _show(self, _: object = None) -> None:
         """Everything that belongs to the current patch."""
-        number, config = self.number, self.config
+        number = self.number
+        config = self.config
+        # how alike every window is
         plane = self.matched.plane(number)
         limits = _heat_limits(plane, config)
         image = spread(plane, self.reference_size, config.patch, config.stride)
-        self.heat.show(
-            Stack.of(quantise(image, limits), limits, unit=config.similarity + " of the window around a pixel")
-        )
-        ranks = self._ranks()
-        self._tiles = tiles(self.matched, number, ranks)
+        unit = f"{config.similarity} of the window around a pixel"
+        self.heat.show(Stack.of(quantise(image, limits), limits, unit=unit))
+        # the best of them, enlarged and outlined
+        self._tiles = tiles(self.matched, number, self._ranks())
         self.tiles.value = tiles_html(self._tiles, 1 + SHOWN, WIDTH - 12)
         self._show_marks()
 
     def _show_marks(self) -> None:
         """Outlines and the line of text."""
         patch = self.config.patch
-        square = {"rows": patch, "columns": patch}
-        current = mark(*self.matched.match.corners[self.number].tolist(), PATCH, **square)
         windows = self.windows
-        found = [mark(*windows[rank, :2], WINDOW, text=str(rank + 1), **square) for rank in reversed(self._ranks())]
+        # the current patch, its windows in the reference with the best one on top, and those that took from there
+        row, column = self.matched.match.corners[self.number].tolist()
+        current = mark(row, column, PATCH, rows=patch, columns=patch)
+        found = []
+        for rank in reversed(self._ranks()):
+            row, column, _ = windows[rank]
+            found.append(mark(row, column, WINDOW, rows=patch, columns=patch, text=str(rank + 1)))
         takers = self.takers[:OUTLINED] if self._backwards else []
-        took = [mark(taker.row, taker.column, TAKER, **square) for taker in reversed(takers)]
+        took = [mark(taker.row, taker.column, TAKER, rows=patch, columns=patch) for taker in reversed(takers)]
         self.query.marks = [*took, current]
         for view in self._own_views[1:]:
             view.marks = [current]
@@ -379,16 +414,19 @@ class MatchExplorer(Explorer):
 
     def _patch_label(self) -> str:
         row, column = self.matched.match.corners[self.number].tolist()
-        (top, left, turn), score = self.windows[0].tolist(), self.scores[0]
-        weight, how = float(self.matched.weights()[self.number, 0]), f", {TURNS[turn]}" if turn else ""
+        top, left, turn = self.windows[0].tolist()
+        score = self.scores[0]
+        weight = float(self.matched.weights()[self.number, 0])
+        how = f", {TURNS[turn]}" if turn else ""
         found = f"best window ({top}, {left}){how}, {self.config.similarity} {score:.4g}"
         return f"patch ({row}, {column}): {found}, weight {weight:.3g} among {self.matched.weights().shape[1]}"
 
-    def _source_label(self) -> str:
-        takers, (row, column) = self.takers, self.source
+    def _source_label(self, row: int, column: int) -> str:
+        takers = self.takers
         if not takers:
             return f"reference ({row}, {column}): no patch took from there"
-        first, count = takers[0], f"{len(takers)} of {len(self.matched.match.corners)} patches took from there"
+        first = takers[0]
+        count = f"{len(takers)} of {len(self.matched.match.corners)} patches took from there"
         most = f"most ({first.row}, {first.column}): weight {first.weight:.3g} by {first.windows} window(s)"
         return f"reference ({row}, {column}): {count}, {most}"
 
@@ -408,11 +446,19 @@ def _view(name: str, size: tuple[int, int], height: int, **traits: object) -> Im
     return ImageView(name=name, size=longer, span=COLUMN, **traits)
 
 
-def _default_srf(wavelengths_nm: Sequence[float] | None) -> torch.Tensor:
-    """Sentinel-2's response over these bands, or the error of none."""
+def _with_response(camera: Camera, wavelengths_nm: np.ndarray | None) -> Camera:
+    """The camera with the response of its multispectral sensor, or the error where it cannot be worked out."""
+    if camera.srf is not None:
+        return camera
     if wavelengths_nm is None:
-        fail("srf", "given where `lr_hsi` has no wavelengths", None)
-    return srf_matrix(wavelengths_nm)
+        fail("camera", "one with `srf` where `lr_hsi` has no wavelengths", "one without")
+    return camera.for_wavelengths(wavelengths_nm)
+
+
+def _size_of(image: torch.Tensor) -> tuple[int, int]:
+    """(H, W) of (1, C, H, W)."""
+    height, width = image.shape[2:]
+    return height, width
 
 
 def _click(place: list[int], views: Sequence[ImageView], answer: Callable[[], None]) -> None:

@@ -1,7 +1,7 @@
 """What two sensors make of a scene, for a page that must answer at once: tensors in, tensors and lines out, no widget.
 
-Images are what `ctmem.sensors` gives, to the last bit. They are computed a piece at a time, which stays in the
-processor's cache, and which is all the memory they need besides their results. Pixels without a value are filled for the blur, and are gaps again afterwards.
+Images are what `Camera` gives, to the last bit, computed some bands at a time: the camera's steps need as much memory
+as what goes through them. Pixels without a value are filled for the blur, and are gaps again afterwards.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 
 from ctmem.checks import fail
 from ctmem.data.scenes import Scene
-from ctmem.evaluation.metrics import PSNR_CAP_DB
+from ctmem.evaluation.metrics import psnr_per_band
 from ctmem.evaluation.plots import COLOURS, to_array, with_gaps
 from ctmem.explorers.band import Cube
 from ctmem.explorers.view import line
-from ctmem.observe.optics import add_noise, blur_down, upsample
-from ctmem.observe.responses import SENSORS, apply_srf, band_edges, load_rsr, srf_matrix
+from ctmem.match.align import fill_in, find_holes
+from ctmem.observe.camera import Camera
+from ctmem.observe.responses import SENSORS, Wavelengths, band_edges, load_rsr, srf_matrix
 
 CHUNK = 400_000  # numbers of the fine image at a time
 NOISE_SEED = 0
@@ -29,94 +29,68 @@ BLOCK = 16  # numbers that torch draws together: pieces of whole blocks are what
 SMALLEST = 2  # scale, and so side of a scene
 COARSE = COLOURS[4]  # the coarse pixel, as a line and on images
 FIRST_COLOURS = (COLOURS[0], COLOURS[2], COLOURS[1], COLOURS[3])  # blue, green, red, near infrared
-MORE_COLOURS, DASHES = (COLOURS[5], "#000000", "#808080"), ("", "7 4", "2 3")  # of all further bands
+MORE_COLOURS = (COLOURS[5], "#000000", "#808080")  # of all further bands
+DASHES = ("", "7 4", "2 3")  # of them, too
 
 
-def blurred(gt: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
-    """Returns what a coarse sensor records of `gt` without noise: `blur_down` of its whole coarse pixels, (1, C, h, w).
+def observed(gt: torch.Tensor, camera: Camera) -> torch.Tensor:
+    """Returns `camera.observe` of the whole coarse pixels of `gt`, (1, C, h, w), with the same noise on every call.
 
-    Rows and columns at the end that fill no coarse pixel are left out, as in `pairs.degrade_scene`.
+    Rows and columns at the end that fill no coarse pixel are left out, as in `samples.degrade_scene`.
 
     Args:
         gt: (1, C, H, W), finite.
-        psf: (k, k), sums to 1; k of the parity of `scale`.
-        scale: fine pixels per coarse pixel.
+        camera: its scale is at most H and W.
 
     Raises:
-        ValueError: as `sensors.blur_down`.
+        ValueError: as `Camera.observe`.
     """
-    whole, bands = trimmed(gt, scale), _bands_at_a_time(gt)
-    coarse = gt.new_empty(1, gt.shape[1], *(side // scale for side in whole.shape[2:]))
-    for into, part in zip(coarse.split(bands, 1), whole.split(bands, 1)):
-        into.copy_(blur_down(part, psf, scale))
+    whole = trimmed(gt, camera.scale)
+    height, width = (side // camera.scale for side in whole.shape[2:])
+    coarse = gt.new_empty(1, gt.shape[1], height, width)
+    # so many bands at a time that their noise begins where torch begins a block of numbers, and no piece is smaller
+    even = BLOCK // math.gcd(BLOCK, height * width)
+    step = even * max(1, _bands_at_a_time(gt) // even)
+    starts = tuple(range(step, gt.shape[1] - step + 1, step))
+    generator = torch.Generator().manual_seed(NOISE_SEED)
+    for into, part in zip(coarse.tensor_split(starts, 1), whole.tensor_split(starts, 1)):
+        into.copy_(camera.observe(part, generator=generator))
     return coarse
 
 
-def sensed(gt: torch.Tensor, srf: torch.Tensor) -> torch.Tensor:
-    """Returns what a multispectral sensor records of `gt`: `apply_srf`, (1, c, H, W).
-
-    Args:
-        gt: (1, C, H, W), finite.
-        srf: (c, C), rows sum to 1.
-
-    Raises:
-        ValueError: as `sensors.apply_srf`.
-    """
-    rows = max(1, CHUNK // gt[0, :, 0].numel())
-    msi = gt.new_empty(1, len(srf), *gt.shape[2:])
-    for into, part in zip(msi.split(rows, 2), gt.split(rows, 2)):
-        into.copy_(apply_srf(part, srf))
-    return msi
-
-
-def add_noise_(lr_hsi: torch.Tensor, snr_db: float) -> torch.Tensor:
-    """Returns `lr_hsi` itself after noise was added in place: what `add_noise` gives, the same noise on every call.
-
-    Args:
-        lr_hsi: (1, C, h, w), finite.
-        snr_db: signal-to-noise ratio of each band, dB.
-    """
-    generator = torch.Generator().manual_seed(NOISE_SEED)
-    bands, size = lr_hsi.shape[1], lr_hsi[0, 0].numel()
-    whole = BLOCK // math.gcd(BLOCK, size)  # bands that fill whole blocks
-    step = whole * max(1, CHUNK // (whole * size))
-    starts = tuple(range(step, bands - step + 1, step))  # so that the last piece has at least `step` bands, too
-    for part in lr_hsi.tensor_split(starts, 1):
-        part.copy_(add_noise(part, snr_db, generator=generator))
-    return lr_hsi
-
-
-def gaps_of(holes: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
+def gaps_of(holes: torch.Tensor, camera: Camera) -> torch.Tensor:
     """Returns which coarse pixels read a hole, through any weight of the blur, (1, 1, h, w) bool.
 
     Args:
         holes: (1, 1, H, W) bool.
-        psf: (k, k), positive.
-        scale: fine pixels per coarse pixel.
+        camera: with a PSF that is positive everywhere.
     """
-    return blur_down(trimmed(holes, scale).float(), psf, scale) > 0
+    return camera.downsample(trimmed(holes, camera.scale).float()) > 0
 
 
-def upsampled_psnr_db(lr_hsi: torch.Tensor, gt: torch.Tensor, scale: int, gaps: torch.Tensor | None = None) -> float:
-    """Returns the PSNR of the bicubic enlargement of `lr_hsi` against `gt`, dB: what was lost.
-
-    The mean over bands, as `metrics.psnr_db` but for its checks, which take as long as the rest.
+def upsampled_psnr_db(
+    lr_hsi: torch.Tensor, gt: torch.Tensor, camera: Camera, gaps: torch.Tensor | None = None
+) -> float:
+    """Returns `metrics.psnr_db` of the bicubic enlargement of `lr_hsi` against `gt`, dB: what was lost.
 
     Args:
         lr_hsi: (1, C, h, w), finite.
         gt: (1, C, H, W), finite; what exceeds h or w whole coarse pixels is left out.
-        scale: fine pixels per coarse pixel.
+        camera: whose scale it is.
         gaps: (1, 1, h, w) bool, coarse pixels that do not count; NaN where none is left.
     """
-    kept = None if gaps is None or not gaps.any() else ~enlarged(gaps[0, 0], scale)
+    kept = None if gaps is None or not gaps.any() else ~enlarged(gaps[0, 0], camera.scale)
     if kept is not None and not kept.any():
         return float("nan")
-    mse, bands = torch.empty(gt.shape[1], dtype=torch.float64), _bands_at_a_time(gt)
-    for into, coarse, fine in zip(mse.split(bands), lr_hsi.split(bands, 1), trimmed(gt, scale).split(bands, 1)):
-        error = upsample(coarse, scale) - fine
-        error = error.flatten(2) if kept is None else error[..., kept]
-        into.copy_(error.double().square().mean(2)[0])
-    return float((-10 * torch.log10(mse)).clamp(max=PSNR_CAP_DB).mean())
+    bands = _bands_at_a_time(gt)
+    found = torch.empty(1, gt.shape[1], dtype=torch.float64)
+    pieces = (x.split(bands, 1) for x in (found, lr_hsi, trimmed(gt, camera.scale)))
+    for into, coarse, fine in zip(*pieces):
+        pred = camera.upsample(coarse)
+        if kept is not None:
+            pred, fine = pred[..., None, kept], fine[..., None, kept]
+        into.copy_(psnr_per_band(pred, fine))
+    return float(found.mean())
 
 
 def trimmed(x: torch.Tensor, scale: int) -> torch.Tensor:
@@ -169,43 +143,36 @@ def checked_scene(scene: Cube) -> np.ndarray:
 
 def span(cube: np.ndarray) -> tuple[float, float]:
     """Returns (lowest, highest) of the finite values of a cube (H, W, C); infinity and its negative without any."""
-    low, high, rows = np.inf, -np.inf, max(1, CHUNK // cube[0].size)
+    low = np.inf
+    high = -np.inf
+    rows = max(1, CHUNK // cube[0].size)
     for top in range(0, len(cube), rows):
         part = cube[top : top + rows]
         finite = np.isfinite(part)
         known = part if finite.all() else part[finite]
         if known.size:
-            low, high = min(low, known.min()), max(high, known.max())
+            low = min(low, known.min())
+            high = max(high, known.max())
     return float(low), float(high)
 
 
 def filled(cube: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Returns (image (1, C, H, W) float32, holes (1, 1, H, W) bool): holes take the values of the nearest pixel.
-
-    The same as `looks.fill_holes`, in the one copy that is made of the cube. The holes are None where there are none.
+    """Returns (image (1, C, H, W) float32, holes (1, 1, H, W) bool), filled as by `align.fill_holes`; None: no holes.
 
     Args:
-        cube: (H, W, C); a pixel with NaN or infinite values in any band is a hole.
+        cube: (H, W, C); a pixel with NaN or infinite values in any band is a hole. It is copied once.
 
     Raises:
         ValueError: a cube of holes only.
     """
     image = torch.from_numpy(np.array(cube.transpose(2, 0, 1)[None], np.float32, order="C"))
-    holes = torch.zeros(cube.shape[:2], dtype=torch.bool)
-    for part in image[0].split(_bands_at_a_time(image)):
-        holes |= ~torch.isfinite(part).all(0)
+    holes = find_holes(image)
     if not holes.any():
         return image, None
-    if holes.all():
-        fail("scene", "finite in at least one pixel", "NaN or infinite values in all of them")
-    nearest = distance_transform_edt(holes, return_distances=False, return_indices=True)
-    rows, columns = (torch.from_numpy(places)[holes] for places in nearest)
-    for band in image[0]:
-        band[holes] = band[rows, columns]
-    return image, holes[None, None]
+    return fill_in(image, holes, "scene"), holes
 
 
-def covered_bands(wavelengths_nm: Sequence[float] | None) -> dict[str, tuple[str, ...]]:
+def covered_bands(wavelengths_nm: Wavelengths | None) -> dict[str, tuple[str, ...]]:
     """Returns {sensor: bands} that the wavelengths cover, of sensors whose red, green and blue are among them.
 
     Args:
@@ -232,10 +199,12 @@ def psf_lines(psf: torch.Tensor, fwhm: float, scale: int, widest: float) -> list
     """
     side = len(psf)
     offsets = np.arange(side) - (side - 1) / 2
+    # the weights as steps, as high as the curve at the centre of the middle one
     weights = psf.sum(0).numpy()
     middle = side // 2
-    heights = weights / weights[middle] * 2 ** -((2 * offsets[middle] / fwhm) ** 2)  # the curve's at its centre
+    heights = weights / weights[middle] * 2 ** -((2 * offsets[middle] / fwhm) ** 2)
     edges = np.repeat(np.append(offsets - 0.5, offsets[-1] + 0.5), 2)
+    # the curve, and what it is measured by
     distance = np.linspace(-1.5 * fwhm, 1.5 * fwhm, 121)
     return [
         line("weights", edges, np.concatenate([[0], np.repeat(heights, 2), [0]]), COLOURS[5]),
@@ -263,7 +232,7 @@ def response_lines(
 ) -> list[dict[str, object]]:
     """Returns the responses as lines with peak 1, each from the last scene band without weight to the next one.
 
-    A weight is the response over the cell of a scene band (`sensors.band_edges`) times the cell's width; a line shows
+    A weight is the response over the cell of a scene band (`responses.band_edges`) times the cell's width; a line shows
     the mean response of each cell. Bands with a cell of no width, of wavelengths that occur more than once, are left
     out.
 
@@ -274,10 +243,12 @@ def response_lines(
     """
     lower, upper = band_edges(wavelengths_nm)
     wide = upper > lower
-    nm, means = wavelengths_nm[wide], np.asarray(srf, float)[:, wide] / (upper - lower)[wide]
+    nm = wavelengths_nm[wide]
+    means = np.asarray(srf, float)[:, wide] / (upper - lower)[wide]
     lines = []
     for row, (name, (colour, dash)) in zip(means, styles.items()):
         x, y = with_gaps(nm, row / row.max(), name)
+        # where there is weight, and one band to each side
         on = np.nan_to_num(y) > 0
         near = on | np.append(on[1:], False) | np.append(False, on[:-1])
         lines.append(line(name, x[near], y[near], colour, dash=dash))
@@ -304,7 +275,7 @@ def _bands_at_a_time(gt: torch.Tensor) -> int:
     return max(1, CHUNK // gt[0, 0].numel())
 
 
-def _covers(wavelengths_nm: Sequence[float], sensor: str, band: str) -> bool:
+def _covers(wavelengths_nm: Wavelengths, sensor: str, band: str) -> bool:
     """Whether `srf_matrix` can make this band of these wavelengths."""
     try:
         srf_matrix(wavelengths_nm, sensor=sensor, bands=(band,))

@@ -4,8 +4,8 @@
     run.estimate(draw=0, position=3)          # x̂0 of draw 0 at step 3, (1, C, H, W)
 
 A *position* counts the steps from 0; the one after the last step is the answer: what the draw is after
-back-projection, as `super_resolve` returns it. Steps are kept in the denoiser's Z channels and become spectra only where
-they are looked at; the answers alone are kept as spectra.
+back-projection, as `super_resolve` returns it. Steps are kept in the denoiser's Z channels and become spectra only
+where they are looked at; the answers alone are kept as spectra.
 """
 
 from __future__ import annotations

@@ -97,8 +97,10 @@ def bands_of(name: str, wavelengths_nm: np.ndarray | None) -> tuple[int, ...] | 
     """Returns the bands that the composite or index `name` is made of, or None where the cube lacks one."""
     if wavelengths_nm is None:
         return None
-    bands = tuple(nearest_band(wavelengths_nm, nm) for nm in {**COMPOSITES, **INDICES}[name])
-    return None if None in bands else bands
+    wanted = {**COMPOSITES, **INDICES}[name]
+    nearest = [nearest_band(wavelengths_nm, nm) for nm in wanted]
+    bands = tuple(band for band in nearest if band is not None)
+    return bands if len(bands) == len(wanted) else None
 
 
 def normalised_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -55,16 +55,18 @@ def tiles(matched: Matched, number: int, ranks: Sequence[int]) -> list[Tile]:
     Of the query, the second picture is what came of all windows: the texture. Where the similarity is blind to
     brightness and contrast (zncc), each tile is stretched by itself, otherwise all alike.
     """
-    looks, config, match = matched.looks, matched.config, matched.match
-    chosen = match.scenes[:, number, ranks], match.windows[:, number, ranks]
-    texture = looks.gain * matched.texture.chunk(4, 1)[1] + looks.offset
-    own = cut(torch.cat([looks.seen[0], texture[0]]), match.corners[number, None], config.patch)
-    found = cut_windows([torch.cat([looks.blurred[0], looks.sharp[0]])], *chosen, config.patch)[0]
+    prepared, config, match = matched.prepared, matched.config, matched.match
+    # what is drawn of the query and of the windows: as compared, and as handed over, both in units of what is compared
+    texture = prepared.gain * matched.texture.chunk(4, 1)[1] + prepared.offset
+    own = cut(torch.cat([prepared.query[0], texture[0]]), match.corners[number, None], config.patch)
+    scenes, windows = match.scenes[:, number, ranks], match.windows[:, number, ranks]
+    found = cut_windows([torch.cat([matched.blurred, matched.sharp])], scenes, windows, config.patch)[0]
+    # each with the stretch that the similarity deserves
     pairs = [[composite(half) for half in patch.chunk(2)] for patch in torch.cat([own, found])]
     if config.similarity == "zncc":
         limits = [_extremes(pair) for pair in pairs]
     else:
-        limits = [limits_of(*(composite(image[0]) for image in (looks.seen, looks.blurred)))] * len(pairs)
+        limits = [limits_of(composite(prepared.query[0]), composite(matched.blurred))] * len(pairs)
     pictures = ((colours(picture, some) for picture in pair) for pair, some in zip(pairs, limits))
     return [Tile(lines, *pair) for lines, pair in zip(captions(matched, number, ranks), pictures)]
 

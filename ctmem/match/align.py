@@ -58,15 +58,38 @@ def fill_holes(image: torch.Tensor, name: str = "image") -> tuple[torch.Tensor, 
         ValueError: wrong rank, or an image without any whole pixel.
     """
     image = as_image(image, name, finite=False, double=True)
-    holes = ~torch.isfinite(image).all(1, keepdim=True)
-    filled = image.clone() if holes.any() else image
-    for one, hole in zip(filled, holes[:, 0]):
+    holes = find_holes(image)
+    return (fill_in(image.clone(), holes, name) if holes.any() else image), holes
+
+
+def find_holes(image: torch.Tensor) -> torch.Tensor:
+    """Returns the holes of an image (B, C, H, W), band after band to save memory: (B, 1, H, W), bool."""
+    holes = torch.zeros_like(image[:, :1], dtype=torch.bool)
+    for band in image.split(1, dim=1):
+        holes |= ~torch.isfinite(band)
+    return holes
+
+
+def fill_in(image: torch.Tensor, holes: torch.Tensor, name: str = "image") -> torch.Tensor:
+    """Returns `image` itself after its holes were filled, as by `fill_holes`, which leaves it as it is.
+
+    Args:
+        image: (B, C, H, W).
+        holes: (B, 1, H, W), bool.
+        name: what the error calls it.
+
+    Raises:
+        ValueError: an image without any whole pixel.
+    """
+    for one, hole in zip(image, holes[:, 0]):
         if hole.all():
             fail(name, "finite in at least one pixel", "NaN or infinite values in all of them")
         if hole.any():
-            rows, columns = distance_transform_edt(hole.cpu(), return_distances=False, return_indices=True)
-            one[:, hole] = one[:, torch.from_numpy(rows)[hole.cpu()], torch.from_numpy(columns)[hole.cpu()]]
-    return filled, holes
+            nearest = distance_transform_edt(hole.cpu(), return_distances=False, return_indices=True)
+            rows, columns = (torch.from_numpy(places).to(hole.device)[hole] for places in nearest)
+            for band in one:
+                band[hole] = band[rows, columns]
+    return image
 
 
 def gain_and_offset(source: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -133,13 +133,16 @@ def find(
     )  # fmt: skip
 
 
-def hand_over(match: Match, prepared: Prepared, config: MatchConfig = MatchConfig()) -> torch.Tensor:
+def hand_over(
+    match: Match, prepared: Prepared, config: MatchConfig = MatchConfig(), *, chunk_mb: int = 256
+) -> torch.Tensor:
     """Returns the texture (B, 4c, H, W) of a match in the query's units: `texture` with the options of `config`.
 
     Args:
         match: what `find` returned for `prepared`.
         prepared: query and references.
         config: temperature, re-levelling, and how many windows the hard maps average.
+        chunk_mb: upper bound of the working memory, MB.
 
     Raises:
         ValueError: what `texture` refuses.
@@ -147,7 +150,7 @@ def hand_over(match: Match, prepared: Prepared, config: MatchConfig = MatchConfi
     hard_k = min(config.hard_k, match.scores.shape[2])
     maps = texture(
         match, prepared.query, prepared.sharp, prepared.blurred,
-        temperature=config.temperature, relevel=config.relevel, hard_k=hard_k,
+        temperature=config.temperature, relevel=config.relevel, hard_k=hard_k, chunk_mb=chunk_mb,
     )  # fmt: skip
     return prepared.to_units(maps)
 

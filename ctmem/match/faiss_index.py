@@ -63,7 +63,7 @@ def load_faiss() -> ModuleType:
         ImportError: it is not installed.
     """
     try:
-        import faiss
+        import faiss  # noqa: PLC0415  (optional)
     except ImportError:
         fail("faiss", "installed for an approximate search: pip install -e .[faiss]", "no such package", ImportError)
     return faiss
@@ -72,7 +72,7 @@ def load_faiss() -> ModuleType:
 class ApproximateSearch:
     """A FAISS index over the windows of several images, to be called like `search.nearest` with the same windows."""
 
-    def __init__(self, index: object, factory: str, nprobe: int | None = None) -> None:
+    def __init__(self, index: Any, factory: str, nprobe: int | None = None) -> None:
         """Takes a filled index and FAISS's name of it; of one with inverted lists `nprobe` are read per query.
 
         Raises:
@@ -170,7 +170,7 @@ class ApproximateSearch:
         wide = PROPOSED[0] * top_k + PROPOSED[1]
         length = query[0].numel() + 1
         each = query.element_size() * (2 * turns * length + 3 * wide * length) + 24 * turns * wide
-        options = {"similarity": similarity, "turns": turns, "top_k": top_k}
+        options: dict[str, Any] = {"similarity": similarity, "turns": turns, "top_k": top_k}
         found = []
         for part in query.split(max(1, int(chunk_mb * 1e6) // each)):
             best = self._search(part, images, corners, wide=wide, **options)
@@ -180,7 +180,8 @@ class ApproximateSearch:
                 for to, values in zip(best, exact):
                     to[few] = values
             found.append(best)
-        return tuple(torch.cat(parts) for parts in zip(*found))
+        scores, numbers, turn = (torch.cat(parts) for parts in zip(*found))
+        return scores, numbers, turn
 
     def _search(
         self, query: torch.Tensor, images: Sequence[torch.Tensor], corners: Sequence[torch.Tensor],

@@ -184,7 +184,7 @@ class TextureLibrary:
         )  # fmt: skip
         prepared = Prepared(query, self.sharp, self.blurred, gain, offset)
         found = find(prepared, self.config, search=nearest if self.index is None else self.index, chunk_mb=chunk_mb)
-        return hand_over(found, prepared, self.config), found
+        return hand_over(found, prepared, self.config, chunk_mb=chunk_mb), found
 
     def save(self, path: str | Path) -> None:
         """Writes the library to one safetensors file, whole or not at all.

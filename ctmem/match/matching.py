@@ -155,7 +155,7 @@ def cut_match(match: Match, image: References, rank: int = 0) -> torch.Tensor:
         ValueError: another number of images, height or width than the references had, or a rank that was not kept.
     """
     check_count(rank, "rank", at_least=0, at_most=match.scores.shape[2] - 1)
-    images = as_list(image)
+    images = as_list(image, "image")
     check_sizes(match, images, "image")
     one = slice(rank, rank + 1)
     taken = cut_windows(
@@ -223,18 +223,20 @@ def count_candidates(reference: References, corners: Sequence[torch.Tensor], tur
 
 def one_each(reference: References) -> bool:
     """Whether each sample has its own reference: a batch of them, not a list."""
-    return isinstance(reference, torch.Tensor) and len(reference) > 1
+    return not isinstance(reference, Sequence) and len(reference) > 1
 
 
-def as_list(reference: References) -> list[torch.Tensor]:
-    """A batch or a list of references (1, c, Hr, Wr) as a list of (c, Hr, Wr)."""
-    return list(reference) if isinstance(reference, torch.Tensor) else [one[0] for one in reference]
+def as_list(reference: References, name: str) -> list[torch.Tensor]:
+    """A batch or a list of references (1, c, Hr, Wr), which may have holes, as a list of (c, Hr, Wr)."""
+    if not isinstance(reference, Sequence):
+        return list(as_image(reference, name, finite=False, double=True))
+    return [as_image(one, f"{name}[{i}]", finite=False, double=True)[0] for i, one in enumerate(reference)]
 
 
 def reference_list(query: torch.Tensor, reference: References, name: str, at_least: int = 1) -> list[torch.Tensor]:
     """The references as a list of (c, Hr, Wr) in the query's type, or the error of what does not fit the query."""
     bands = query.shape[1]
-    if isinstance(reference, torch.Tensor) or not isinstance(reference, Sequence):
+    if not isinstance(reference, Sequence):
         batch = _as_reference(reference, name, bands, at_least)
         if len(batch) not in (1, len(query)):
             fail(name, f"one image, or one for each of {len(query)} queries", len(batch))

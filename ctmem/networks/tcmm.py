@@ -54,27 +54,31 @@ class TCMM(nn.Module):
         ValueError: an unknown target, or heads that do not divide the width.
     """
 
-    def __init__(self, channels: int, texture_channels: int, config: DenoiserConfig):
+    residual_std: torch.Tensor | None
+
+    def __init__(self, channels: int, texture_channels: int, config: DenoiserConfig) -> None:
         super().__init__()
         check_choice(config.target, "target", TARGETS)
-        self.channels, self.texture_channels, self.target = channels, texture_channels, config.target
+        self.channels = channels
+        self.texture_channels = texture_channels
+        self.target = config.target
         # size of each channel's residual (Z,), which training measures; only in the weights of that target
         self.register_buffer("residual_std", torch.ones(channels) if self.target == "residual" else None)
         self.projection = RandomProjection(channels) if config.random_projection else nn.Identity()
-        width, depth = config.width, range(config.te_blocks)
+        # three branches, the texture of two of them, and what joins them
+        width = config.width
         self.noise_embedding = NoiseEmbedding(width)
         self.noise_branch = Branch(2 * channels, config)
         self.hsi_branch = Branch(channels, config)
         self.reference_branch = Branch(texture_channels, config)
-        self.hsi_texture = nn.ModuleList(TEMamba(config) for _ in depth)
-        self.noise_texture = nn.ModuleList(TEMamba(config) for _ in depth)
-        self.fusion = nn.Sequential(
-            nn.Conv2d(2 * width, width, 3, padding=1),
-            ChannelAttentionBlock(width),
-            nn.Conv2d(width, channels, 3, padding=1),
-        )
-        nn.init.zeros_(self.fusion[-1].weight)  # starts as the identity: x̂0 = lr_hsi_up (or as 0)
-        nn.init.zeros_(self.fusion[-1].bias)
+        self.hsi_texture = nn.ModuleList(TEMamba(config) for _ in range(config.te_blocks))
+        self.noise_texture = nn.ModuleList(TEMamba(config) for _ in range(config.te_blocks))
+        join = nn.Conv2d(2 * width, width, 3, padding=1)
+        attend = ChannelAttentionBlock(width)
+        last = nn.Conv2d(width, channels, 3, padding=1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)  # starts as the identity: x̂0 = lr_hsi_up (or as 0)
+        self.fusion = nn.Sequential(join, attend, last)
 
     @door
     def condition(self, base: torch.Tensor, texture: torch.Tensor) -> Condition:
@@ -119,7 +123,14 @@ class TCMM(nn.Module):
         output = self.fusion(torch.cat([condition.hsi, noise], 1))
         return condition.base + output if self.target == "x0" else output
 
-    def forward(self, x_t, noise_level, x0_previous, base, texture) -> torch.Tensor:
+    def forward(
+        self,
+        x_t: torch.Tensor,
+        noise_level: torch.Tensor,
+        x0_previous: torch.Tensor,
+        base: torch.Tensor,
+        texture: torch.Tensor,
+    ) -> torch.Tensor:
         """x̂0 (B, Z, H, W) with the condition computed again; equals the cached path."""
         return self.denoise(x_t, noise_level, x0_previous, self.condition(base, texture))
 
@@ -127,11 +138,14 @@ class TCMM(nn.Module):
 class RandomProjection(nn.Module):
     """A fixed random map of Z channels, (B, Z, H, W) → the same; it is never trained.
 
-    An imitation: the released code draws such a 1×1 convolution again in every call. The matrix is drawn here once, from
-    a seed of its own, as PyTorch draws the weights of a convolution (uniform within ±1/√Z), and is kept with the weights.
+    An imitation: the released code draws such a 1×1 convolution again in every call. The matrix is drawn here once,
+    from a seed of its own, as PyTorch draws the weights of a convolution (uniform within ±1/√Z), and is kept with the
+    weights.
     """
 
-    def __init__(self, channels: int, seed: int = 0):
+    weight: torch.Tensor
+
+    def __init__(self, channels: int, seed: int = 0) -> None:
         super().__init__()
         weight = torch.rand(channels, channels, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         self.register_buffer("weight", weight / channels**0.5)
@@ -143,7 +157,9 @@ class RandomProjection(nn.Module):
 class NoiseEmbedding(nn.Module):
     """Noise level (B,) in [0, 1] → a scale and a shift per channel, (B, 2·D): sinusoids, then a small MLP."""
 
-    def __init__(self, width: int, frequencies: int = 16):
+    frequencies: torch.Tensor
+
+    def __init__(self, width: int, frequencies: int = 16) -> None:
         super().__init__()
         self.register_buffer("frequencies", 2.0 ** torch.linspace(0, 10, frequencies), persistent=False)
         self.mlp = nn.Sequential(nn.Linear(2 * frequencies, 2 * width), nn.SiLU(), nn.Linear(2 * width, 2 * width))
@@ -323,7 +339,7 @@ def to_tokens(x: torch.Tensor, order: int = 0) -> torch.Tensor:
     return tokens.flip(1) if order % 2 else tokens
 
 
-def to_image(tokens: torch.Tensor, size: tuple[int, int], order: int = 0) -> torch.Tensor:
+def to_image(tokens: torch.Tensor, size: tuple[int, int] | torch.Size, order: int = 0) -> torch.Tensor:
     """Undoes `to_tokens`: (B, H·W, D) → (B, D, H, W) of height and width `size`."""
     tokens = tokens.flip(1) if order % 2 else tokens
     height, width = size

@@ -58,11 +58,11 @@ def corrected(preset: Preset) -> Preset:
     wiring = DenoiserConfig()
     whole = Preset("")
     match = replace(usual, patch=patch, stride=max(1, patch // 4))
-    options = ("subspace", "cross_scan", "channel_attention", "target", "random_projection")
-    denoiser = replace(preset.denoiser, **{name: getattr(wiring, name) for name in options})
-    options = ("kernel_network", "schedule", "sampler", "sampling_steps")
+    wired = ("subspace", "cross_scan", "channel_attention", "target", "random_projection")
+    denoiser = replace(preset.denoiser, **{name: getattr(wiring, name) for name in wired})
+    chosen = ("kernel_network", "schedule", "sampler", "sampling_steps")
     return replace(
-        preset, name=_size(preset), match=match, denoiser=denoiser, **{name: getattr(whole, name) for name in options}
+        preset, name=_size(preset), match=match, denoiser=denoiser, **{name: getattr(whole, name) for name in chosen}
     )
 
 

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ctmem.checks import as_image, check_count, check_finite, check_same_shape, door, fail
+from ctmem.checks import as_floats, as_image, check_count, check_finite, check_same_shape, door, fail
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import blur_on_grid, gaussian_psf
 
@@ -84,7 +84,7 @@ class PsfKernel(LearnedBlur):
         super().__init__()
         check_count(scale, "scale")
         if psf is not None:
-            _check_start(psf, size)
+            psf = _as_start(psf, size)
             size = len(psf)
         size = 5 * scale if size is None else size
         check_count(size, "size", at_least=scale)
@@ -119,10 +119,9 @@ class PsfKernel(LearnedBlur):
         return blur_on_grid(x, self.weights(), self.scale)
 
 
-def _check_start(psf: torch.Tensor, size: int | None) -> None:
-    """Raises unless `psf` can be started from."""
-    if not isinstance(psf, torch.Tensor) or not psf.is_floating_point():
-        fail("psf", "a floating-point tensor (k, k)", type(psf).__name__, TypeError)
+def _as_start(psf: torch.Tensor, size: int | None) -> torch.Tensor:
+    """A PSF to start from, or the error of one from which nothing can."""
+    psf = as_floats(psf, "psf", "(k, k)", double=True)
     if psf.ndim != 2 or psf.shape[0] != psf.shape[1] or psf.numel() == 0:
         fail("psf", "of shape (k, k)", f"shape {tuple(psf.shape)}")
     if size not in (None, len(psf)):
@@ -130,6 +129,7 @@ def _check_start(psf: torch.Tensor, size: int | None) -> None:
     check_finite(psf, "psf")
     if psf.min() < 0 or psf.sum() <= 0:
         fail("psf", "without negative weights and not 0 everywhere", f"weights from {psf.min():.4g} to {psf.max():.4g}")
+    return psf
 
 
 @door

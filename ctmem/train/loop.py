@@ -159,7 +159,7 @@ class Run:
         """The history as CSV text: step, loss, learning_rate, validation_psnr_db, seconds."""
         lines = ["step,loss,learning_rate,validation_psnr_db,seconds"]
         for (step, loss, psnr), seconds in zip(self.history, self.clock):
-            rate = self.config.learning_rate * learning_rate_factor(step - 1, self.config)
+            rate = self.config.learning_rate * learning_rate_factor(int(step) - 1, self.config)
             made = f"{loss:.6g},{rate:.6g}" if step else ","  # before the first step there is no loss
             lines.append(f"{step},{made},{psnr:.4f},{seconds:.3f}")
         return "\n".join(lines) + "\n"

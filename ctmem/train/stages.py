@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -27,8 +28,9 @@ from torch import nn
 
 from ctmem.checks import check_choice, fail
 from ctmem.config import Preset, TrainConfig
+from ctmem.data.samples import Degraded
 from ctmem.diffusion.encoding import Encoded, encode_image
-from ctmem.diffusion.problem import DenoisingProblem, residual_std
+from ctmem.diffusion.problem import DenoisingProblem, Network, residual_std
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.evaluation.metrics import psnr_db
 from ctmem.files import check_writable, load_module, save_module, write_json
@@ -36,7 +38,7 @@ from ctmem.match.align import Blur
 from ctmem.match.dmb import dmb
 from ctmem.model import PARTS, build_networks
 from ctmem.observe.camera import Camera
-from ctmem.observe.kernel import train_kernel
+from ctmem.observe.kernel import LearnedBlur, train_kernel
 from ctmem.teaching import progress
 from ctmem.train.loop import Loss, Run, Score, fit, new_accelerator
 from ctmem.train.pool import Pool, build_pool
@@ -44,30 +46,35 @@ from ctmem.train.sources import Source
 
 __all__ = ["Run", "cnn_loss", "denoiser_loss", "fit", "new_accelerator", "one_step_estimate", "train"]
 
+Estimate = Callable[[nn.Module, Encoded], torch.Tensor]  # x̂0 (1, Z, H, W) of an encoded image
+
 KERNEL_CROP = 32  # side of the crops that the kernel learns from, fine pixels; smaller areas are smaller crops
 VALIDATION_SIDE = 96  # at most so much of a validation area is scored, fine pixels, to keep it quick
 
 
-def train_kernel_on(sources: Sequence[Source], kernel: nn.Module, *, steps: int, generator: torch.Generator) -> dict:
+def train_kernel_on(
+    sources: Sequence[Source], kernel: LearnedBlur, *, steps: int, generator: torch.Generator
+) -> dict[str, Any]:
     """Stage 1 on the training areas of all sources; the best weights are chosen on the validation areas."""
-    pairs = {"train": ([], []), "validation": ([], [])}
+    # what the multispectral sensor sees of each area, and what it would see of the coarse image
+    sharp: dict[str, list[torch.Tensor]] = {"train": [], "validation": []}
+    blurry: dict[str, list[torch.Tensor]] = {"train": [], "validation": []}
     for source in sources:
-        for area, (sharp, blurry) in pairs.items():
-            if getattr(source, area) is None:
-                continue
-            cut = source.scene.cut(getattr(source, area))
-            sharp.append(cut.hr_msi)
-            blurry.append(cut.camera.see(cut.lr_hsi_up))
+        for name, box in (("train", source.train), ("validation", source.validation)):
+            if box is not None:
+                area = source.scene.cut(box)
+                sharp[name].append(area.hr_msi)
+                blurry[name].append(area.camera.see(area.lr_hsi_up))
+    crop = min(KERNEL_CROP, *(side for image in sharp["train"] for side in image.shape[2:]))
     with progress(range(steps), "kernel") as bar:
 
-        def on_step(step: int, loss: float) -> None:
+        def on_step(_: int, loss: float) -> None:
             bar.update()
             bar.set_postfix_str(f"L1 {loss:.4f}", refresh=False)
 
         return train_kernel(
-            kernel, *pairs["train"], val_sharp=pairs["validation"][0], val_blurry=pairs["validation"][1],
-            crop=min(KERNEL_CROP, *(side for image in pairs["train"][0] for side in image.shape[2:])),
-            steps=steps, generator=generator, on_step=on_step,
+            kernel, sharp["train"], blurry["train"], val_sharp=sharp["validation"], val_blurry=blurry["validation"],
+            crop=crop, steps=steps, generator=generator, on_step=on_step,
         )  # fmt: skip
 
 
@@ -76,33 +83,33 @@ def denoiser_loss(preset: Preset) -> Loss:
     schedule = make_schedule(preset.schedule, preset.timesteps)
 
     def loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> torch.Tensor:
-        problem = DenoisingProblem.of(network, batch.base, batch.texture)
+        problem = DenoisingProblem.of(cast(Network, network), batch.base, batch.texture)
         share = preset.train.self_condition
         return problem.loss(batch.target, batch.weight, schedule, self_condition=share, generator=generator)
 
     return loss
 
 
-def cnn_loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> torch.Tensor:
+def cnn_loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> torch.Tensor:  # noqa: ARG001  (a `Loss`)
     """L1 of the CNN's estimate, as a loss for `fit`."""
     return ((network(batch.base) - batch.target).abs() * batch.weight).mean()
 
 
-def validation_score(
-    sources: Sequence[Source], preset: Preset, blur: Blur, estimate: Callable[[nn.Module, Encoded], torch.Tensor]
-) -> Score:
+def validation_score(sources: Sequence[Source], preset: Preset, blur: Blur, estimate: Estimate) -> Score:
     """Returns score(network): mean PSNR in dB over the validation areas, each seen with its own reference."""
-    cases = []
+    # the areas, matched once
+    cases: list[tuple[Degraded, torch.Tensor]] = []
     with torch.no_grad():
         for source in sources:
             box = source.validation
             if box is None:
                 continue
-            side = {"height": min(box.height, VALIDATION_SIDE), "width": min(box.width, VALIDATION_SIDE)}
-            area = source.scene.cut(replace(box, **side))
+            part = replace(box, height=min(box.height, VALIDATION_SIDE), width=min(box.width, VALIDATION_SIDE))
+            area = source.scene.cut(part)
             texture, _ = dmb(area.lr_hsi_up, source.references[0], area.camera, preset.match, blur=blur)
             cases.append((area, texture))
 
+    # encoded where the network is
     @lru_cache(maxsize=1)
     def cases_on(device: torch.device) -> list[tuple[Encoded, torch.Tensor]]:
         moved = [(area.to(device), texture.to(device)) for area, texture in cases]
@@ -120,7 +127,7 @@ def validation_score(
     return score
 
 
-def one_step_estimate(preset: Preset) -> Callable[[nn.Module, Encoded], torch.Tensor]:
+def one_step_estimate(preset: Preset) -> Estimate:
     """estimate(denoiser, encoded): x̂0 from pure noise, always the same noise.
 
     A predicted noise says nothing of the image there; a denoiser that predicts it takes ten steps instead of one.
@@ -128,7 +135,7 @@ def one_step_estimate(preset: Preset) -> Callable[[nn.Module, Encoded], torch.Te
     schedule = make_schedule(preset.schedule, preset.timesteps)
 
     def estimate(network: nn.Module, encoded: Encoded) -> torch.Tensor:
-        problem = DenoisingProblem.of(network, encoded.base, encoded.texture)
+        problem = DenoisingProblem.of(cast(Network, network), encoded.base, encoded.texture)
         steps = min(10, schedule.steps) if problem.prediction == "eps" else 1
         return problem.draw(schedule, steps=steps, generator=torch.Generator().manual_seed(0))
 
@@ -144,7 +151,7 @@ def train(
     parts: Sequence[str] = PARTS,
     micro_batch: int | None = None,
     accelerator: Accelerator | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Trains the networks of a preset and writes kernel, cnn, denoiser .safetensors and card.json to `folder`.
 
     A part whose weights are already in the folder is not trained again; a part that was interrupted goes on where its
@@ -174,14 +181,18 @@ def train(
     accelerator = accelerator or new_accelerator()
     if accelerator.is_main_process:
         check_writable(folder)
+
+    # new networks; what is in the folder already is not trained again
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = build_networks(preset, bands=sources[0].scene.gt.shape[1])
+    kernel = networks["kernel"]
     steps = {"kernel": preset.kernel_steps, "cnn": preset.cnn_steps, "denoiser": preset.train.steps}
     with accelerator.main_process_first():  # the others then find the kernel in the folder
         results = _Results(Path(folder), _new_card(preset, sources, seed), accelerator.is_main_process)
         wanted = [part for part in parts if not results.has(part, steps[part])]
-        kernel = networks["kernel"]
+
+        # stage 1
         if results.has("kernel"):
             load_module(kernel, results.folder / "kernel.safetensors", part="kernel", preset=preset.name)
         elif "kernel" in wanted:
@@ -193,15 +204,23 @@ def train(
             results.add("kernel", kernel, steps["kernel"], seconds, {"validation_l1": curve})
     kernel.eval().requires_grad_(False)
 
+    # stage 2, once for all crops
     wanted = [part for part in ("cnn", "denoiser") if part in wanted]
-    pool = build_pool(sources, preset, kernel) if wanted else None
-    if pool is not None and networks["denoiser"].residual_std is not None:
+    if not wanted:
+        return results.card
+    pool = build_pool(sources, preset, kernel)
+    if networks["denoiser"].residual_std is not None:
         networks["denoiser"].residual_std.copy_(residual_std(pool.target, pool.base))
+
+    # stages 3 and 4, and the baseline, on the same crops
+    learners: dict[str, tuple[nn.Module, Loss, Estimate]] = {
+        "cnn": (networks["cnn"], cnn_loss, lambda network, encoded: network(encoded.base)),
+        "denoiser": (networks["denoiser"], denoiser_loss(preset), one_step_estimate(preset)),
+    }
     for part in wanted:
-        loss = denoiser_loss(preset) if part == "denoiser" else cnn_loss
-        estimate = one_step_estimate(preset) if part == "denoiser" else lambda network, encoded: network(encoded.base)
+        network, loss, estimate = learners[part]
         run = fit(
-            networks[part], pool, loss, validation_score(sources, preset, kernel, estimate),
+            network, pool, loss, validation_score(sources, preset, kernel, estimate),
             replace(preset.train, steps=steps[part]), seed=seed, micro_batch=micro_batch, accelerator=accelerator,
             checkpoint=results.folder / "state" / f"{part}.safetensors", log=results.folder / f"log_{part}.csv",
             description=part,
@@ -215,8 +234,10 @@ def train(
 class _Results:
     """The folder of a run: the weights that are finished, and the card that says how they came about."""
 
-    def __init__(self, folder: Path, card: dict, writes: bool):
-        self.folder, self.card, self.writes = folder, card, writes
+    def __init__(self, folder: Path, card: dict[str, Any], writes: bool):
+        self.folder = folder
+        self.card = card
+        self.writes = writes
         if not (folder / "card.json").is_file():
             return
         before = json.loads((folder / "card.json").read_text())
@@ -238,21 +259,22 @@ class _Results:
             )
         return True
 
-    def add(self, part: str, network: nn.Module, steps: int, seconds: float, metrics: dict) -> None:
+    def add(self, part: str, network: nn.Module, steps: int, seconds: float, metrics: dict[str, Any]) -> None:
         """Enters a finished part into the card; the main process writes weights and card."""
-        self.card["steps"][part], self.card["minutes"][part] = steps, round(seconds / 60, 2)
+        self.card["steps"][part] = steps
+        self.card["minutes"][part] = round(seconds / 60, 2)
         self.card["metrics"][part] = {"parameters": sum(p.numel() for p in network.parameters())} | metrics
         if self.writes:
             save_module(network, self.folder / f"{part}.safetensors", part=part, preset=self.card["preset"]["name"])
             write_json(self.card, self.folder / "card.json")
 
 
-def _networks_of(preset: dict) -> Preset:
+def _networks_of(preset: dict[str, Any]) -> Preset:
     """A card's preset without what only says how long and in what steps the networks learn."""
     return replace(Preset.from_dict(preset), train=TrainConfig(), kernel_steps=0, cnn_steps=0)
 
 
-def _new_card(preset: Preset, sources: Sequence[Source], seed: int) -> dict:
+def _new_card(preset: Preset, sources: Sequence[Source], seed: int) -> dict[str, Any]:
     """What is known before training."""
     packages = {name: version(name) for name in ("torch", "numpy", "ctmem")}
     data = [
@@ -264,6 +286,6 @@ def _new_card(preset: Preset, sources: Sequence[Source], seed: int) -> dict:
         }
         for source in sources
     ]
-    done = {"steps": {}, "minutes": {}, "metrics": {}}
+    done: dict[str, Any] = {"steps": {}, "minutes": {}, "metrics": {}}
     camera = Camera.from_config(preset.camera).to_dict()
     return {"preset": preset.to_dict(), "camera": camera, "data": data, "seed": seed, "versions": packages} | done

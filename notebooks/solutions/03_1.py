@@ -1,2 +1,2 @@
-levels = diffusion.Schedule.linear(TINY.timesteps).alpha_bar.sqrt()
+levels = Schedule.linear(TINY.timesteps).levels
 first = int((levels < 0.5).nonzero()[0])

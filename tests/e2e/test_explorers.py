@@ -294,7 +294,7 @@ def test_diffusion_explorer(open_page, pictures: Path):
     before = panel.pixels(1)
     panel.choose("draw", "1 (of 4)")
     panel.until_changed(before, 1)
-    assert page.ask("explorer.sample") == 1
+    assert page.ask("explorer.draw") == 1
     page.screenshot(panel, "diffusion_explorer", pictures)
     before = panel.pixels(1)
     panel.choose("show", "false colour (near infrared, red, green)")

@@ -19,6 +19,7 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from numba.extending import intrinsic
 
 WIDEST = 256  # channels that are walked together, at most
 CHUNK = 32  # steps between two kept states
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "nogil": True,
     "cache": True,
     "error_model": "numpy",
@@ -35,8 +36,10 @@ OPTIONS = {
 }
 
 
-def forward(u, delta, A, B, C) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns y (b, L, d) and the states before each chunk; arguments as of `ctmem.scan.selective_scan`, float32."""
+def forward(
+    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns y (b, L, d) and the states before each chunk; arguments as of `selective_scan`, float32."""
     b, length, d = u.shape
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
     starts = u.new_empty(-(-length // CHUNK), b, A.shape[1], d)
@@ -45,9 +48,12 @@ def forward(u, delta, A, B, C) -> tuple[torch.Tensor, torch.Tensor]:
     return y, starts
 
 
-def backward(dy, u, delta, A, B, C, starts) -> tuple[torch.Tensor, ...]:
+def backward(
+    dy: torch.Tensor, u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor,
+    starts: torch.Tensor,
+) -> tuple[torch.Tensor, ...]:  # fmt: skip
     """Returns the gradients of u, delta, A, B and C."""
-    b, length, d = u.shape
+    b, _, d = u.shape
     groups = _groups(b, d)
     du, ddelta = (torch.empty_like(u, memory_format=torch.contiguous_format) for _ in range(2))
     dA = u.new_empty(b, *A.T.shape)
@@ -74,7 +80,7 @@ def _groups(batch: int, channels: int) -> list[tuple[int, int]]:
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
-def _run(task: Callable, calls: list[tuple]) -> None:
+def _run(task: Callable[..., object], calls: list[tuple[Any, ...]]) -> None:
     """Makes all calls of a task on torch's number of threads; threads do not survive forks, so pools go by process."""
     threads = min(torch.get_num_threads(), len(calls))
     if threads == 1:
@@ -89,10 +95,10 @@ def _run(task: Callable, calls: list[tuple]) -> None:
 
 
 @intrinsic
-def _float_of_bits(typingctx, bits):
+def _float_of_bits(typingctx, bits):  # noqa: ARG001  (numba asks for these two)
     """An int32's bits read as a float32."""
 
-    def codegen(context, builder, signature, args):
+    def codegen(context, builder, signature, args):  # noqa: ARG001  (and for these four)
         return builder.bitcast(args[0], context.get_value_type(types.float32))
 
     return types.float32(types.int32), codegen
@@ -112,7 +118,8 @@ def _exp2(x):
     p = p * f + np.float32(2.4022648e-1)
     p = p * f + np.float32(6.9314720e-1)
     p = p * f + np.float32(1.0)
-    return p * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
+    bits = (np.int32(whole) + np.int32(127)) << np.int32(23)
+    return p * _float_of_bits(bits)  # type: ignore[call-arg]  # numba adds the first argument
 
 
 @njit(**OPTIONS)

@@ -33,7 +33,9 @@ import importlib
 import importlib.util
 import os
 import warnings
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -97,7 +99,9 @@ def selective_scan(
     return y.to(u.dtype)
 
 
-def scan_reference(u, delta, A, B, C) -> torch.Tensor:
+def scan_reference(
+    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor
+) -> torch.Tensor:  # fmt: skip
     """The recurrence, one step at a time: slow, and what every other implementation is tested against.
 
     `unbind` instead of `x[:, t]`: indexing makes autograd fill a whole zero tensor per step, so that the backward
@@ -182,20 +186,20 @@ class _Recomputed(torch.autograd.Function):
     """A backend with its own backward pass: forward keeps one state per chunk, backward recomputes the others."""
 
     @staticmethod
-    def forward(ctx, name, u, delta, A, B, C):
-        y, starts = _kernels(name).forward(u, delta, A, B, C)
+    def forward(ctx: Any, name: str, *inputs: torch.Tensor) -> torch.Tensor:
+        y, starts = _kernels(name).forward(*inputs)
         ctx.name = name
-        ctx.save_for_backward(u, delta, A, B, C, starts)
+        ctx.save_for_backward(*inputs, starts)
         return y
 
     @staticmethod
-    def backward(ctx, dy):
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True: a second derivative would silently be zero
             raise RuntimeError(f"the backend `{ctx.name}` has no second derivative: use `backend='reference'` for it")
         return None, *_kernels(ctx.name).backward(dy, *ctx.saved_tensors)
 
 
-_RUN = {
+_RUN: dict[str, Callable[..., torch.Tensor]] = {
     "reference": scan_reference,
     "torch": functools.partial(_Recomputed.apply, "torch"),
     "numba": functools.partial(_Recomputed.apply, "numba"),
@@ -203,7 +207,9 @@ _RUN = {
 }
 
 
-def _check_shapes(u, delta, A, B, C, D) -> None:
+def _check_shapes(
+    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor | None
+) -> None:
     """Raises unless all shapes follow from those of u and A, and all tensors are on one device."""
     if u.ndim != 3 or 0 in u.shape:
         fail("u", "of shape (b, L, d)", f"shape {tuple(u.shape)}")

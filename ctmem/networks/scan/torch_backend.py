@@ -14,24 +14,28 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
 
 CHUNK = 64  # steps between two kept states
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
-def _one_thread(function: Callable) -> Callable:
+
+def _one_thread(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Runs on one torch thread: thousands of tiny operations lose far more to waking threads than they gain.
 
     torch's thread count is global: a program that calls torch from several Python threads at once may see it at 1.
     """
 
     @functools.wraps(function)
-    def single(*args):
+    def single(*args: Arguments.args, **options: Arguments.kwargs) -> Result:
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return function(*args)
+            return function(*args, **options)
         finally:
             torch.set_num_threads(before)
 
@@ -39,7 +43,9 @@ def _one_thread(function: Callable) -> Callable:
 
 
 @_one_thread
-def forward(u, delta, A, B, C) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(
+    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns y (b, L, d) and the state before each chunk, (chunks, b, n, d); arguments as of `selective_scan`."""
     b, length, d = u.shape
     y = torch.empty_like(u)
@@ -55,7 +61,10 @@ def forward(u, delta, A, B, C) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @_one_thread
-def backward(dy, u, delta, A, B, C, starts) -> tuple[torch.Tensor, ...]:
+def backward(
+    dy: torch.Tensor, u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor,
+    starts: torch.Tensor,
+) -> tuple[torch.Tensor, ...]:  # fmt: skip
     """Returns the gradients of u, delta, A, B and C, in that order."""
     du, ddelta, dB, dC = (torch.empty_like(x) for x in (u, delta, B, C))
     dA = torch.zeros_like(A)
@@ -99,7 +108,9 @@ class _Scratch:
         )  # exp(x) = exp2(x·log2 e); torch.exp2 is the faster of the two
         self.decay, self.drive, self.gradient = (u.new_empty(shape) for _ in range(3))
 
-    def states(self, u, delta, B, span, start):
+    def states(
+        self, u: torch.Tensor, delta: torch.Tensor, B: torch.Tensor, span: slice, start: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the states and decays (T, b, n, d) of one chunk, from the state `start` (b, n, d) before it."""
         delta_t = _time_first(delta, span)
         u_t = _time_first(u, span)
