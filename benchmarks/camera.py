@@ -31,8 +31,7 @@ def scores(model, area: Degraded, reference: torch.Tensor) -> list[str]:
     """PSNR in dB of bicubic, then of back-projection and of ctmem, each not told and told."""
     trained = model.camera.for_wavelengths(ctmem.load_scene("indian_pines").wavelengths_nm)
     found = [area.lr_hsi_up]
-    for camera in (trained, area.camera):
-        found.append(camera.back_project(area.lr_hsi_up, area.lr_hsi))
+    found += [camera.back_project(area.lr_hsi_up, area.lr_hsi) for camera in (trained, area.camera)]
     for camera in (trained, area.camera):
         generator = torch.Generator().manual_seed(0)
         found.append(ctmem.super_resolve(model, area.lr_hsi, reference, camera=camera, generator=generator))

@@ -172,8 +172,8 @@ class Task:
 
     def search(self, similarity: str, radiometry: bool, turns: bool = False) -> tuple[list[str], list[torch.Tensor]]:
         """Hits of one kind of matching; zncc and detail (N,) of the best window, both again elsewhere, mean of 64."""
-        turns, same = (8 if turns else 1), (2 * self.patch - 1) ** 2  # so many windows share a pixel with a place
-        options = {"similarity": similarity, "turns": turns, "top_k": KEPT + same * turns}
+        same = (8 if turns else 1) * (2 * self.patch - 1) ** 2  # so many candidates share a pixel with a place
+        options = {"similarity": similarity, "turns": turns, "top_k": KEPT + same}
         match = matching.match(self.query, self.references[radiometry], patch=self.patch, stride=1, **options)
         other = keep_first(match, elsewhere(match, self.nearest), KEPT)
         taken = [[matching.cut_match(m, image)[:, 0] for image in (self.sharp, self.detail)] for m in (match, other)]

@@ -20,9 +20,9 @@ from pathlib import Path
 import machine
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "notebooks")]
 
-import real_browser as lab  # found by the line above
+import real_browser as lab  # found by the line above, as is what it imports itself
 
 SIZES = {"145×145×200": (145, 145, 200), "512×512×200": (512, 512, 200)}  # rows, columns, bands
 LIMITS = {"band step": 40, "click to spectrum": 80, "match click": 150, "first drawing": 2000}  # ms, for the small cube

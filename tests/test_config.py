@@ -8,7 +8,7 @@ import json
 import pytest
 
 from ctmem import config
-from ctmem.config import PAPER, SMALL, TINY, DenoiserConfig, MatchConfig, Preset, TrainConfig
+from ctmem.config import PAPER, SMALL, TINY, CameraConfig, DenoiserConfig, MatchConfig, Preset, TrainConfig
 from ctmem.networks.variants import PRESETS, VARIANTS, as_drawn, as_released, corrected
 
 SIZES = (TINY, SMALL, PAPER)
@@ -35,7 +35,7 @@ def test_wirings_share_their_size_and_differ_where_the_table_says(preset):
     for variant in (drawn, released):
         for name in ("width", "residual_blocks", "cim_blocks", "te_blocks", "state", "heads"):
             assert getattr(variant.denoiser, name) == getattr(preset.denoiser, name)
-        assert (variant.crop, variant.scale, variant.train) == (preset.crop, preset.scale, preset.train)
+        assert (variant.crop, variant.camera, variant.train) == (preset.crop, preset.camera, preset.train)
         assert variant.denoiser.subspace is None and not variant.denoiser.cross_scan and variant.kernel_network
         match = variant.match
         assert match.patch == match.stride == match.query_stride == preset.match.patch
@@ -71,7 +71,7 @@ def test_sizes_fit_together(preset):
     assert 0 <= preset.train.drop_reference <= 1
 
 
-@pytest.mark.parametrize("cls", [MatchConfig, DenoiserConfig, TrainConfig])
+@pytest.mark.parametrize("cls", [CameraConfig, MatchConfig, DenoiserConfig, TrainConfig])
 def test_frozen_and_strict(cls):
     made = cls()
     name = dataclasses.fields(made)[0].name
@@ -103,8 +103,17 @@ def test_to_dict_survives_json():
     again = json.loads(json.dumps(plain))
     assert again["denoiser"]["width"] == 32
     assert again["match"]["similarity"] == "zncc"
-    assert again["msi_bands"] == ["B02", "B03", "B04", "B08"]
+    camera = {"scale": 4, "fwhm_px": None, "sensor": "sentinel2a", "bands": None, "snr_db": None}
+    assert again["camera"] == camera
     assert Preset.from_dict(again) == TINY
+
+
+def test_every_setting_of_a_camera_survives_json():
+    camera = CameraConfig(scale=8, fwhm_px=6.5, sensor="landsat8", bands=("B2", "B3"), snr_db=32.5)
+    preset = dataclasses.replace(TINY, camera=camera)
+    again = Preset.from_dict(json.loads(json.dumps(preset.to_dict())))
+    assert again == preset and again.scale == 8
+    assert len({again, preset}) == 1  # bands are a tuple again, so that it is hashable
 
 
 def test_an_older_card_has_the_defaults_of_what_it_does_not_name():
@@ -114,12 +123,15 @@ def test_an_older_card_has_the_defaults_of_what_it_does_not_name():
     for name in ("target", "random_projection"):
         del plain["denoiser"][name]
     del plain["train"]["drop_reference"]
+    del plain["camera"]["snr_db"]
     assert Preset.from_dict(plain) == TINY
     assert Preset.from_dict({"name": "bare"}) == Preset("bare")
     with pytest.raises(TypeError, match="colour"):
         Preset.from_dict(plain | {"colour": 3})
     with pytest.raises(TypeError, match="widht"):
         Preset.from_dict(plain | {"denoiser": {"widht": 3}})
+    with pytest.raises(TypeError, match="fwhm"):
+        Preset.from_dict(plain | {"camera": {"fwhm": 3}})
 
 
 def test_config_needs_no_torch():

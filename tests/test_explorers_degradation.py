@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import tracemalloc
@@ -20,6 +21,7 @@ from ctmem.explorers.degradation import ALL, FOUR
 from ctmem.explorers.render import bands_of, colours, quantise, stretch
 from ctmem.match.align import fill_holes
 from ctmem.observe import optics, responses
+from ctmem.observe.camera import Camera
 
 SCENE = synthetic(3, height=22, width=35, bands=150)  # no whole number of chunks
 GT = SCENE.tensor()
@@ -59,18 +61,19 @@ def test_every_scale_is_what_the_sensors_give(explorer, scale):
         explorer.scale, explorer.fwhm, explorer.snr_db = scale, fwhm, snr_db
         expected = degraded(scale, fwhm, snr_db)
         assert torch.equal(explorer.lr_hsi, expected)
-        assert explorer.psf.shape[0] % 2 == scale % 2, "a kernel of the other parity would shift the image"
+        assert explorer.camera.psf.shape[0] % 2 == scale % 2, "a kernel of the other parity would shift the image"
         height, width = (scale * side for side in expected.shape[2:])
         pred = optics.upsample(expected, scale)
-        assert explorer.psnr_db == pytest.approx(float(metrics.psnr_db(pred, GT[..., :height, :width])), abs=1e-5)
+        assert explorer.psnr_db == pytest.approx(float(metrics.psnr_db(pred, GT[..., :height, :width])), abs=1e-9)
 
 
 def test_begins_as_the_workbook_degrades(explorer):
-    whole = degrade_scene(GT, responses.srf_matrix(SCENE.wavelengths_nm), optics.default_psf(4), 4)
+    camera = Camera.gaussian(scale=4).for_wavelengths(SCENE.wavelengths_nm)
+    whole = degrade_scene(GT, camera)
     assert torch.equal(explorer.lr_hsi, whole.lr_hsi)
-    assert torch.equal(explorer.psf, optics.default_psf(4))
+    assert torch.equal(explorer.camera.psf, camera.psf) and torch.equal(explorer.camera.srf, camera.srf)
     torch.testing.assert_close(explorer.msi[..., :20, :32], whole.hr_msi, rtol=0, atol=1e-7)
-    assert torch.equal(explorer.msi, responses.apply_srf(GT, explorer.srf))
+    assert torch.equal(explorer.msi, responses.apply_srf(GT, explorer.camera.srf))
 
 
 def test_by_hand():
@@ -78,7 +81,7 @@ def test_by_hand():
     image[:2, :2, 0] = [[0.1, 0.2], [0.3, 0.4]]
     image[3, 5] = 1
     explorer = DegradationExplorer(image, scale=2, fwhm=0.5)  # so narrow that each 2×2 pixels are averaged
-    np.testing.assert_allclose(explorer.psf, np.full((2, 2), 0.25))
+    np.testing.assert_allclose(explorer.camera.psf, np.full((2, 2), 0.25))
     np.testing.assert_allclose(explorer.lr_hsi[0, 0], [[0.25, 0, 0], [0, 0, 0.25]], atol=1e-7)
 
 
@@ -102,6 +105,41 @@ def test_the_noise_has_the_strength_asked_for(explorer):
     assert 10 * math.log10(ratio.mean()) == pytest.approx(10, abs=0.3)
 
 
+# --- the camera ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_seen_comes_from_one_camera_that_can_be_taken_along(explorer):
+    changes = [("scale", 5), ("fwhm", 7.5), ("snr_db", 22), ("sensor", "landsat9"), ("snr_db", None), ("scale", 3)]
+    for name, value in changes:
+        setattr(explorer, name, value)
+        camera = explorer.camera
+        height, width = (side // camera.scale * camera.scale for side in (22, 35))
+        gt = GT[..., :height, :width]
+        assert torch.equal(camera.observe(gt, generator=torch.Generator().manual_seed(0)), explorer.lr_hsi)
+        torch.testing.assert_close(camera.see(gt), explorer.msi[..., :height, :width], rtol=0, atol=1e-6)
+        assert (camera.scale, camera.snr_db, camera.sensor) == (explorer.scale, explorer.snr_db, explorer.sensor)
+        assert camera.same_optics(Camera.gaussian(explorer.fwhm, explorer.scale))
+    assert DegradationExplorer(GT).camera.srf is None, "no wavelengths"
+
+
+@pytest.mark.parametrize("fwhm", [0.5, 1.0, 4.5, 12.0])
+@pytest.mark.parametrize("scale", [2, 5, 8])
+def test_begins_with_a_camera(scale, fwhm):
+    camera = Camera.gaussian(fwhm, scale, sensor="landsat8", snr_db=35.0)
+    explorer = DegradationExplorer(SCENE, camera=camera)
+    assert (explorer.scale, explorer.fwhm, explorer.snr_db, explorer.sensor) == (scale, fwhm, 35, "landsat8")
+    assert explorer.camera.differences(camera) == []
+    again = DegradationExplorer(SCENE, camera=explorer.camera)
+    assert again.label == explorer.label
+
+
+def test_what_is_given_beside_a_camera_counts(explorer):
+    camera = Camera.gaussian(6.0, 3, sensor="landsat8", snr_db=20)
+    other = DegradationExplorer(SCENE, camera=camera, scale=2, snr_db=30)
+    assert (other.scale, other.fwhm, other.snr_db, other.sensor) == (2, 6.0, 30, "landsat8")
+    assert DegradationExplorer(GT, camera=camera).sensor is None, "no wavelengths"
+
+
 # --- memory of large cubes -------------------------------------------------------------------------------------------
 
 
@@ -121,25 +159,34 @@ class Largest(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("shape", [(37, 3, 5), (17, 1, 1), (3, 2, 2), (150, 11, 17), (200, 64, 64), (5, 301, 300)])
+@pytest.mark.parametrize("shape", [(37, 6, 10), (17, 2, 2), (3, 4, 4), (150, 22, 34), (200, 128, 128), (5, 602, 600)])
 def test_noise_in_pieces_is_the_noise_of_the_whole(shape):
-    clean = torch.rand(1, *shape, generator=torch.Generator().manual_seed(1))
-    expected = optics.add_noise(clean, 23.0, generator=torch.Generator().manual_seed(0))
+    gt = torch.rand(1, *shape, generator=torch.Generator().manual_seed(1))
+    camera = Camera.gaussian(2.0, scale=2, snr_db=23)
+    expected = camera.observe(gt, generator=torch.Generator().manual_seed(0))
     with Largest() as largest:
-        given = clean.clone()
-        largest.numbers = 0
-        assert observation.add_noise_(given, 23) is given
+        given = observation.observed(gt, camera)
     assert torch.equal(given, expected)
-    assert largest.numbers < max(observation.CHUNK * 2, 17 * 16)
+    band = gt[0, 0].numel()
+    assert largest.numbers <= max(given.numel(), 2 * max(observation.CHUNK, 16 * band))
 
 
-def test_noise_needs_no_second_image(monkeypatch):
-    monkeypatch.setattr(observation, "CHUNK", 1000)
-    clean = torch.rand(1, 150, 11, 17, generator=torch.Generator().manual_seed(1))
-    expected = optics.add_noise(clean, 23.0, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("snr_db", [None, 23])
+def test_a_camera_needs_no_second_image(monkeypatch, snr_db):
+    monkeypatch.setattr(observation, "CHUNK", 10_000)
+    gt = torch.rand(1, 150, 22, 34, generator=torch.Generator().manual_seed(1))
+    camera = Camera.gaussian(2.0, scale=2, snr_db=snr_db)
+    expected = camera.observe(gt, generator=torch.Generator().manual_seed(0))
     with Largest() as largest:
-        observation.add_noise_(clean, 23)
-    assert torch.equal(clean, expected) and largest.numbers < clean.numel() / 4
+        given = observation.observed(gt, camera)
+    assert torch.equal(given, expected)
+    assert largest.numbers == given.numel() < gt.numel() / 3, "the result itself"
+    with Largest() as largest:
+        observation.upsampled_psnr_db(given, gt, camera)
+    assert largest.numbers < gt.numel() / 4
+    with Largest() as largest:
+        seen = dataclasses.replace(camera, srf=torch.full((4, 150), 1 / 150)).see(gt)
+    assert largest.numbers == seen.numel()
 
 
 def test_holes_are_filled_in_the_one_copy(monkeypatch):
@@ -157,13 +204,12 @@ def test_holes_are_filled_in_the_one_copy(monkeypatch):
     tracemalloc.stop()
 
 
-def test_a_large_image_is_not_kept_twice_and_comes_out_the_same(monkeypatch):
-    monkeypatch.setattr("ctmem.explorers.degradation.SLOW", 20_000)  # numbers at scale 2: 28050, at scale 3: 11550
+def test_an_image_in_many_pieces_comes_out_the_same(monkeypatch):
+    monkeypatch.setattr(observation, "CHUNK", 20_000)  # of 115,500 numbers
     explorer = DegradationExplorer(SCENE, scale=2, fwhm=3.0)
     for scale, snr_db in ((2, 20), (2, 31), (2, None), (2, 20), (3, 20), (3, 40), (2, 40), (2, None)):
         explorer.scale, explorer.snr_db = scale, snr_db
         assert torch.equal(explorer.lr_hsi, degraded(scale, 3.0, snr_db)), (scale, snr_db)
-        assert (explorer._clean is None) == (scale == 2 and snr_db is not None)
 
 
 # --- what is seen ----------------------------------------------------------------------------------------------------
@@ -250,16 +296,16 @@ def test_sensors_that_the_scene_covers():
 def test_another_sensor_and_all_of_its_bands(explorer):
     explorer.sensor = "landsat8"
     assert explorer.msi_view.name == "msi of landsat8: B4, B3, B2"
-    assert torch.equal(explorer.srf, responses.srf_matrix(SCENE.wavelengths_nm, sensor="landsat8"))
+    assert torch.equal(explorer.camera.srf, responses.srf_matrix(SCENE.wavelengths_nm, sensor="landsat8"))
     before = frames(explorer.msi_view).copy()
     colour = by_name(explorer.srf_plot.lines)["B4"]["colour"]
     explorer.bands_chooser.value = ALL
-    assert explorer.msi_bands == explorer.covered["landsat8"] and len(explorer.msi_bands) > 4
-    assert explorer.msi.shape[1] == len(explorer.msi_bands) == len(explorer.srf_plot.lines)
+    assert explorer.camera.bands == explorer.covered["landsat8"] and len(explorer.camera.bands) > 4
+    assert explorer.msi.shape[1] == len(explorer.camera.bands) == len(explorer.srf_plot.lines)
     np.testing.assert_array_equal(frames(explorer.msi_view), before)
     assert by_name(explorer.srf_plot.lines)["B4"]["colour"] == colour, "a band keeps its colour"
     explorer.bands_chooser.value = FOUR
-    assert explorer.msi_bands == ("B2", "B3", "B4", "B5")
+    assert explorer.camera.bands == ("B2", "B3", "B4", "B5")
 
 
 def test_responses_are_the_matrix_with_peak_1():
@@ -268,7 +314,7 @@ def test_responses_are_the_matrix_with_peak_1():
     explorer.bands_chooser.value = ALL
     order = np.argsort(scene.wavelengths_nm, kind="stable")
     looks = set()
-    for row, (name, line) in zip(explorer.srf.numpy(), by_name(explorer.srf_plot.lines).items(), strict=True):
+    for row, (name, line) in zip(explorer.camera.srf.numpy(), by_name(explorer.srf_plot.lines).items(), strict=True):
         x, y = (np.array([np.nan if v is None else v for v in line[key]], float) for key in "xy")
         lower, upper = responses.band_edges(scene.wavelengths_nm)
         means = row / (upper - lower)
@@ -339,7 +385,7 @@ def test_a_coarse_pixel_that_reads_a_gap_is_one():
     cube = SCENE.cube.copy()
     cube[9, 14, 3] = np.nan  # one value is enough
     explorer = DegradationExplorer(cube, wavelengths_nm=SCENE.wavelengths_nm, scale=3, fwhm=2.0)
-    side = len(explorer.psf)
+    side = len(explorer.camera.psf)
     assert side == 7
     gaps = torch.isnan(explorer.lr_hsi)
     for row, column in itertools.product(range(7), range(11)):
@@ -367,14 +413,15 @@ def test_away_from_a_gap_nothing_changes_and_it_does_not_count():
 
 def test_the_loss_leaves_gaps_out():
     gt = torch.rand(1, 3, 9, 8, generator=torch.Generator().manual_seed(0))
-    lr_hsi = optics.blur_down(gt[..., :8, :], optics.default_psf(2), 2)
+    camera = Camera.gaussian(scale=2)
+    lr_hsi = camera.downsample(gt[..., :8, :])
     gaps = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
     gaps[..., 1, 2] = True
     error = (optics.upsample(lr_hsi, 2) - gt[..., :8, :])[0].numpy().astype(float)
     error[:, 2:4, 4:6] = np.nan
     by_hand = np.mean(10 * np.log10(1 / np.nanmean(error**2, axis=(1, 2))))
-    assert observation.upsampled_psnr_db(lr_hsi, gt, 2, gaps) == pytest.approx(by_hand, abs=1e-6)
-    assert math.isnan(observation.upsampled_psnr_db(lr_hsi, gt, 2, ~gaps | gaps))
+    assert observation.upsampled_psnr_db(lr_hsi, gt, camera, gaps) == pytest.approx(by_hand, abs=1e-6)
+    assert math.isnan(observation.upsampled_psnr_db(lr_hsi, gt, camera, ~gaps | gaps))
 
 
 def test_gaps_everywhere_are_told():
@@ -481,7 +528,8 @@ def test_every_control_has_an_effect(explorer):
 
 
 def test_fixed_text_and_a_picture(explorer):
-    text = "DegradationExplorer(synthetic_3: 22×35 px, 150 band(s), 420 … 2450 nm; sentinel2a, sentinel2b, landsat8, landsat9)"
+    sensors = "sentinel2a, sentinel2b, landsat8, landsat9"
+    text = f"DegradationExplorer(synthetic_3: 22×35 px, 150 band(s), 420 … 2450 nm; {sensors})"
     assert repr(explorer) == text
     bundle = explorer._repr_mimebundle_()
     assert bundle["text/plain"] == text
@@ -520,14 +568,20 @@ def test_what_is_given_stays_as_it_was():
         (SCENE, {"fwhm": 0.4}, ValueError, r"`fwhm` must be one of the multiples of 0.5 from 0.5 to 12 .*, got 0.4"),
         (SCENE, {"fwhm": 12.5}, ValueError, r"`fwhm` must be one of the multiples of 0.5 from 0.5 to 12 .*, got 12.5"),
         (SCENE, {"fwhm": 3.9999999999999996}, ValueError, "`fwhm` must be one of the multiples of 0.5 from 0.5 to 12"),
-        (SCENE, {"fwhm": math.nan}, ValueError, r"`fwhm` must be one of the multiples of 0.5 from 0.5 to 12 .*, got nan"),
+        (SCENE, {"fwhm": math.nan}, ValueError, r"`fwhm` must be one of the multiples of 0.5 .*, got nan"),
         (SCENE, {"fwhm": "4"}, ValueError, "`fwhm` must be one of the multiples of 0.5 from 0.5 to 12 .*, got '4'"),
         (SCENE, {"scale": True}, ValueError, "`scale` must be a whole number from 2 to 8, got True"),
         (SCENE, {"scale": np.int64(9)}, ValueError, "`scale` must be a whole number from 2 to 8, got 9"),
         (SCENE, {"snr_db": np.float64(20)}, ValueError, "`snr_db` must be a whole number from 10 to 50"),
         (SCENE, {"snr_db": 9}, ValueError, "`snr_db` must be a whole number from 10 to 50, got 9"),
         (SCENE, {"sensor": "modis"}, ValueError, "`sensor` must be one of 'sentinel2a', .*, got 'modis'"),
-        (SCENE.cube, {"sensor": "landsat8"}, ValueError, "`sensor` must be left out: the scene's wavelengths cover none"),
+        (SCENE.cube, {"sensor": "landsat8"}, ValueError, "`sensor` must be left out: the scene's wavelengths cover no"),
+        (SCENE, {"camera": 4}, TypeError, "`camera` must be a `Camera`, got int"),
+        (SCENE, {"camera": Camera.gaussian(scale=9)}, ValueError, "`camera` must be of a scale from 2 to 8, got 9"),
+        (SCENE, {"camera": Camera.gaussian(snr_db=30.5)}, ValueError, "`camera` must be of no noise, .*, got 30.5 dB"),
+        (SCENE, {"camera": Camera.gaussian(snr_db=55)}, ValueError, "of 10 to 50 dB, a whole number, got 55 dB"),
+        (SCENE, {"camera": Camera.gaussian((4.0, 6.0))}, ValueError, "of a Gaussian blur .* a blur of 4.00×5.98 px"),
+        (SCENE, {"camera": Camera.gaussian(4.2)}, ValueError, "of a FWHM from 0.5 to 12 px .*, got a blur of 4.2"),
         (SCENE, {"wavelengths_nm": [500.0]}, ValueError, r"`wavelengths_nm` must be 150 finite number"),
     ],
 )  # fmt: skip

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from ctmem.config import MatchConfig
 from ctmem.data.scenes import Scene, synthetic
 from ctmem.explorers import MatchExplorer, matched
-from ctmem.explorers.matched import KEPT_MB, Matched, bring_together, spread
+from ctmem.explorers.matched import KEPT_MB, Matched, spread
 from ctmem.explorers.render import colours
 from ctmem.explorers.tiles import composite, limits_of, tiles, tiles_html
 from ctmem.match import dmb, matching, patches
-from ctmem.observe.optics import upsample
+from ctmem.observe.camera import Camera
 
-SCALE = 4
 CONFIG = MatchConfig(patch=4, stride=2, query_stride=2, top_k=6, hard_k=3, sharpening=1)
+BLIND = Camera.gaussian(scale=4)  # without a response
 CONFIGS = [
     CONFIG,
     replace(CONFIG, similarity="dot", radiometry=False, turns=False, sharpening=0, hard_k=1),
@@ -39,13 +39,19 @@ def rand(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def shares(*shape: int, seed: int) -> torch.Tensor:
+    """A response: rows sum to 1."""
+    srf = rand(*shape, seed=seed)
+    return srf / srf.sum(1, keepdim=True)
+
+
 @pytest.fixture(scope="module")
 def images() -> dict:
     """An LR image of 3×5 px in 7 bands, a reference of 22×31 px in 3 bands with one hole, and a response."""
     reference = rand(1, 3, 22, 31, seed=1)
     reference[0, 1, 15, 20] = math.nan
-    srf = rand(3, 7, seed=2)
-    return {"lr_hsi": rand(1, 7, 3, 5), "ref_msi": reference, "srf": srf / srf.sum(1, keepdim=True), "degrade": blur}
+    camera = Camera.gaussian(scale=4, srf=shares(3, 7, seed=2), sensor=None)
+    return {"lr_hsi": rand(1, 7, 3, 5), "ref_msi": reference, "camera": camera, "blur": blur}
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +65,14 @@ def explorer(images: dict) -> MatchExplorer:
 
 
 def make(images: dict, config: MatchConfig) -> Matched:
-    return Matched(bring_together(*images.values(), SCALE, config), config)
+    camera = images["camera"]
+    up = camera.upsample(images["lr_hsi"])
+    return Matched(dmb.prepare(up, images["ref_msi"], camera, config, blur=images["blur"]), config)
 
 
 def by_dmb(images: dict, config: MatchConfig) -> tuple[torch.Tensor, matching.Match]:
-    up = upsample(images["lr_hsi"], SCALE)
-    return dmb.dmb(up, images["ref_msi"], images["srf"], images["degrade"], config)
+    camera = images["camera"]
+    return dmb.dmb(camera.upsample(images["lr_hsi"]), images["ref_msi"], camera, config, blur=images["blur"])
 
 
 # --- the match that is kept -------------------------------------------------------------------------------------------
@@ -95,9 +103,10 @@ def test_another_patch_keeps_the_share_of_overlap(explorer):
 
 def test_another_temperature_needs_no_search(images, monkeypatch):
     one = make(images, CONFIG)
-    monkeypatch.setattr(matched, "nearest", lambda *_, **__: pytest.fail("searched again"))
+    wanted, _ = by_dmb(images, replace(CONFIG, temperature=0.5))
+    monkeypatch.setattr(dmb, "find", lambda *_, **__: pytest.fail("searched again"))
     other = one.at_temperature(0.5)
-    assert torch.equal(other.texture, by_dmb(images, replace(CONFIG, temperature=0.5))[0])
+    assert torch.equal(other.texture, wanted)
     assert not torch.equal(other.texture, one.texture)
     assert torch.equal(other.match.scores, one.match.scores)
 
@@ -106,10 +115,10 @@ def test_another_temperature_needs_no_search(images, monkeypatch):
 def test_plane_is_the_best_similarity_of_all_turns(images, config):
     one = make(images, config)
     for number in (0, 7):
-        patch = patches.unfold(one.looks.seen, config.patch, config.query_stride)[0, number]
+        patch = patches.unfold(one.prepared.query, config.patch, config.query_stride)[0, number]
         turned = [patches.turn_back(patch, turn) for turn in range(8 if config.turns else 1)]
         options = {"stride": config.stride, "similarity": config.similarity}
-        maps = torch.stack([matching.similarity_map(x, one.looks.blurred, **options) for x in turned])
+        maps = torch.stack([matching.similarity_map(x, one.blurred[None], **options) for x in turned])
         plane = one.plane(number)
         np.testing.assert_allclose(plane, maps.amax(0), atol=1e-4)
         assert np.isnan(plane).sum() == one.match.excluded[0] > 0
@@ -215,10 +224,8 @@ def test_tiles_show_what_was_compared_and_what_is_handed_over(images):
     drawn = tiles(one, 4, [0, 2])
     assert [tile.compared.shape for tile in drawn] == [(4, 4, 4)] * 3
     row, column, turn = one.match.windows[0, 4, 2].tolist()
-    cut = (0, slice(None), slice(row, row + 4), slice(column, column + 4))
-    blurred, sharp = (
-        patches.turned(x[cut], turn).movedim(0, -1).numpy() for x in (one.looks.blurred, one.looks.sharp)
-    )
+    cut = (slice(None), slice(row, row + 4), slice(column, column + 4))
+    blurred, sharp = (patches.turned(x[cut], turn).movedim(0, -1).numpy() for x in (one.blurred, one.sharp))
     both = np.concatenate([blurred, sharp])[..., ::-1].reshape(-1, 3)
     limits = list(zip(both.min(0), both.max(0)))
     np.testing.assert_array_equal(drawn[2].compared, colours(blurred[..., ::-1], limits))
@@ -227,15 +234,15 @@ def test_tiles_show_what_was_compared_and_what_is_handed_over(images):
 
 def test_tiles_of_similarities_that_see_brightness_are_drawn_alike(images):
     one = make(images, replace(CONFIG, similarity="l2"))
-    limits = limits_of(composite(one.looks.seen[0]), composite(one.looks.blurred[0]))
-    patch = one.looks.seen[0, :, :4, :4]
+    limits = limits_of(composite(one.prepared.query[0]), composite(one.blurred))
+    patch = one.prepared.query[0, :, :4, :4]
     np.testing.assert_array_equal(tiles(one, 0, [])[0].compared, colours(composite(patch), limits))
 
 
 def test_texture_tile_is_what_came_of_it(images):
     config = replace(CONFIG, query_stride=4, similarity="l2", radiometry=False)
     one = make(images, config)
-    limits = limits_of(composite(one.looks.seen[0]), composite(one.looks.blurred[0]))
+    limits = limits_of(composite(one.prepared.query[0]), composite(one.blurred))
     hard = by_dmb(images, config)[0][0, 3:6, :4, 4:8]
     np.testing.assert_array_equal(tiles(one, 1, [])[0].handed, colours(composite(hard), limits))
 
@@ -392,22 +399,46 @@ def test_text_and_picture(wide):
 
 def test_a_click_makes_the_vectors_of_its_patch_alone(monkeypatch):
     """However many candidates there are: theirs are kept. The time of a click is in benchmarks/explorers.py."""
-    config, bands = MatchConfig(), rand(4, 4, seed=5)
-    images = {"lr_hsi": rand(1, 4, 9, 12), "ref_msi": rand(1, 4, 290, 290, seed=1)}
-    explorer = MatchExplorer(**images, srf=bands / bands.sum(1, keepdim=True), degrade=blur, config=config)
+    camera = Camera.gaussian(scale=4, srf=shares(4, 4, seed=5), sensor=None)
+    explorer = MatchExplorer(rand(1, 4, 9, 12), rand(1, 4, 290, 290, seed=1), camera, blur=blur)
     assert explorer.matched.candidates == 142**2  # 20,164 of 8×8 px in 4 bands
     made, embed = [], matched.embed
     monkeypatch.setattr(matched, "embed", lambda x, *args, **options: made.append(len(x)) or embed(x, *args, **options))
     for row in range(4, 36, 3):
         explorer.pixel = (row, row)
-    assert made == [1] * 11
+    assert made == [8] * 11  # the patch in all its turns
 
 
 def test_scenes_are_taken():
     scene = synthetic(height=6, width=8, bands=60)
     reference = Scene("other", rand(20, 24, 4).numpy())
-    explorer = MatchExplorer(scene, reference, degrade=blur, config=CONFIG)
+    explorer = MatchExplorer(scene, reference, Camera.gaussian(scale=4), config=CONFIG)
     assert (explorer.size, explorer.reference_size) == ((24, 32), (20, 24))
+
+
+def test_the_response_is_that_of_the_cameras_sensor_at_the_wavelengths():
+    scene = synthetic(height=6, width=8, bands=60)
+    camera = Camera.gaussian(5.0, scale=2, sensor="landsat8")
+    reference = rand(1, 4, 20, 24)
+    explorer = MatchExplorer(scene.tensor(), reference, camera, wavelengths_nm=scene.wavelengths_nm, config=CONFIG)
+    whole = camera.for_wavelengths(scene.wavelengths_nm)
+    assert torch.equal(explorer.camera.srf, whole.srf) and explorer.camera.same_optics(camera)
+    texture, _ = dmb.dmb(whole.upsample(scene.tensor()), reference, whole, CONFIG)  # K is the camera's blur
+    assert explorer.size == (12, 16) and torch.equal(explorer.texture, texture)
+
+
+def test_the_query_is_drawn_in_its_own_units(images, explorer):
+    query = images["camera"].see(images["camera"].upsample(images["lr_hsi"]))
+    config = replace(CONFIG, sharpening=0)
+    picture = colours(composite(query[0]), limits_of(composite(query[0])))
+    drawn = np.frombuffer(MatchExplorer(**images, config=config).query.data, np.uint8).reshape(12, 20, 4)
+    assert np.abs(drawn.astype(int) - picture).max() <= 1
+
+
+def test_arrays_are_taken(images, explorer):
+    arrays = {name: images[name].numpy().astype(np.float64) for name in ("lr_hsi", "ref_msi")}
+    other = MatchExplorer(**{**images, **arrays}, config=CONFIG)
+    torch.testing.assert_close(other.texture.float(), explorer.texture, rtol=0, atol=1e-4)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -492,21 +523,31 @@ def test_after_a_refusal_all_controls_work(images):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"srf": None}, r"`srf` must be given where `lr_hsi` has no wavelengths, got None"),
-        ({"srf": None, "wavelengths_nm": [400 + 10 * n for n in range(7)]}, r"B0[234]"),
-        ({"srf": None, "wavelengths_nm": [500, 600]}, r"`wavelengths_nm` must be 7 finite number\(s\), one per band"),
+        ({"camera": BLIND}, r"`camera` must be one with `srf` where `lr_hsi` has no wavelengths, got one without"),
+        ({"camera": BLIND, "wavelengths_nm": [400 + 10 * n for n in range(7)]}, r"B0[234]"),
+        (
+            {"camera": BLIND, "wavelengths_nm": [500, 600]},
+            r"`wavelengths_nm` must be 7 finite number\(s\), one per band",
+        ),
+        (
+            {"camera": Camera.gaussian(sensor=None), "wavelengths_nm": [400 + 10 * n for n in range(7)]},
+            "`sensor` must be a name, for its spectral response, got None",
+        ),
         ({"wavelengths_nm": [500, 600]}, r"`wavelengths_nm` must be 7 finite number\(s\), one per band"),
-        ({"srf": torch.full((3, 6), 1 / 6)}, r"`srf` must be of 7 columns, one per band of the image, got 6 columns"),
+        (
+            {"camera": Camera.gaussian(srf=torch.full((3, 6), 1 / 6))},
+            r"`srf` must be of 7 columns, one per band of the image, got 6 columns",
+        ),
         ({"ref_msi": torch.rand(1, 4, 22, 31)}, r"`ref_msi` must be of 3 band\(s\).*got 4 band\(s\)"),
         ({"ref_msi": torch.full((1, 3, 22, 31), math.nan)}, r"`ref_msi` must be finite in at least one pixel"),
-        ({"ref_msi": torch.rand(2, 3, 22, 31)}, r"`ref_msi` must be one image \(1, …\), got shape \(2, 3, 22, 31\)"),
+        ({"ref_msi": torch.rand(2, 3, 22, 31)}, r"`ref_msi` must be one image, .*got shape \(2, 3, 22, 31\)"),
+        ({"ref_msi": np.zeros((22, 31, 3))}, r"`ref_msi` must be of shape \(B, C, H, W\).*got shape \(22, 31, 3\)"),
         ({"lr_hsi": torch.full((1, 7, 3, 5), math.nan)}, r"`lr_hsi` must be finite everywhere, got 105 NaN"),
         (
             {"config": MatchConfig(patch=16)},
             r"`config.patch` must be at most 12 px, the shortest side of query and reference, got 16",
         ),
         ({"config": replace(CONFIG, similarity="ssim")}, r"`config.similarity` must be one of 'dot'"),
-        ({"scale": 0}, r"`scale` must be a whole number ≥ 1, got 0"),
     ],
 )
 def test_bad_input(images, change, message):
@@ -518,12 +559,13 @@ def test_bad_input(images, change, message):
     ("change", "message"),
     [
         (
-            {"ref_msi": np.zeros((22, 31, 3))},
-            r"`ref_msi` must be a floating-point tensor \(B, C, H, W\), got ndarray",
+            {"ref_msi": np.zeros((1, 3, 22, 31), int)},
+            r"`ref_msi` must be a floating-point tensor \(B, C, H, W\), got a int64 array",
         ),
-        ({"lr_hsi": None, "srf": None}, r"`lr_hsi` must be a floating-point tensor \(B, C, H, W\), got NoneType"),
+        ({"lr_hsi": None, "camera": BLIND}, r"`lr_hsi` must be a floating-point tensor \(B, C, H, W\), got NoneType"),
         ({"config": None}, "`config` must be a `MatchConfig`, got NoneType"),
-        ({"degrade": None}, "`degrade` must be a function from images to blurry images, got NoneType"),
+        ({"camera": None}, "`camera` must be a `Camera`, got NoneType"),
+        ({"blur": 3.0}, "`blur` must be a function from images to blurry images, got float"),
     ],
 )
 def test_arguments_of_another_kind(images, change, message):

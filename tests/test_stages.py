@@ -10,6 +10,7 @@ from ctmem.files import load_module
 from ctmem.inference import super_resolve
 from ctmem.model import Model, build_networks, load_model
 from ctmem.networks.kernel_net import KernelNet
+from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import PsfKernel
 from ctmem.train.loop import fit
 from ctmem.train.pool import Pool, build_pool
@@ -141,6 +142,20 @@ def test_a_folder_of_other_networks_is_refused(trained, source):
     assert train(same_networks, [source], trained[0])["metrics"] == trained[1]["metrics"]
 
 
+def test_a_folder_of_another_camera_is_refused(trained, source):
+    """Weights for another blur are other weights, whatever the networks' sizes."""
+    for change in ({"fwhm_px": 6.0}, {"snr_db": 30}, {"sensor": "landsat8"}):
+        other = replace(SMALL, camera=replace(SMALL.camera, **change))
+        with pytest.raises(ValueError, match="`folder` must be a new one, or one of a run with the same networks, got"):
+            train(other, [source], trained[0])
+
+
+def test_the_card_has_the_camera_that_was_trained_for(trained):
+    camera = Camera.from_config(SMALL.camera)
+    assert trained[1]["camera"] == camera.to_dict()
+    assert load_model("tiny", folder=trained[0]).camera.to_dict() == camera.to_dict()
+
+
 def test_unknown_part(source, tmp_path):
     with pytest.raises(ValueError, match="`parts` must be one of 'kernel', 'cnn', 'denoiser', got 'gan'"):
         train(SMALL, [source], tmp_path / "none", parts=["gan"])
@@ -162,5 +177,5 @@ def test_a_trained_model_runs(trained, source):
         for part, network in networks().items()
     }
     area = source.scene.cut(source.validation)
-    pred = super_resolve(Model(SMALL, **loaded, card=card), area.lr_hsi, source.references[0], srf=source.srf)
+    pred = super_resolve(Model(SMALL, **loaded, card=card), area.lr_hsi, source.references[0], camera=area.camera)
     assert pred.shape == area.gt.shape and pred.isfinite().all()

@@ -2,17 +2,21 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ctmem.config import TINY
+from ctmem.data.areas import split_areas
 from ctmem.data.scenes import synthetic
 from ctmem.files import load_tensors
 from ctmem.model import load_model
 from ctmem.networks.variants import PRESETS
+from ctmem.observe.camera import Camera
 from ctmem.train.__main__ import main, new_parser, preset_of
 
+USUAL = Camera.gaussian(scale=4)
 SHORT = ["--kernel-steps", "2", "--cnn-steps", "2", "--steps", "3", "--device", "cpu"]
 
 
@@ -47,6 +51,28 @@ def test_options_change_the_preset():
     preset = preset_of(new_parser().parse_args(given))
     assert (preset.train.steps, preset.train.batch, preset.train.learning_rate) == (7, 8, 0.5)
     assert (preset.cnn_steps, preset.kernel_steps, preset.crop) == (5, 6, TINY.crop)
+    assert preset.camera == TINY.camera
+    preset = preset_of(new_parser().parse_args(["--fwhm", "6.5", "--sensor", "landsat8", "--snr", "30"]))
+    assert preset.camera == replace(TINY.camera, fwhm_px=6.5, sensor="landsat8", snr_db=30)
+    assert replace(preset, camera=TINY.camera) == TINY
+
+
+def test_another_camera_ends_up_on_the_card_and_comes_back_with_the_weights(data, tmp_path, capsys):
+    """Blur, noise and sensor of the command line are what is simulated, what is written, and what is loaded."""
+    options = ["--fwhm", "6.5", "--sensor", "landsat8", "--snr", "30"]
+    given = ["--data", str(data), "--out", str(tmp_path), *SHORT]
+    assert main([*given, *options]) == 0
+    model = load_model("tiny", folder=tmp_path)
+    camera = Camera.gaussian(6.5, 4, sensor="landsat8", snr_db=30)
+    assert model.camera.to_dict() == camera.to_dict() and model.card["camera"] == camera.to_dict()
+    assert (model.camera.sensor, model.camera.snr_db, model.camera.srf) == ("landsat8", 30, None)
+    assert model.card["preset"]["camera"]["fwhm_px"] == 6.5
+    areas = split_areas(96, 128, camera)  # of a wider blur, farther apart
+    assert model.card["data"][0]["validation"] == vars(areas["validation"]) != vars(split_areas(96, 128, USUAL)["validation"])
+    assert model.camera.differences(USUAL) != []
+    capsys.readouterr()
+    assert main(given) == 1  # the same folder for another camera
+    assert capsys.readouterr().err.startswith("error: `folder` must be a new one, or one of a run with the same data")
 
 
 def test_what_it_writes_can_be_loaded(trained, capsys):
@@ -78,6 +104,8 @@ def test_two_processes_learn_what_one_does_in_two_pieces(data, trained):
     [
         (["--data", "none.mat"], "error: `path` must be an existing file, got none.mat\n"),
         (["--steps", "4"], "error: `folder` must be a new one, or one of a denoiser of 4 steps, got one of 3 steps\n"),
+        (["--fwhm", "0"], "error: `fwhm_px` must be a positive number of pixels or a pair of them, got 0.0\n"),
+        (["--snr", "nan"], "error: `snr_db` must be a finite number of decibels, or None, got nan\n"),
         (["--seed", "1"], "error: `folder` must be a new one, or one of a run with the same seed, got "),
         (["--out", "field.npy/x"], "error: `path` must be a file that can be written, got .writable: Not a directory (field.npy/x)\n"),
     ],
@@ -101,6 +129,6 @@ def test_stopped_from_the_keyboard(data, trained, capsys, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ctmem.train.train", interrupted)
+    monkeypatch.setattr("ctmem.train.__main__.train", interrupted)
     assert main(["--data", str(data), "--out", str(trained)]) == 130
     assert "goes on from the last checkpoint" in capsys.readouterr().err

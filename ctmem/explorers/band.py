@@ -25,6 +25,7 @@ from ctmem.explorers.view import (
     status,
     whole,
 )
+from ctmem.observe.responses import Wavelengths
 
 Cube = Scene | np.ndarray | torch.Tensor
 ONE_BAND, SIDE_BY_SIDE = "one band", "side by side"
@@ -366,7 +367,7 @@ def _common_wavelengths(scenes: Sequence[Scene]) -> np.ndarray | None:
     return known[0].wavelengths_nm if known else None
 
 
-def checked_wavelengths(wavelengths_nm: Sequence[float] | None, bands: int) -> np.ndarray | None:
+def checked_wavelengths(wavelengths_nm: Wavelengths | None, bands: int) -> np.ndarray | None:
     """The wavelengths as an array, or the error of what does not fit."""
     if wavelengths_nm is None:
         return None

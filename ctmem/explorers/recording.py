@@ -21,12 +21,15 @@ from ctmem.checks import as_image, check_count, door, fail
 from ctmem.diffusion.encoding import Encoded
 from ctmem.diffusion.samplers import Sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
-from ctmem.evaluation.metrics import psnr_db, sam_map
+from ctmem.evaluation import metrics
 from ctmem.inference import camera_for, draw, encode, finish_estimate
+from ctmem.match.align import References
 from ctmem.match.library import TextureLibrary
-from ctmem.match.matching import References
 from ctmem.model import Model
 from ctmem.observe.camera import Camera
+
+Bands = Sequence[int] | None  # indices; None: all
+Pixel = tuple[int, int] | None  # (row, column); None: all
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,29 +59,29 @@ class Recording:
         bands, rows, columns = self.answers.shape[1:]
         return rows, columns, bands
 
-    def decode(
-        self, z: torch.Tensor, *, bands: Sequence[int] | None = None, pixel: tuple[int, int] | None = None
-    ) -> torch.Tensor:
+    def decode(self, z: torch.Tensor, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
         """Spectra (B, C, H, W) of channels (B, Z, H, W); of some bands or of one pixel alone without the rest."""
-        space, rest = self.encoded.space, self.encoded.lr_hsi_up
+        space = self.encoded.space
         if bands is not None:
             space = replace(space, mean=space.mean[list(bands)], basis=space.basis[list(bands)])
         part = replace(
-            self.encoded, lr_hsi_up=cut(rest, bands, pixel), base=cut(self.encoded.base, pixel=pixel), space=space
+            self.encoded,
+            lr_hsi_up=cut(self.encoded.lr_hsi_up, bands, pixel),
+            base=cut(self.encoded.base, pixel=pixel),
+            space=space,
         )
         return part.decode(cut(z, pixel=pixel)).cpu()
 
-    def noisy(self, draw: int, position: int, **part: object) -> torch.Tensor:
-        """Spectra of x_t, (1, C, H, W), `part` as in `decode`; at the answer's position: where the chain ended."""
-        if position == self.steps:
-            return self.decode(self.x0[draw, -1][None], **part)
-        return self.decode(self.x_t[draw, position][None], **part)
+    def noisy(self, draw: int, position: int, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
+        """Spectra of x_t, (1, C, H, W), or a part as in `decode`; at the answer's position: where the chain ended."""
+        ended = position == self.steps
+        return self.decode((self.x0[draw, -1] if ended else self.x_t[draw, position])[None], bands=bands, pixel=pixel)
 
-    def estimate(self, draw: int, position: int, **part: object) -> torch.Tensor:
-        """Spectra of x̂0, (1, C, H, W), `part` as in `decode`; at the last position the answer."""
+    def estimate(self, draw: int, position: int, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
+        """Spectra of x̂0, (1, C, H, W), or a part as in `decode`; at the last position the answer."""
         if position == self.steps:
-            return cut(self.answers[draw][None], **part)
-        return self.decode(self.x0[draw, position][None], **part)
+            return cut(self.answers[draw][None], bands, pixel)
+        return self.decode(self.x0[draw, position][None], bands=bands, pixel=pixel)
 
     def mean_estimate(self, position: int) -> torch.Tensor:
         """Spectra (1, C, H, W) of the mean of all draws' `estimate`."""
@@ -87,7 +90,7 @@ class Recording:
         return self.decode(self.x0[:, position].mean(0, keepdim=True))
 
 
-def cut(image: torch.Tensor, bands: Sequence[int] | None = None, pixel: tuple[int, int] | None = None) -> torch.Tensor:
+def cut(image: torch.Tensor, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
     """Some bands, or one pixel, of an image (B, C, H, W), which stays four-dimensional."""
     if bands is not None:
         image = image[:, list(bands)]
@@ -184,16 +187,21 @@ def measure(run: Recording, target: torch.Tensor) -> Figures:
         target: the truth (1, C, H, W), [0, 1].
     """
     holes = target.isnan().any(1)[0]
-    figures, errors = np.full((2, run.draws + 1, run.steps + 1), math.nan), []
+    psnr_db = np.full((run.draws + 1, run.steps + 1), math.nan)
+    sam_deg = np.full_like(psnr_db, math.nan)
+    errors: list[torch.Tensor] = []
+    # every position of every draw, and of the mean of the draws
     for number in range(run.draws + 1):
         for position in range(run.steps + 1):
             mean = number == run.draws
             pred = run.mean_estimate(position) if mean else run.estimate(number, position)
-            figures[:, number, position] = _psnr_and_sam(_without(holes, pred), _without(holes, target))
+            psnr_db[number, position], sam_deg[number, position] = _psnr_and_sam(
+                _without(holes, pred), _without(holes, target)
+            )
             if not mean:
                 errors.append((pred - target).square().mean(1).sqrt())
     error = torch.cat(errors).unflatten(0, (run.draws, run.steps + 1)).numpy()
-    return Figures(*figures, error)
+    return Figures(psnr_db, sam_deg, error)
 
 
 def _without(holes: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
@@ -203,5 +211,5 @@ def _without(holes: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
 
 def _psnr_and_sam(pred: torch.Tensor, target: torch.Tensor) -> tuple[float, float]:
     """Both of one image; without an angle where there is only one band."""
-    angle = float(sam_map(pred, target).nanmean()) if pred.shape[1] > 1 else math.nan
-    return float(psnr_db(pred, target)), angle
+    angle = float(metrics.sam_map(pred, target).nanmean()) if pred.shape[1] > 1 else math.nan
+    return float(metrics.psnr_db(pred, target)), angle
