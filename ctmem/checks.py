@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import numbers
+import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
@@ -102,8 +103,13 @@ def fail(name: str, expected: str, got: object, error: type[Exception] = ValueEr
 
 @functools.cache
 def warn_once(message: str) -> None:
-    """Issues a `RuntimeWarning` the first time it is called with a message."""
-    warnings.warn(message, RuntimeWarning, stacklevel=4)
+    """Issues a `RuntimeWarning` the first time it is called with a message; it names the line that called ctmem."""
+    level = 2
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("ctmem", "torch"):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, RuntimeWarning, stacklevel=level)
 
 
 # --- images -----------------------------------------------------------------------------------------------------------

@@ -1,12 +1,17 @@
 """Super-resolution: any scene, any reference, tiles, averages, and what it refuses."""
 
+import warnings
 from dataclasses import replace
 
 import pytest
 import torch
 
+from ctmem import checks
 from ctmem.config import TINY
-from ctmem.data.scenes import synthetic
+from ctmem.data.areas import split_areas
+from ctmem.data.samples import degrade_scene
+from ctmem.data.scenes import load_scene, synthetic
+from ctmem.diffusion.encoding import encode_image
 from ctmem.diffusion.samplers import (
     SAMPLERS,
     at_level,
@@ -18,12 +23,17 @@ from ctmem.diffusion.samplers import (
     sample_heun,
 )
 from ctmem.diffusion.schedule import Schedule
+from ctmem.evaluation.metrics import psnr_db
 from ctmem.files import write_json
 from ctmem.inference import draw, encode, super_resolve
+from ctmem.match.dmb import dmb
+from ctmem.match.library import TextureLibrary
 from ctmem.model import Model, build_networks, load_model
-from ctmem.observe.optics import add_noise, blur_down, default_psf
-from ctmem.observe.responses import box_srf, srf_matrix
+from ctmem.observe.camera import Camera
+from ctmem.observe.optics import add_noise
+from ctmem.observe.responses import box_srf
 
+USUAL = Camera.gaussian(scale=4)
 PRESET = replace(
     TINY, timesteps=50, kernel_width=16, cnn_width=8, denoiser=replace(TINY.denoiser, width=8, state=2, cim_blocks=1)
 )
@@ -41,7 +51,8 @@ def model():
 def observed(bands=31, height=24, width=40, seed=0):
     scene = synthetic(seed, height=height, width=width, bands=bands)
     gt = scene.tensor()
-    return gt, blur_down(gt, default_psf(4), 4), srf_matrix(scene.wavelengths_nm)
+    camera = USUAL.for_wavelengths(scene.wavelengths_nm)
+    return gt, camera.observe(gt), camera
 
 
 def reference(height=21, width=33, bands=4, seed=1):
@@ -55,16 +66,16 @@ def seeded(seed=0):
 @pytest.mark.parametrize("bands", [103, 224])
 def test_shipped_weights_run_on_any_band_count(bands):
     model = load_model("tiny")
-    gt, lr_hsi, srf = observed(bands)
-    pred = super_resolve(model, lr_hsi, reference(), srf=srf, generator=seeded())
+    gt, lr_hsi, camera = observed(bands)
+    pred = super_resolve(model, lr_hsi, reference(), camera=camera, generator=seeded())
     assert pred.shape == gt.shape and pred.isfinite().all()
     assert float((pred - gt).square().mean()) < float(gt.var())
 
 
 @pytest.mark.parametrize("size", [(8, 12), (20, 28), (36, 12)])
 def test_any_multiple_of_the_scale(model, size):
-    gt, lr_hsi, srf = observed(height=size[0], width=size[1])
-    pred = super_resolve(model, lr_hsi, reference(), srf=srf, steps=2, generator=seeded())
+    gt, lr_hsi, camera = observed(height=size[0], width=size[1])
+    pred = super_resolve(model, lr_hsi, reference(), camera=camera, steps=2, generator=seeded())
     assert pred.shape == gt.shape
 
 
@@ -73,8 +84,8 @@ def test_reference_of_any_sensor(model, bands):
     gt, lr_hsi, _ = observed()
     nm = synthetic(0, bands=31).wavelengths_nm
     edges = [(float(nm[i]) - 1, float(nm[i + 2]) + 1) for i in range(0, 2 * bands, 2)]
-    srf = box_srf(nm, edges)
-    assert super_resolve(model, lr_hsi, reference(bands=bands), srf=srf, generator=seeded()).shape == gt.shape
+    camera = replace(USUAL, srf=box_srf(nm, edges))
+    assert super_resolve(model, lr_hsi, reference(bands=bands), camera=camera, generator=seeded()).shape == gt.shape
 
 
 def test_without_a_reference_texture_is_zero(model):
@@ -87,10 +98,10 @@ def test_every_sample_gets_its_own_reference(model):
     """Two images with two references equal each image with its own, one at a time."""
     pairs = [observed(seed=seed) for seed in (0, 3)]
     references = [reference(seed=seed) for seed in (1, 2)]
-    srf = pairs[0][2]
-    both = encode(model, torch.cat([p[1] for p in pairs]), torch.cat(references), srf=srf)
+    camera = pairs[0][2]
+    both = encode(model, torch.cat([p[1] for p in pairs]), torch.cat(references), camera=camera)
     for one, (_, lr_hsi, _), ref_msi in zip(both, pairs, references):
-        (alone,) = encode(model, lr_hsi, ref_msi, srf=srf)
+        (alone,) = encode(model, lr_hsi, ref_msi, camera=camera)
         torch.testing.assert_close(one.texture, alone.texture, atol=1e-4, rtol=1e-3)
     assert not torch.allclose(both[0].texture, both[1].texture, atol=0.01)
 
@@ -98,12 +109,12 @@ def test_every_sample_gets_its_own_reference(model):
 @pytest.mark.parametrize("snr_db", [None, 25])
 def test_consistency_gives_the_observation_back_to_a_thousandth(model, snr_db):
     """From weights that know nothing, too, and for observations with noise, which no smooth image explains."""
-    _, lr_hsi, srf = observed()
+    _, lr_hsi, camera = observed()
     lr_hsi = lr_hsi if snr_db is None else add_noise(lr_hsi, snr_db, generator=seeded(3))
     mismatch = []
     for consistency in (False, True):
-        pred = super_resolve(model, lr_hsi, reference(), srf=srf, consistency=consistency, generator=seeded())
-        mismatch.append(float((blur_down(pred, default_psf(4), 4) - lr_hsi).norm() / lr_hsi.norm()))
+        pred = super_resolve(model, lr_hsi, reference(), camera=camera, consistency=consistency, generator=seeded())
+        mismatch.append(float((USUAL.downsample(pred) - lr_hsi).norm() / lr_hsi.norm()))
     assert mismatch[0] > 5e-3 and mismatch[1] <= 1e-3
 
 
@@ -112,11 +123,11 @@ def test_each_image_of_a_batch_is_consistent_with_its_own_observation(model):
     both = torch.cat([lr_hsi, lr_hsi.flip(2) * 0.5 + 0.1])
     pred = super_resolve(model, both, steps=2, start=0.5, sampler=sample_dpmpp, generator=seeded())
     for one, observation in zip(pred.split(1), both.split(1)):
-        assert float((blur_down(one, default_psf(4), 4) - observation).norm() / observation.norm()) <= 1e-3
+        assert float((USUAL.downsample(one) - observation).norm() / observation.norm()) <= 1e-3
 
 
 def test_decode_returns_lr_hsi_up_for_the_base_and_gt_inside_the_subspace(model):
-    gt, lr_hsi, srf = observed()
+    gt, lr_hsi, camera = observed()
     (encoded,) = encode(model, lr_hsi)
     assert torch.equal(encoded.decode(encoded.base), encoded.lr_hsi_up)
     error = (encoded.decode(encoded.encode(gt)) - gt).square().mean()
@@ -155,13 +166,13 @@ def test_draws_that_agree_have_no_uncertainty(model, monkeypatch):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_cached_equals_uncached(model, sampler):
     """Matching, condition and noise branch computed anew at every step give the same image."""
-    _, lr_hsi, srf = observed()
+    _, lr_hsi, camera = observed()
 
     def anew(x_t, level, previous):
-        (encoded,) = encode(model, lr_hsi, reference(), srf=srf)
+        (encoded,) = encode(model, lr_hsi, reference(), camera=camera)
         return model.denoiser(x_t, level, previous, encoded.base, encoded.texture)
 
-    (encoded,) = encode(model, lr_hsi, reference(), srf=srf)
+    (encoded,) = encode(model, lr_hsi, reference(), camera=camera)
     options = {"steps": 5, "sampler": SAMPLERS[sampler], "start": 0.8}
     cached = draw(model, encoded, generator=seeded(), **options)
     uncached = sample(anew, encoded.base, Schedule.linear(50), generator=seeded(), **options)
@@ -230,7 +241,7 @@ def test_a_sampler_is_a_function_and_the_presets_a_name(model):
 
 
 def test_condition_is_computed_once_per_image(model, monkeypatch):
-    _, lr_hsi, srf = observed()
+    _, lr_hsi, camera = observed()
     counts = {"condition": 0, "denoise": 0, "dmb": 0}
     for name in ("condition", "denoise"):
         original = getattr(model.denoiser, name)
@@ -243,15 +254,15 @@ def test_condition_is_computed_once_per_image(model, monkeypatch):
     from ctmem import inference
 
     whole = inference.dmb
-    monkeypatch.setattr(inference, "dmb", lambda *args: counts.update(dmb=counts["dmb"] + 1) or whole(*args))
-    super_resolve(model, lr_hsi, reference(), srf=srf, steps=5, generator=seeded())
+    monkeypatch.setattr(inference, "dmb", lambda *args, **options: counts.update(dmb=counts["dmb"] + 1) or whole(*args, **options))
+    super_resolve(model, lr_hsi, reference(), camera=camera, steps=5, generator=seeded())
     assert counts == {"condition": 1, "denoise": 5, "dmb": 1}
 
 
 def test_tiles_cover_and_resemble_the_whole(model):
-    _, lr_hsi, srf = observed(height=64, width=80)
+    _, lr_hsi, camera = observed(height=64, width=80)
     whole, tiled = (
-        super_resolve(model, lr_hsi, reference(), srf=srf, tile=tile, consistency=False, generator=seeded())
+        super_resolve(model, lr_hsi, reference(), camera=camera, tile=tile, consistency=False, generator=seeded())
         for tile in (96, 48)
     )
     assert whole.shape == tiled.shape
@@ -261,11 +272,11 @@ def test_tiles_cover_and_resemble_the_whole(model):
 
 def test_callback_is_handed_images_that_encoded_decodes(model):
     """The last x̂0 of one draw is the answer; x_t of the first step is noise about the size of the image."""
-    _, lr_hsi, srf = observed()
-    (encoded,) = encode(model, lr_hsi, reference(), srf=srf)
+    _, lr_hsi, camera = observed()
+    (encoded,) = encode(model, lr_hsi, reference(), camera=camera)
     seen = []
     pred = super_resolve(
-        model, lr_hsi, reference(), srf=srf, steps=3, consistency=False, generator=seeded(),
+        model, lr_hsi, reference(), camera=camera, steps=3, consistency=False, generator=seeded(),
         callback=lambda step, t, x_t, x0: seen.append((encoded.decode(x_t), encoded.decode(x0))),
     )  # fmt: skip
     torch.testing.assert_close(seen[-1][1], pred)
@@ -284,10 +295,10 @@ def test_callback_and_generator(model):
 
 
 def test_references_may_have_holes_or_be_several(model):
-    _, lr_hsi, srf = observed()
+    _, lr_hsi, camera = observed()
     holed = reference().clone()
     holed[..., :, 5] = torch.nan  # a detector that failed
-    options = {"srf": srf, "generator": torch.Generator().manual_seed(0)}
+    options = {"camera": camera, "generator": torch.Generator().manual_seed(0)}
     assert torch.isfinite(super_resolve(model, lr_hsi, holed, **options)).all()
     assert torch.isfinite(super_resolve(model, lr_hsi, [holed, reference()[..., :20]], **options)).all()
 
@@ -297,9 +308,16 @@ def test_references_may_have_holes_or_be_several(model):
     [
         ({"lr_hsi": torch.rand(31, 6, 10)}, r"`lr_hsi` must be of shape \(B, C, H, W\)"),
         ({"lr_hsi": torch.full((1, 31, 6, 10), torch.nan)}, "`lr_hsi` must be finite everywhere, got 1860 NaN"),
-        ({"srf": None}, "`srf` must be the spectral response"),
-        ({"srf": torch.ones(4, 31)}, "`srf` must be a matrix whose rows sum to 1, got a row 0 that sums to 31"),
-        ({"srf": torch.full((4, 30), 1 / 30)}, "`srf` must be of 31 columns"),
+        ({"camera": None}, r"`camera` must be one with `srf`, the response \(c, C\) of its multispectral sensor, got one"),
+        ({"camera": USUAL}, r"`camera` must be one with `srf`, the response \(c, C\) of its multispectral sensor, got one"),
+        (
+            {"camera": replace(USUAL, srf=torch.full((4, 30), 1 / 30))},
+            "`camera` must be one whose `srf` has 31 columns, one per band of `lr_hsi`, got 30 columns",
+        ),
+        (
+            {"camera": Camera.gaussian(scale=8, srf=torch.full((4, 31), 1 / 31))},
+            "`camera` must be one of scale 4, as the weights, got scale 8",
+        ),
         ({"ref_msi": torch.rand(1, 3, 21, 33)}, r"`ref_msi` must be of 4 band\(s\)"),
         ({"ref_msi": torch.rand(1, 4, 7, 33)}, "`ref_msi` must be at least 8×8 px, got 7×33"),
         ({"lr_hsi": torch.rand(1, 31, 2, 1)}, "`lr_hsi_up` must be at least 8×8 px, got 8×4"),
@@ -315,11 +333,123 @@ def test_references_may_have_holes_or_be_several(model):
     ],
 )
 def test_errors(model, change, message, monkeypatch):
-    _, lr_hsi, srf = observed()
-    given = {"lr_hsi": lr_hsi, "ref_msi": reference(), "srf": srf} | change
+    _, lr_hsi, camera = observed()
+    given = {"lr_hsi": lr_hsi, "ref_msi": reference(), "camera": camera} | change
     with monkeypatch.context() as patch, pytest.raises(ValueError, match=message):
         patch.setattr(model.denoiser, "denoise", lambda *_: pytest.fail("something was computed"))
         super_resolve(model, given.pop("lr_hsi"), given.pop("ref_msi"), **given)
+
+
+# --- the camera ---
+
+
+@pytest.fixture
+def new_warnings():
+    """Warnings that are given once are given once more."""
+    checks.warn_once.cache_clear()
+    yield
+    checks.warn_once.cache_clear()
+
+
+def wide_camera(bands=31):
+    return Camera.gaussian(8.0, 4).for_wavelengths(synthetic(0, bands=bands).wavelengths_nm)
+
+
+def test_left_open_the_camera_is_that_of_the_weights(model):
+    _, lr_hsi, camera = observed()
+    assert model.camera.to_dict() == USUAL.to_dict()
+    left_open, told = (super_resolve(model, lr_hsi, camera=one, generator=seeded()) for one in (None, camera))
+    assert torch.equal(left_open, told)
+
+
+@pytest.mark.filterwarnings("ignore:the weights were trained for another camera")
+def test_the_camera_that_is_told_is_the_one_the_answer_is_consistent_with(model):
+    gt, _, camera = observed()
+    wide = wide_camera()
+    lr_hsi = wide.observe(gt)
+    told, not_told = (super_resolve(model, lr_hsi, reference(), camera=c, generator=seeded()) for c in (wide, camera))
+    for pred, own, other in ((told, wide, camera), (not_told, camera, wide)):
+        left = [float((one.downsample(pred) - lr_hsi).norm() / lr_hsi.norm()) for one in (own, other)]
+        assert left[0] <= 1e-3 < 5e-3 < left[1]
+
+
+@pytest.mark.filterwarnings("ignore:the weights were trained for another camera")
+@pytest.mark.parametrize("kind", ["image", "list", "library"])
+def test_the_camera_that_is_told_is_the_one_that_is_matched_with(model, kind):
+    """K is the learned one for the camera of the weights, whatever its response, and else the camera's own blur."""
+    gt, _, camera = observed()
+    wide, first = wide_camera(), reference()
+    textures = []
+    for one, blur in ((camera, model.kernel), (replace(camera, sensor="landsat8"), model.kernel), (wide, wide.blur)):
+        lr_hsi = one.observe(gt)
+        ref = {"image": first, "list": [first, first[..., :20]]}.get(kind)
+        wanted, _ = dmb(one.upsample(lr_hsi), first if ref is None else ref, one, PRESET.match, blur=blur)
+        if ref is None:
+            ref = TextureLibrary.build({"first": first}, blur, PRESET.match)
+        (encoded,) = encode(model, lr_hsi, ref, camera=one)
+        expected = encode_image(lr_hsi, one.upsample(lr_hsi), wanted, one, PRESET.denoiser)
+        torch.testing.assert_close(encoded.texture, expected.texture)
+        textures.append(encoded.texture)
+    assert not torch.allclose(textures[0], textures[2], atol=1e-2)
+
+
+def test_another_camera_is_warned_of_once(model, new_warnings):
+    _, lr_hsi, camera = observed()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            super_resolve(model, lr_hsi, reference(), camera=wide_camera(), generator=seeded())
+        assert len(caught) == 1 and caught[0].category is RuntimeWarning and caught[0].filename == __file__
+        assert str(caught[0].message) == (
+            "the weights were trained for another camera: `camera` has a blur of FWHM 8.0 px instead of 4.0 px"
+        )
+        noisy = replace(camera, snr_db=30)
+        for _ in range(2):
+            super_resolve(model, lr_hsi, camera=noisy, generator=seeded())
+            encode(model, lr_hsi, camera=noisy)
+        assert len(caught) == 2 and str(caught[1].message).endswith("`camera` has noise of 30 dB instead of no noise")
+
+
+def test_nothing_is_warned_of_where_only_the_response_differs(model, new_warnings):
+    _, lr_hsi, camera = observed()
+    rim = torch.nn.functional.pad(USUAL.psf, [2] * 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for one in (None, camera, replace(camera, sensor="landsat9"), replace(camera, psf=rim)):
+            super_resolve(model, lr_hsi, camera=one, generator=seeded())
+        shipped = load_model("tiny")
+        super_resolve(shipped, lr_hsi, camera=shipped.camera, generator=seeded())
+
+
+def test_weights_for_another_camera_are_told_apart_from_the_usual_one(model, new_warnings):
+    """The card decides, not the preset: what is usual may be the camera that these weights do not know."""
+    _, lr_hsi, camera = observed()
+    other = replace(model, card={"camera": wide_camera().to_dict()})
+    with pytest.warns(RuntimeWarning, match="`camera` has a blur of FWHM 4.0 px instead of 8.0 px"):
+        super_resolve(other, lr_hsi, camera=camera, generator=seeded())
+    left_open = super_resolve(other, lr_hsi, generator=seeded())
+    assert torch.equal(left_open, super_resolve(other, lr_hsi, camera=wide_camera(), generator=seeded()))
+
+
+@pytest.mark.filterwarnings("ignore:the weights were trained for another camera")
+def test_told_the_true_blur_it_does_better_than_not_told():
+    """Indian Pines through a blur twice as wide as that of the shipped weights, on the test area."""
+    scene, model = load_scene("indian_pines"), load_model("tiny")
+    true = Camera.gaussian(8.0, 4).for_wavelengths(scene.wavelengths_nm)
+    degraded = degrade_scene(scene.tensor(), true)
+    areas = split_areas(*degraded.gt.shape[2:], true)
+    area, ref_msi = degraded.cut(areas["test"]), degraded.cut(areas["reference"]).hr_msi
+    psnr = {}
+    for name, camera in (("told", true), ("not told", model.camera.for_wavelengths(scene.wavelengths_nm))):
+        pred = super_resolve(model, area.lr_hsi, ref_msi, camera=camera, generator=seeded())
+        psnr[name] = float(psnr_db(pred, area.gt))
+    assert psnr["told"] > psnr["not told"] + 1 > float(psnr_db(area.lr_hsi_up, area.gt)) + 1
+
+
+def test_a_camera_is_a_camera(model):
+    _, lr_hsi, camera = observed()
+    with pytest.raises(TypeError, match="`camera` must be a `Camera`, got Tensor"):
+        super_resolve(model, lr_hsi, reference(), camera=camera.srf)
 
 
 def test_unknown_preset_and_missing_weights(tmp_path):

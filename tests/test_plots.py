@@ -171,7 +171,7 @@ def test_drawing_twice_gives_the_same_bytes():
 
 def test_no_state_is_touched():
     program = (
-        "import sys, matplotlib, numpy as np; from ctmem import plots; before = dict(matplotlib.rcParams);"
+        "import sys, matplotlib, numpy as np; from ctmem.evaluation import plots; before = dict(matplotlib.rcParams);"
         "plots.show_images([np.ones((4, 4))])._repr_png_(); assert 'matplotlib.pyplot' not in sys.modules;"
         "assert dict(matplotlib.rcParams) == before"
     )

@@ -29,7 +29,7 @@ from ctmem.match.dmb import dmb
 from ctmem.model import PARTS, Model, build_networks, load_model
 from ctmem.networks.kernel_net import KernelNet
 from ctmem.networks.tcmm import TCMM
-from ctmem.observe.optics import default_psf
+from ctmem.observe.camera import Camera
 from ctmem.observe.responses import box_srf
 from ctmem.train import stages
 from ctmem.train.pool import build_pool
@@ -58,12 +58,12 @@ ELSEWHERE = {
         "test_metrics.py",
         "test_fault_4_an_undefined_correlation_is_nan_not_perfect",
     ),
-    "5: the loader is exhausted": ("test_pairs.py", "test_unpaired_a_loader_gives_every_sample_every_time"),
+    "5: the loader is exhausted": ("test_samples.py", "test_unpaired_a_loader_gives_every_sample_every_time"),
     "6: the first reference only": (
-        "test_pairs.py",
+        "test_samples.py",
         "test_unpaired_every_box_and_every_reference_in_one_pass",
     ),
-    "9: folder and file names": ("test_pairs.py", "test_tree_reads_both_spellings_in_any_case"),
+    "9: folder and file names": ("test_mat_tree.py", "test_tree_reads_both_spellings_in_any_case"),
 }
 SMALL = dataclasses.replace(
     TINY,
@@ -86,10 +86,9 @@ def generator(seed=0):
 
 @pytest.fixture(scope="module")
 def scene():
-    """A scene, degraded, and the four bands it is degraded with."""
+    """A scene and what a camera of four multispectral bands records of it."""
     scene = synthetic(3, height=72, width=88, bands=31)
-    srf = box_srf(scene.wavelengths_nm, EDGES_NM)
-    return degrade_scene(scene.tensor(), srf, default_psf(4), 4), srf
+    return degrade_scene(scene.tensor(), Camera.gaussian(scale=4, srf=box_srf(scene.wavelengths_nm, EDGES_NM)))
 
 
 @pytest.fixture
@@ -111,16 +110,15 @@ def awake(preset) -> dict[str, nn.Module]:
 
 def source(scene, name="synthetic", change=()):
     """The scene as something to learn from; `change`: areas whose ground is replaced by noise first."""
-    degraded, srf = scene
-    areas = split_areas(*degraded.gt.shape[2:], scale=4, halo=4)
+    areas = split_areas(*scene.gt.shape[2:], scene.camera)
     if change:
-        ground = degraded.gt.clone()
+        ground = scene.gt.clone()
         for area in change:
             window = ground[..., *areas[area].slices]
             window.copy_(torch.rand(window.shape, generator=generator(9)))
-        degraded = degrade_scene(ground, srf, default_psf(4), 4)
-    references = tuple(degraded.cut(box).hr_msi for box in crops(areas["reference"], 16, 8)[:2])
-    return Source(name, degraded, areas["train"], areas["validation"], srf, references)
+        degraded = degrade_scene(ground, scene.camera)
+    references = tuple(scene.cut(box).hr_msi for box in crops(areas["reference"], 16, 8)[:2])
+    return Source(name, degraded, areas["train"], areas["validation"], references)
 
 
 @pytest.mark.parametrize("fault", ELSEWHERE)
@@ -254,26 +252,24 @@ def validations(card: dict) -> list:
 
 
 def test_fault_6_every_image_of_a_batch_is_matched_with_its_own_reference(scene):
-    degraded, srf = scene
-    images = torch.cat([degraded.gt[..., :16, :24], degraded.gt[..., 40:56, 40:64]])
-    references = torch.cat([degraded.hr_msi[..., 20:36, :28], degraded.hr_msi[..., 50:66, 50:78]])
+    images = torch.cat([scene.gt[..., :16, :24], scene.gt[..., 40:56, 40:64]])
+    references = torch.cat([scene.hr_msi[..., 20:36, :28], scene.hr_msi[..., 50:66, 50:78]])
     config = MatchConfig(patch=4, stride=2)
-    both, match = dmb(images, references, srf, lambda x: x, config)
+    both, match = dmb(images, references, scene.camera, config, blur=lambda x: x)
     for i in range(2):
-        alone, match_alone = dmb(images[i : i + 1], references[i : i + 1], srf, lambda x: x, config)
+        alone, match_alone = dmb(images[i : i + 1], references[i : i + 1], scene.camera, config, blur=lambda x: x)
         assert torch.allclose(both[i], alone[0], atol=1e-5)
         assert torch.equal(match.indices[i], match_alone.indices[0])
-    with_first, _ = dmb(images, references[:1], srf, lambda x: x, config)
+    with_first, _ = dmb(images, references[:1], scene.camera, config, blur=lambda x: x)
     assert torch.allclose(with_first[0], both[0], atol=1e-5)
     assert (with_first[1] - both[1]).abs().max() > 1e-2
 
 
 def test_fault_6_inference_takes_one_reference_per_image(scene, model):
-    degraded, srf = scene
-    images = torch.cat([degraded.lr_hsi[..., :4, :6], degraded.lr_hsi[..., 8:12, 8:14]])
-    references = torch.cat([degraded.hr_msi[..., 20:36, :28], degraded.hr_msi[..., 50:66, 50:78]])
-    both = super_resolve(model, images, references, srf=srf, generator=generator())
-    first = super_resolve(model, images, references[:1], srf=srf, generator=generator())
+    images = torch.cat([scene.lr_hsi[..., :4, :6], scene.lr_hsi[..., 8:12, 8:14]])
+    references = torch.cat([scene.hr_msi[..., 20:36, :28], scene.hr_msi[..., 50:66, 50:78]])
+    both = super_resolve(model, images, references, camera=scene.camera, generator=generator())
+    first = super_resolve(model, images, references[:1], camera=scene.camera, generator=generator())
     assert torch.allclose(both[0], first[0], atol=1e-5)
     assert (both[1] - first[1]).abs().max() > 1e-4
 
@@ -302,21 +298,21 @@ def test_fault_7_inference_takes_odd_band_counts_and_images_that_are_not_square(
     lr_hsi = torch.rand(1, bands, height, width, generator=generator())
     srf = torch.rand(4, bands, generator=generator(1))
     reference = torch.rand(1, 4, 11, 17, generator=generator(2))
-    pred = super_resolve(model, lr_hsi, reference, srf=srf / srf.sum(1, keepdim=True), generator=generator())
+    camera = Camera.gaussian(scale=4, srf=srf / srf.sum(1, keepdim=True))
+    pred = super_resolve(model, lr_hsi, reference, camera=camera, generator=generator())
     assert pred.shape == (1, bands, 4 * height, 4 * width)
     assert pred.isfinite().all()
 
 
 @pytest.mark.parametrize(("patch", "msi_bands"), [(4, 3), (5, 3), (6, 4), (8, 2), (7, 1)])
 def test_fault_7_matching_takes_any_patch_size_and_number_of_bands(scene, patch, msi_bands):
-    degraded, srf = scene
-    reference = degraded.hr_msi[:, :msi_bands, 20:41, :30]
+    reference = scene.hr_msi[:, :msi_bands, 20:41, :30]
     texture, match = dmb(
-        degraded.gt[..., :14, :22],
+        scene.gt[..., :14, :22],
         reference,
-        srf[:msi_bands],
-        lambda x: x,
+        dataclasses.replace(scene.camera, srf=scene.camera.srf[:msi_bands]),
         MatchConfig(patch=patch, stride=3, query_stride=patch),
+        blur=lambda x: x,
     )
     assert texture.shape == (1, 4 * msi_bands, 14, 22)
     assert match.grid == (-(-14 // patch), -(-22 // patch))
@@ -326,7 +322,6 @@ def test_fault_7_matching_takes_any_patch_size_and_number_of_bands(scene, patch,
 
 
 def test_fault_8_matching_and_condition_are_computed_once_per_image(scene, model, monkeypatch):
-    degraded, srf = scene
     calls = {"match": 0, "condition": 0, "denoise": 0}
 
     def counted(name, function):
@@ -339,8 +334,9 @@ def test_fault_8_matching_and_condition_are_computed_once_per_image(scene, model
     monkeypatch.setattr(inference, "dmb", counted("match", inference.dmb))
     for name in ("condition", "denoise"):
         monkeypatch.setattr(model.denoiser, name, counted(name, getattr(model.denoiser, name)))
-    lr_hsi = degraded.lr_hsi[..., :4, :6]
-    super_resolve(model, lr_hsi, degraded.hr_msi[..., :20, :28], srf=srf, steps=7, draws=2, generator=generator())
+    lr_hsi = scene.lr_hsi[..., :4, :6]
+    options = {"camera": scene.camera, "steps": 7, "draws": 2, "generator": generator()}
+    super_resolve(model, lr_hsi, scene.hr_msi[..., :20, :28], **options)
     assert calls == {"match": 1, "condition": 1, "denoise": 14}
 
 
@@ -410,5 +406,5 @@ def test_fault_9_what_training_writes_is_what_inference_reads(scene, tmp_path):
     preset = dataclasses.replace(TINY, crop=16, kernel_steps=1, cnn_steps=1, train=SMALL.train)
     stages.train(preset, [source(scene)], tmp_path)
     model = load_model("tiny", folder=tmp_path)
-    pred = super_resolve(model, scene[0].lr_hsi[..., :3, :5], generator=generator())
+    pred = super_resolve(model, scene.lr_hsi[..., :3, :5], generator=generator())
     assert pred.shape == (1, 31, 12, 20)

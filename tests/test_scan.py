@@ -358,6 +358,24 @@ def test_shapes_that_do_not_fit(index, shape, message):
         selective_scan(*inputs)
 
 
+@pytest.mark.parametrize("kind", [torch.long, torch.int32, torch.bool, torch.complex64])
+@pytest.mark.parametrize("index", range(6))
+def test_tokens_that_are_no_floats(index, kind):
+    """Whole numbers would be computed in float32 and rounded down on the way back."""
+    inputs = arguments(7)
+    inputs[index] = inputs[index].detach().to(kind)
+    name = ("u", "delta", "A", "B", "C", "D")[index]
+    with pytest.raises(TypeError, match=rf"`{name}` must be a floating-point tensor \(.*\), got a {kind} tensor"):
+        selective_scan(*inputs)
+
+
+def test_lists_and_arrays_are_no_tokens():
+    inputs = arguments(7)
+    for other in (inputs[0].tolist(), inputs[0].detach().numpy()):
+        with pytest.raises(TypeError, match=r"`u` must be a floating-point tensor \(b, L, d\), got (list|ndarray)"):
+            selective_scan(other, *inputs[1:])
+
+
 def test_unknown_backend():
     with pytest.raises(ValueError, match="`backend` must be one of 'auto', 'reference', 'torch', 'numba', 'mamba_ssm'"):
         selective_scan(*arguments(3), backend="cuda")

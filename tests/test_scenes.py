@@ -15,7 +15,8 @@ import torch
 from ctmem.data import scenes
 from ctmem.data.scenes import Scene, load_scene, read_array, read_scene, synthetic
 from ctmem.files import data_path
-from ctmem.observe import optics, responses
+from ctmem.observe import responses
+from ctmem.observe.camera import Camera
 
 CUBE = np.random.default_rng(0).random((4, 5, 3)).astype(np.float32)  # (H, W, C), all different
 
@@ -370,7 +371,7 @@ def test_synthetic_has_few_materials_and_no_two_equal_bands():
 def test_synthetic_leaves_something_to_super_resolve():
     """Structure at the scale of a pixel: enlarging the degraded scene loses part of its contrast."""
     x = synthetic(0).tensor()
-    enlarged = optics.upsample(optics.blur_down(x, optics.default_psf(4), 4), 4)
+    enlarged = Camera.gaussian(scale=4).blur(x)
     lost = (enlarged - x).square().mean() / (x - x.mean((2, 3), keepdim=True)).square().mean()
     assert 0.1 < float(lost) < 0.8
 

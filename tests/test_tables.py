@@ -1,12 +1,13 @@
 """Evaluation: rows, text and CSV of a comparison."""
 
+import errno
 import math
 
 import pytest
 import torch
 
 from ctmem.evaluation.metrics import METRICS, evaluate
-from ctmem.evaluation.tables import compare, format_table, read_table, tables, write_table
+from ctmem.evaluation.tables import compare, format_table, read_table, write_table
 
 
 @pytest.fixture
@@ -58,9 +59,13 @@ def test_compare_errors(predictions, gt):
     with pytest.raises(ValueError, match=r"`predictions\['cnn'\]` must be finite everywhere, got 3360"):
         compare(predictions | {"cnn": gt * torch.nan}, gt, scale=4)
     with pytest.raises(TypeError, match=r"`predictions\['cnn'\]` must be a floating-point tensor"):
-        compare(predictions | {"cnn": gt.numpy()}, gt, scale=4)
+        compare(predictions | {"cnn": (255 * gt).int()}, gt, scale=4)
     with pytest.raises(ValueError, match="`scale` must be a whole number"):
         compare(predictions, gt, scale=0)
+
+
+def test_predictions_may_be_arrays(predictions, gt, rows):
+    assert compare({name: pred.numpy() for name, pred in predictions.items()}, gt.numpy(), scale=4) == rows
 
 
 def test_text_is_aligned():
@@ -106,10 +111,10 @@ def test_csv_is_written_whole_or_not_at_all(tmp_path, rows, monkeypatch):
     before = (tmp_path / "t.csv").read_text()
 
     def full_disk(*_arguments):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tables.os, "replace", full_disk)
-    with pytest.raises(OSError, match="no space left"):
+    monkeypatch.setattr("ctmem.files.os.replace", full_disk)
+    with pytest.raises(OSError, match="`path` must be a file that can be written, got t.csv: No space left"):
         write_table(rows, tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

@@ -14,9 +14,8 @@ from ctmem.model import Model, build_networks, load_model
 from ctmem.networks.kernel_net import KernelNet
 from ctmem.networks.tcmm import RandomProjection
 from ctmem.networks.variants import VARIANTS, as_drawn, as_released, corrected
+from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import PsfKernel
-from ctmem.observe.optics import blur_down, default_psf
-from ctmem.observe.responses import srf_matrix
 from ctmem.train.pool import Pool, build_pool, draw_batch
 from ctmem.train.stages import train
 
@@ -40,7 +39,8 @@ def new_model(preset) -> Model:
 
 def observed(bands=BANDS):
     scene = synthetic(0, height=16, width=24, bands=bands)
-    return blur_down(scene.tensor(), default_psf(4), 4), srf_matrix(scene.wavelengths_nm)
+    camera = Camera.gaussian(scale=4).for_wavelengths(scene.wavelengths_nm)
+    return camera.observe(scene.tensor()), camera
 
 
 def count(module) -> int:
@@ -51,14 +51,14 @@ def count(module) -> int:
 def test_runs_as_it_is_configured(variant):
     """By its own sampler and number of steps, from matching to the image."""
     model, calls = new_model(variant(SMALL)), []
-    lr_hsi, srf = observed()
+    lr_hsi, camera = observed()
     reference = torch.rand(1, 4, 21, 13, generator=seeded(1))
     pred = super_resolve(
-        model, lr_hsi, reference, srf=srf, generator=seeded(), callback=lambda step, t, *_: calls.append(t)
+        model, lr_hsi, reference, camera=camera, generator=seeded(), callback=lambda step, t, *_: calls.append(t)
     )
     assert pred.shape == (1, BANDS, 16, 24) and pred.isfinite().all()
     assert calls == ([11] if variant is corrected else list(range(11, -1, -1)))
-    (encoded,) = encode(model, lr_hsi, reference, srf=srf)
+    (encoded,) = encode(model, lr_hsi, reference, camera=camera)
     assert encoded.base.shape[1] == (8 if variant is corrected else BANDS)
     assert isinstance(model.kernel, PsfKernel if variant is corrected else KernelNet)
 
@@ -138,7 +138,7 @@ def test_trained_and_loaded_again(variant, tmp_path):
     train(preset, [source], tmp_path)
     model = load_model(preset.name, folder=tmp_path)
     assert model.preset == preset and model.denoiser.channels == BANDS
-    lr_hsi, srf = observed()
+    lr_hsi, camera = observed()
     with pytest.raises(ValueError, match=r"`base` must be of 31 band\(s\)"):
         super_resolve(model, observed(20)[0], generator=seeded())
     assert super_resolve(model, lr_hsi, steps=2, generator=seeded()).isfinite().all()

@@ -235,6 +235,7 @@ class DegradationExplorer(CubeExplorer):
         """Makes the three plots."""
         nm = self.wavelengths_nm
         wide = 420 if self.covered else 836
+        # spectra, over bands that can be clicked on where there is a slider
         self.plot = LinePlot(
             name="spectra at the cursor",
             x_label="band number (no wavelengths known)" if nm is None else "wavelength (nm)",
@@ -243,17 +244,13 @@ class DegradationExplorer(CubeExplorer):
             height=185,
             layout={"flex": f"0 0 {wide + 14}px"},  # so that a longer legend beside it moves nothing
         )
+        if self._has_band_slider:
+            self.plot.positions = list(map(float, range(self.bands) if nm is None else nm))
+        # what both sensors are made of
         self.srf_plot = LinePlot(
             name="", x_label="wavelength (nm)", y_label="response (peak 1)", width=404, height=185, limits=[0.0, 1.0]
         )
-        if self._has_band_slider:
-            self.plot.positions = list(map(float, range(self.bands) if nm is None else nm))
-        self.psf_plot = LinePlot(
-            x_label="distance (fine px)",
-            y_label="height",
-            width=390,
-            height=124,
-        )
+        self.psf_plot = LinePlot(x_label="distance (fine px)", y_label="height", width=390, height=124)
 
     def _layout(self) -> list[ipywidgets.Widget]:
         """The widgets, row by row; controls that would do nothing are left out."""
@@ -449,8 +446,8 @@ class DegradationExplorer(CubeExplorer):
 def _width_of(camera: Camera) -> float:
     """The width of the slider whose Gaussian is the camera's blur, or the error where none is."""
     found = [width for width in WIDTHS if camera.same_optics(Camera.gaussian(width, camera.scale))]
-    if found:
-        return found[0]
-    wanted = f"of a Gaussian blur of a FWHM from {WIDTHS[0]:g} to {WIDTHS[-1]:g} px in steps of 0.5"
-    down, across = camera.fwhm_px
-    fail("camera", wanted, f"a blur of {down:.2f}×{across:.2f} px")
+    if not found:
+        wanted = f"of a Gaussian blur of a FWHM from {WIDTHS[0]:g} to {WIDTHS[-1]:g} px in steps of 0.5"
+        down, across = camera.fwhm_px
+        fail("camera", wanted, f"a blur of {down:.2f}×{across:.2f} px")
+    return found[0]

@@ -43,8 +43,8 @@ class MatchExplorer(Explorer):
 
     Click the query, or walk with the arrow keys: the best windows of that patch are outlined in the reference,
     numbered by rank, and shown enlarged; a map says how alike every window is. Click the reference: the query patches
-    that took from there are outlined, by windows of a weight of at least 1e-4. What is shown is what
-    `ctmem.match.dmb.dmb` does for the settings chosen. With another P, query patches overlap by the same share of P as in `config`.
+    that took from there are outlined, by windows of a weight of at least 1e-4. What is shown is what `dmb.dmb` does for
+    the settings chosen. With another P, query patches overlap by the same share of P as in `config`.
 
     The vectors of all candidate windows are kept in memory, 4·c·P² bytes each, up to 256 MB.
 
@@ -462,7 +462,7 @@ def _size_of(image: torch.Tensor) -> tuple[int, int]:
 
 
 def _click(place: list[int], views: Sequence[ImageView], answer: Callable[[], None]) -> None:
-    """Sets the cursor of the views; the first is listened to, but a click where it stands already is no change."""
+    """Sets the cursor of the views; the first is listened to, but a click where it stands already changes nothing."""
     moved = views[0].cursor != place
     set_all("cursor", place, views)
     if not moved:

@@ -74,6 +74,7 @@ def selective_scan(
         backend: one of `BACKENDS`, or `auto`; None: what the environment variable `CTMEM_SCAN` says, else `auto`.
 
     Raises:
+        TypeError: an argument that is not a floating-point tensor.
         ValueError: shapes or devices that do not fit, an unknown backend, or one that cannot take these tensors.
         RuntimeError: a second derivative is asked of `torch` or `numba`.
 
@@ -210,7 +211,13 @@ _RUN: dict[str, Callable[..., torch.Tensor]] = {
 def _check_shapes(
     u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor | None
 ) -> None:
-    """Raises unless all shapes follow from those of u and A, and all tensors are on one device."""
+    """Raises unless all are of floats, all shapes follow from those of u and A, and all tensors are on one device."""
+    given = {"u": (u, "(b, L, d)"), "delta": (delta, "(b, L, d)"), "A": (A, "(d, n)"), "B": (B, "(b, L, n)")}
+    given |= {"C": (C, "(b, L, n)")} | ({} if D is None else {"D": (D, "(d,)")})
+    for name, (x, shape) in given.items():
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+            got = f"a {x.dtype} tensor" if isinstance(x, torch.Tensor) else type(x).__name__
+            fail(name, f"a floating-point tensor {shape}", got, TypeError)
     if u.ndim != 3 or 0 in u.shape:
         fail("u", "of shape (b, L, d)", f"shape {tuple(u.shape)}")
     if A.ndim != 2:
