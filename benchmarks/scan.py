@@ -56,7 +56,7 @@ class CppScan(torch.autograd.Function):
     def build(cls, folder: str) -> bool:
         """Compiles scan_cpp.cpp into the folder; False where there is no compiler."""
         target = Path(folder, "scan_cpp.so")
-        flags = "-O3 -march=native -fopenmp -shared -fPIC -fno-math-errno -fno-trapping-math".split()
+        flags = ["-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math"]
         flags += ["-fassociative-math", "-fno-signed-zeros"]  # as free as numba is here, and NaN stays NaN
         try:
             subprocess.run(["g++", *flags, "-o", target, Path(__file__).with_name("scan_cpp.cpp")], check=True)

@@ -168,7 +168,9 @@ def test_prepared_holes_are_nan_one_pixel_wider_and_only_in_the_blurred(radiomet
 
 def test_a_prepared_reference_has_no_gradient_of_the_kernel():
     weight = torch.ones(1, requires_grad=True)
-    assert not any(x.requires_grad for x in align.prepare_reference(random(1, 4, 9, 8), lambda x: weight * x, sharpening=1))
+    assert not any(
+        x.requires_grad for x in align.prepare_reference(random(1, 4, 9, 8), lambda x: weight * x, sharpening=1)
+    )
 
 
 @pytest.mark.parametrize("sharpening", [0, 2])

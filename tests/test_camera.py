@@ -99,7 +99,7 @@ def test_the_shipped_weights_tell_their_camera():
 # --- what it does to a scene ---
 
 
-@pytest.mark.parametrize("scale, size", [(4, 12), (4, 4), (4, 2), (2, 6), (1, 3)])
+@pytest.mark.parametrize(("scale", "size"), [(4, 12), (4, 4), (4, 2), (2, 6), (1, 3)])
 def test_what_is_observed_is_blurred_and_decimated(scene, scale, size):
     camera = Camera(skewed(size), scale)
     assert torch.equal(camera.observe(scene), blur_down(scene, skewed(size), scale))
@@ -124,7 +124,7 @@ def test_the_multispectral_sensor_sees_the_bands_it_responds_to(scene):
     assert torch.equal(USUAL.response(), SRF)
 
 
-@pytest.mark.parametrize("scale, size", [(4, 12), (3, 5), (2, 6), (1, 3)])
+@pytest.mark.parametrize(("scale", "size"), [(4, 12), (3, 5), (2, 6), (1, 3)])
 def test_the_ways_back(scene, scale, size):
     """Up is bicubic; K is down and up again, on any height and width; down of a constant is the constant."""
     camera, image = Camera(skewed(size), scale), scene[..., :11, :17]
@@ -223,7 +223,8 @@ def test_back_projection_is_of_the_cameras_own_blur(scene):
 
 
 @pytest.mark.parametrize(
-    "psf_size, scale, halo", [(12, 4, 4), (4, 4, 0), (2, 4, 0), (20, 4, 8), (6, 2, 2), (9, 3, 3), (1, 1, 0), (5, 1, 2)]
+    ("psf_size", "scale", "halo"),
+    [(12, 4, 4), (4, 4, 0), (2, 4, 0), (20, 4, 8), (6, 2, 2), (9, 3, 3), (1, 1, 0), (5, 1, 2)],
 )
 def test_halo_by_hand(psf_size, scale, halo):
     assert Camera(torch.full((psf_size, psf_size), psf_size**-2.0), scale).halo == halo
@@ -269,7 +270,7 @@ def test_same_optics_does_not_mind_a_rim_of_zeros_or_the_other_sensor():
 
 
 @pytest.mark.parametrize(
-    "other, words",
+    ("other", "words"),
     [
         (USUAL, []),
         (Camera.gaussian(sensor="landsat8"), []),
@@ -320,6 +321,12 @@ def test_to_dict_and_back_through_json_bit_for_bit(scale, widen, seed, sensor, s
     for name in ("scale", "sensor", "snr_db", "bands"):
         assert getattr(again, name) == getattr(camera, name)
     assert type(again.bands) is type(camera.bands)
+
+
+def test_a_camera_of_numpys_numbers_goes_through_json():
+    camera = Camera.gaussian(np.float32(6), np.int64(4), snr_db=np.float32(30))
+    again = Camera.from_dict(json.loads(json.dumps(camera.to_dict())))
+    assert again.to_dict() == Camera.gaussian(6.0, 4, snr_db=30).to_dict()
 
 
 def test_to_another_device_takes_the_tensors_along():
@@ -390,6 +397,8 @@ OK = torch.rand(SHAPE, generator=seeded())
         (lambda: USUAL.see(OK[:, :6]), "`srf` must be of 6 columns, one per band of the image, got 7 columns"),
         (lambda: USUAL.see(OK / 0), "`x` must be finite everywhere"),
         (lambda: USUAL.downsample(OK[..., :18]), "`x` must be of a height and width that are multiples of 4"),
+        (lambda: USUAL.adjoint(OK / 0), "`y` must be finite everywhere"),
+        (lambda: USUAL.adjoint(OK[0]), "`y` must be of shape (B, C, H, W)"),
         (lambda: USUAL.upsample(OK[0]), "`x` must be of shape (B, C, H, W)"),
         (lambda: USUAL.blur(OK / 0), "`x` must be finite everywhere"),
         (
@@ -416,8 +425,15 @@ def test_bad_values(call, message):
             "`psf` must be a floating-point tensor (k, k), got a torch.int64 tensor",
         ),
         (lambda: Camera(skewed(4).tolist(), 4), "`psf` must be a floating-point tensor (k, k), got list"),
-        (lambda: Camera(skewed(4), 4, srf=SRF.int()), "`srf` must be a floating-point tensor (c, C), got a torch.int32"),
-        (lambda: USUAL.observe(OK.int()), "`gt` must be a floating-point tensor (B, C, H, W), got a torch.int32 tensor"),
+        (
+            lambda: Camera(skewed(4), 4, srf=SRF.int()),
+            "`srf` must be a floating-point tensor (c, C), got a torch.int32",
+        ),
+        (
+            lambda: USUAL.observe(OK.int()),
+            "`gt` must be a floating-point tensor (B, C, H, W), got a torch.int32 tensor",
+        ),
+        (lambda: USUAL.adjoint(OK.int()), "`y` must be a floating-point tensor (B, C, H, W), got a torch.int32 tensor"),
         (lambda: USUAL.see(OK > 0), "`x` must be a floating-point tensor (B, C, H, W), got a torch.bool tensor"),
         (
             lambda: USUAL.back_project(OK.to(torch.complex64), OK),

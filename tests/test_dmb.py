@@ -350,7 +350,10 @@ def test_without_a_learned_blur_dmb_takes_the_cameras_own():
 
 def test_arrays_give_what_tensors_give():
     lr_hsi_up, reference = random(2, 4, 16, 24), random(2, 4, 33, 41, seed=1)
-    for one, other in [(reference, reference.numpy()), ([*reference.split(1)], [x.numpy() for x in reference.split(1)])]:
+    for one, other in [
+        (reference, reference.numpy()),
+        ([*reference.split(1)], [x.numpy() for x in reference.split(1)]),
+    ]:
         wanted, _ = dmb.dmb(lr_hsi_up, one, seeing(4), blur=soften)
         assert torch.equal(dmb.dmb(lr_hsi_up.numpy(), other, seeing(4), blur=soften)[0], wanted)
 

@@ -82,6 +82,12 @@ def test_errors():
         encode_image(lr_hsi, up, torch.rand(1, 8, 24, 20), BLIND, TOLD)
     with pytest.raises(ValueError, match="`srf` must be of 7 columns, one per band of the image, got 6"):
         encode_image(lr_hsi, up, torch.rand(1, 8, 24, 20), flat(2, 6), TOLD)
+    with pytest.raises(ValueError, match=r"`texture` must be of 8 band\(s\)"):
+        encode_image(lr_hsi, up, torch.rand(1, 12, 24, 20), flat(2, 7), TOLD)
+    with pytest.raises(ValueError, match="`texture` must be finite everywhere"):
+        encode_image(lr_hsi, up, torch.rand(1, 8, 24, 20) / 0, flat(2, 7), TOLD)
+    with pytest.raises(TypeError, match="`texture` must be a floating"):
+        encode_image(lr_hsi, up, torch.ones(1, 8, 24, 20) > 0, flat(2, 7), TOLD)
     with pytest.raises(TypeError, match="`lr_hsi` must be a floating-point tensor"):
         encode_image(lr_hsi > 0.5, up, None, BLIND, TOLD)
     with pytest.raises(ValueError, match=r"`lr_hsi_up` must be of 7 band\(s\)"):

@@ -171,7 +171,7 @@ def test_inference_is_not_told_the_truth():
     ("change", "message"),
     [
         ({"lr_hsi": LR_HSI.repeat(2, 1, 1, 1)}, r"`lr_hsi` must be one image \(1, C, h, w\), got a batch of 2"),
-        ({"lr_hsi": LR_HSI.where(LR_HSI > LR_HSI.min(), torch.nan)}, "`lr_hsi` must be finite everywhere, got 1 NaN"),
+        ({"lr_hsi": LR_HSI.where(LR_HSI.min() < LR_HSI, torch.nan)}, "`lr_hsi` must be finite everywhere, got 1 NaN"),
         ({"draws": 0}, "`draws` must be a whole number ≥ 1, got 0"),
         ({"steps": 51}, "`steps` must be a whole number from 1 to 50, got 51"),
         ({"srf": None}, "`srf` must be the spectral response"),

@@ -127,7 +127,7 @@ def test_each_image_of_a_batch_is_consistent_with_its_own_observation(model):
 
 
 def test_decode_returns_lr_hsi_up_for_the_base_and_gt_inside_the_subspace(model):
-    gt, lr_hsi, camera = observed()
+    gt, lr_hsi, _camera = observed()
     (encoded,) = encode(model, lr_hsi)
     assert torch.equal(encoded.decode(encoded.base), encoded.lr_hsi_up)
     error = (encoded.decode(encoded.encode(gt)) - gt).square().mean()
@@ -254,7 +254,9 @@ def test_condition_is_computed_once_per_image(model, monkeypatch):
     from ctmem import inference
 
     whole = inference.dmb
-    monkeypatch.setattr(inference, "dmb", lambda *args, **options: counts.update(dmb=counts["dmb"] + 1) or whole(*args, **options))
+    monkeypatch.setattr(
+        inference, "dmb", lambda *args, **options: counts.update(dmb=counts["dmb"] + 1) or whole(*args, **options)
+    )
     super_resolve(model, lr_hsi, reference(), camera=camera, steps=5, generator=seeded())
     assert counts == {"condition": 1, "denoise": 5, "dmb": 1}
 
@@ -308,8 +310,14 @@ def test_references_may_have_holes_or_be_several(model):
     [
         ({"lr_hsi": torch.rand(31, 6, 10)}, r"`lr_hsi` must be of shape \(B, C, H, W\)"),
         ({"lr_hsi": torch.full((1, 31, 6, 10), torch.nan)}, "`lr_hsi` must be finite everywhere, got 1860 NaN"),
-        ({"camera": None}, r"`camera` must be one with `srf`, the response \(c, C\) of its multispectral sensor, got one"),
-        ({"camera": USUAL}, r"`camera` must be one with `srf`, the response \(c, C\) of its multispectral sensor, got one"),
+        (
+            {"camera": None},
+            r"`camera` must be one with `srf`, the response \(c, C\) of its multispectral sensor, got one",
+        ),
+        (
+            {"camera": USUAL},
+            r"`camera` must be one with `srf`, the response \(c, C\) of its multispectral sensor, got one",
+        ),
         (
             {"camera": replace(USUAL, srf=torch.full((4, 30), 1 / 30))},
             "`camera` must be one whose `srf` has 31 columns, one per band of `lr_hsi`, got 30 columns",

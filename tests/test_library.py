@@ -110,7 +110,9 @@ def test_chunks_change_nothing(library, lr_hsi_up):
 
 def test_references_may_be_arrays(references, library, lr_hsi_up):
     arrays = TextureLibrary.build({name: image.numpy() for name, image in references.items()}, soften, CONFIG)
-    assert equal(arrays.texture(lr_hsi_up.numpy(), CAMERA, blur=soften), library.texture(lr_hsi_up, CAMERA, blur=soften))
+    assert equal(
+        arrays.texture(lr_hsi_up.numpy(), CAMERA, blur=soften), library.texture(lr_hsi_up, CAMERA, blur=soften)
+    )
 
 
 def test_counts(library, references):
@@ -144,7 +146,9 @@ def test_an_index_from_a_size_the_user_sets(references, library, lr_hsi_up):
     exact, approximate = some.values()
     assert exact.index is None and approximate.index is not None
     assert "zncc, approximate search: FAISS IVF8,Flat, 8 lists read, 0." in str(approximate)
-    found, wanted = (one.texture(lr_hsi_up, CAMERA, blur=soften) for one in (approximate, library))  # all lists are read
+    found, wanted = (
+        one.texture(lr_hsi_up, CAMERA, blur=soften) for one in (approximate, library)
+    )  # all lists are read
     assert torch.allclose(found[1].scores, wanted[1].scores, atol=1e-5)
     assert torch.allclose(found[0], wanted[0], atol=1e-4)
 
@@ -283,7 +287,10 @@ HOLED[..., ::3, ::3] = torch.nan
         ({"a": IMAGE, "b": IMAGE[:, :2]}, r"`references\['b'\]` must be of 3 band\(s\), shape .*, got 2"),
         ({"a": IMAGE, "b": IMAGE[..., :3]}, r"`references\['b'\]` must be at least 4×4 px, got 9×3"),
         ({"a": IMAGE[0]}, r"`references\['a'\]` must be of shape \(B, C, H, W\)"),
-        ({"a": IMAGE.repeat(2, 1, 1, 1)}, r"`references\['a'\]` must be one image, shape \(1, C, H, W\), got shape \(2, 3"),
+        (
+            {"a": IMAGE.repeat(2, 1, 1, 1)},
+            r"`references\['a'\]` must be one image, shape \(1, C, H, W\), got shape \(2, 3",
+        ),
         ({"a": IMAGE, "b": IMAGE * torch.nan}, r"`references\['b'\]` must be finite in at least one pixel, got NaN"),
         (
             {"a": HOLED},

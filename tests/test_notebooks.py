@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 STORED = build.workbook()  # the dashboard, too
 NOTEBOOKS = [path for path in STORED if path.name[0].isdigit()]
-MACHINE = re.compile("(?<![\\w.])/(?:" + "|".join(["home", "root", "tmp", "work", "Users", "usr"]) + r")/\w|[A-Z]:\\\w")
+MACHINE = re.compile("(?<![\\w.])/(?:" + "home|root|tmp|work|Users|usr" + r")/\w|[A-Z]:\\\w")
 SWITCHED_OFF = re.compile("nbval[-_](?:skip|ignore|check|raises)|raises-exception", re.IGNORECASE)
 SOLUTION = re.compile(r"%load solutions/(\d\d_\d+\.py)")
 
@@ -201,7 +201,9 @@ def test_figures_quoted_from_the_benchmark_are_its_own():
     """Notebook 04 quotes likeness and added share, of validation and test, from benchmarks/results/matching.md."""
     results = (ROOT / "benchmarks" / "results" / "matching.md").read_text(encoding="utf-8")
     parts = [results.split(f"## Los Angeles, {name}\n")[1].split("\n## ")[0] for name in ("validation", "test")]
-    rows = [dict(line.strip("| ").split(" | ", 1) for line in part.splitlines() if line.count(" | ") == 4) for part in parts]
+    rows = [
+        dict(line.strip("| ").split(" | ", 1) for line in part.splitlines() if line.count(" | ") == 4) for part in parts
+    ]
     cells = nbformat.read(ROOT / "notebooks" / "04_patch_matching.ipynb", 4).cells
     (text,) = [cell.source for cell in cells if "| option | likeness" in cell.source]
     quoted = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]

@@ -34,7 +34,7 @@ def skewed(size):
 # --- point spread functions ---
 
 
-@pytest.mark.parametrize("fwhm_px, half", [(4.0, 2), (6.0, 3)])
+@pytest.mark.parametrize(("fwhm_px", "half"), [(4.0, 2), (6.0, 3)])
 def test_gaussian_falls_to_half_at_half_its_width(fwhm_px, half):
     psf = optics.gaussian_psf(fwhm_px, size=15)
     assert float(psf[7, 7 + half] / psf[7, 7]) == pytest.approx(0.5, abs=1e-6)
@@ -46,7 +46,7 @@ def test_gaussian_of_two_widths_is_rows_then_columns():
     assert float(psf[8, 7] / psf[7, 7]) == pytest.approx(0.5) and float(psf[7, 10] / psf[7, 7]) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("scale, size", [(1, 3), (2, 6), (3, 9), (4, 12)])
+@pytest.mark.parametrize(("scale", "size"), [(1, 3), (2, 6), (3, 9), (4, 12)])
 def test_the_psf_of_one_coarse_pixel(scale, size):
     psf = usual_psf(scale)
     assert psf.shape == (size, size) and psf.dtype == torch.float32
@@ -85,7 +85,7 @@ def test_blur_equals_scipy(x, size):
     assert np.allclose(optics.blur(x, skewed(size)), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("scale, size", [(4, 12), (4, 4), (4, 2), (2, 6), (2, 8), (1, 3)])
+@pytest.mark.parametrize(("scale", "size"), [(4, 12), (4, 4), (4, 2), (2, 6), (2, 8), (1, 3)])
 def test_blur_down_equals_a_loop_over_cells(x, scale, size):
     psf = skewed(size)
     mirrored = psf.flip(0, 1).numpy()
@@ -145,7 +145,7 @@ def test_an_image_smaller_than_the_psf_is_no_problem():
     assert optics.blur_down(torch.rand(1, 2, 4, 4), usual_psf(4), 4).shape == (1, 2, 1, 1)
 
 
-@pytest.mark.parametrize("scale, size", [(4, 12), (4, 4), (2, 6), (3, 9), (1, 3)])
+@pytest.mark.parametrize(("scale", "size"), [(4, 12), (4, 4), (2, 6), (3, 9), (1, 3)])
 def test_blur_on_the_grid_is_down_and_up_again_with_whole_coarse_pixels(x, scale, size):
     """The last rows and columns are repeated until the last coarse pixel is whole."""
     psf, image = skewed(size), x[..., :11, :17]

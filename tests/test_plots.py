@@ -131,7 +131,7 @@ def test_loss_curves_of_values_and_of_pairs():
 
 
 def test_an_outline_frames_whole_pixels():
-    figure, axes = plots.grid(1, 1)
+    _figure, axes = plots.grid(1, 1)
     plots.outline(axes[0, 0], (3, 5), 8, "red", "q")
     frame = axes[0, 0].patches[-1]
     assert frame.get_xy() == (4.5, 2.5)

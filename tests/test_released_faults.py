@@ -116,9 +116,9 @@ def source(scene, name="synthetic", change=()):
         for area in change:
             window = ground[..., *areas[area].slices]
             window.copy_(torch.rand(window.shape, generator=generator(9)))
-        degraded = degrade_scene(ground, scene.camera)
+        scene = degrade_scene(ground, scene.camera)
     references = tuple(scene.cut(box).hr_msi for box in crops(areas["reference"], 16, 8)[:2])
-    return Source(name, degraded, areas["train"], areas["validation"], references)
+    return Source(name, scene, areas["train"], areas["validation"], references)
 
 
 @pytest.mark.parametrize("fault", ELSEWHERE)

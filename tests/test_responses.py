@@ -46,7 +46,7 @@ def half_peak(wavelengths_nm, response):
 
 
 @pytest.mark.parametrize(
-    "sensor, bands",
+    ("sensor", "bands"),
     [("sentinel2a", CENTRES_NM), ("sentinel2b", CENTRES_2B_NM), ("landsat8", OLI_NM), ("landsat9", OLI2_NM)],
 )
 def test_tables_have_all_bands_in_order_at_steps_of_one_nanometre(sensor, bands):
@@ -57,7 +57,7 @@ def test_tables_have_all_bands_in_order_at_steps_of_one_nanometre(sensor, bands)
         assert response.min() >= 0 and response.max() == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("sensor, centres", [("sentinel2a", CENTRES_NM), ("sentinel2b", CENTRES_2B_NM)])
+@pytest.mark.parametrize(("sensor", "centres"), [("sentinel2a", CENTRES_NM), ("sentinel2b", CENTRES_2B_NM)])
 def test_sentinel_2_agrees_with_the_published_centre_wavelengths(sensor, centres):
     for band, (wavelengths_nm, response) in responses.load_rsr(sensor).items():
         centroid = (wavelengths_nm * response).sum() / response.sum()
@@ -182,7 +182,7 @@ def test_srf_rows_sum_to_one_and_keep_a_flat_spectrum(x):
     assert torch.allclose(responses.apply_srf(flat, srf), torch.full((2, 4, 12, 20), 0.3))
 
 
-@pytest.mark.parametrize("step_nm, tolerance_nm", [(5, 0.5), (10, 1.0)])
+@pytest.mark.parametrize(("step_nm", "tolerance_nm"), [(5, 0.5), (10, 1.0)])
 def test_srf_sees_a_sloping_spectrum_at_the_published_centre(step_nm, tolerance_nm):
     scene_nm = np.arange(400.0, 1000.0, step_nm)
     seen = responses.srf_matrix(scene_nm).double() @ torch.from_numpy(scene_nm)
@@ -202,7 +202,7 @@ def test_srf_of_a_narrow_band_inside_one_wide_scene_band():
 
 
 @pytest.mark.parametrize(
-    "scene_nm, bands, message",
+    ("scene_nm", "bands", "message"),
     [
         (
             np.arange(500.0, 900, 10),
@@ -234,7 +234,7 @@ def test_srf_refuses_an_unknown_band_and_no_band():
 
 
 @pytest.mark.parametrize(
-    "wavelengths_nm, got",
+    ("wavelengths_nm", "got"),
     [
         (None, "None"),
         ([500], r"shape \(1,\)"),

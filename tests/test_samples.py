@@ -183,7 +183,9 @@ def test_unpaired_errors(degraded, areas):
         UnpairedPatches(degraded, boxes, [])
     with pytest.raises(ValueError, match=r"`references\[1\]` must be of 3 band\(s\)"):
         UnpairedPatches(degraded, boxes, [refs[0], refs[0][:, :2]])
-    with pytest.raises(ValueError, match=r"`references\[0\]` must be one image, shape \(1, C, H, W\), got shape \(2, 3"):
+    with pytest.raises(
+        ValueError, match=r"`references\[0\]` must be one image, shape \(1, C, H, W\), got shape \(2, 3"
+    ):
         UnpairedPatches(degraded, boxes, [refs[0].repeat(2, 1, 1, 1)])
     with pytest.raises(TypeError, match=r"`references\[0\]` must be a floating-point tensor"):
         UnpairedPatches(degraded, boxes, [refs[0].bool()])

@@ -51,7 +51,7 @@ def test_a_scene_keeps_its_own_read_only_copies():
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    ("changes", "message"),
     [
         ({"cube": CUBE[0]}, r"`cube` must be of shape \(H, W, C\), none of them 0, got shape \(5, 3\)"),
         ({"cube": CUBE[:0]}, r"`cube` must be of shape .* got shape \(0, 5, 3\)"),
@@ -204,7 +204,7 @@ def test_indian_pines_wavelengths_step_back_only_where_a_new_spectrometer_begins
         (1809.19, 1943.27),
     ]
     regular = steps[(steps > 0) & (steps < 30)]
-    assert 9.5 < regular.min() and regular.max() < 10.05
+    assert regular.min() > 9.5 and regular.max() < 10.05
 
 
 def test_indian_pines_wavelengths_against_the_list_in_tensorly():
@@ -219,7 +219,7 @@ def test_indian_pines_wavelengths_against_the_list_in_tensorly():
 
 
 @pytest.mark.parametrize(
-    "absorber, line_nm, window_nm, tolerance_nm",
+    ("absorber", "line_nm", "window_nm", "tolerance_nm"),
     [
         ("oxygen A band", 761, (754, 774), 4),
         ("carbon dioxide, 4978 cm⁻¹", 2009, (1983, 2034), 4),
@@ -239,7 +239,7 @@ def test_indian_pines_wavelengths_put_the_atmosphere_where_it_is(absorber, line_
 def test_indian_pines_looks_like_vegetation_to_sentinel_2():
     """June in Indiana: where there are leaves, the near infrared is brighter than red."""
     scene = load_scene("indian_pines")
-    blue, green, red, infrared = responses.apply_srf(scene.tensor(), responses.srf_matrix(scene.wavelengths_nm))[0]
+    _blue, green, red, infrared = responses.apply_srf(scene.tensor(), responses.srf_matrix(scene.wavelengths_nm))[0]
     woods = infrared / red
     assert 1.3 < float(woods.quantile(0.9)) < 6
     assert float(torch.corrcoef(torch.stack([green.flatten(), red.flatten()]))[0, 1]) > 0.8
@@ -348,7 +348,7 @@ def test_rows_of_the_calibration_file(script):
 # --- the generated scene ---
 
 
-@pytest.mark.parametrize("height, width, bands, endmembers", [(48, 64, 31, 5), (9, 14, 1, 1), (1, 2, 224, 3)])
+@pytest.mark.parametrize(("height", "width", "bands", "endmembers"), [(48, 64, 31, 5), (9, 14, 1, 1), (1, 2, 224, 3)])
 def test_synthetic_takes_any_size(height, width, bands, endmembers):
     scene = synthetic(3, height=height, width=width, bands=bands, endmembers=endmembers)
     assert scene.cube.shape == (height, width, bands) and scene.wavelengths_nm.shape == (bands,)

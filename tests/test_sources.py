@@ -47,7 +47,9 @@ def test_the_shipped_scenes_are_seen_by_the_camera_that_is_asked_for():
     pines, farmland = embedded_sources(camera)
     assert [pines.name, farmland.name] == ["indian_pines", "sentinel2_farmland"]
     assert torch.equal(pines.scene.camera.srf, camera.for_wavelengths(load_scene("indian_pines").wavelengths_nm).srf)
-    assert torch.equal(farmland.scene.camera.srf, torch.eye(4)) and torch.equal(farmland.scene.hr_msi, farmland.scene.gt)
+    assert torch.equal(farmland.scene.camera.srf, torch.eye(4)) and torch.equal(
+        farmland.scene.hr_msi, farmland.scene.gt
+    )
     for source in (pines, farmland):
         assert source.scene.camera.differences(camera) == []
         noise = source.scene.lr_hsi - camera.downsample(source.scene.gt)
@@ -68,8 +70,10 @@ def test_areas_and_references_are_those_of_the_camera():
     wide = replace(TOLD, psf=Camera.gaussian(fwhm_px=8.0, scale=4).psf)
     (source,) = scene_sources({"a": (SCENE, wide)})
     areas = split_areas(96, 128, wide)
-    assert (source.train, source.validation) == (areas["train"], areas["validation"]) != tuple(
-        split_areas(96, 128, CAMERA)[name] for name in ("train", "validation")
+    assert (
+        (source.train, source.validation)
+        == (areas["train"], areas["validation"])
+        != tuple(split_areas(96, 128, CAMERA)[name] for name in ("train", "validation"))
     )
     assert torch.equal(source.references[0], source.scene.cut(areas["reference"]).hr_msi)
 

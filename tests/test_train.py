@@ -68,7 +68,11 @@ def test_another_camera_ends_up_on_the_card_and_comes_back_with_the_weights(data
     assert (model.camera.sensor, model.camera.snr_db, model.camera.srf) == ("landsat8", 30, None)
     assert model.card["preset"]["camera"]["fwhm_px"] == 6.5
     areas = split_areas(96, 128, camera)  # of a wider blur, farther apart
-    assert model.card["data"][0]["validation"] == vars(areas["validation"]) != vars(split_areas(96, 128, USUAL)["validation"])
+    assert (
+        model.card["data"][0]["validation"]
+        == vars(areas["validation"])
+        != vars(split_areas(96, 128, USUAL)["validation"])
+    )
     assert model.camera.differences(USUAL) != []
     capsys.readouterr()
     assert main(given) == 1  # the same folder for another camera
@@ -107,7 +111,10 @@ def test_two_processes_learn_what_one_does_in_two_pieces(data, trained):
         (["--fwhm", "0"], "error: `fwhm_px` must be a positive number of pixels or a pair of them, got 0.0\n"),
         (["--snr", "nan"], "error: `snr_db` must be a finite number of decibels, or None, got nan\n"),
         (["--seed", "1"], "error: `folder` must be a new one, or one of a run with the same seed, got "),
-        (["--out", "field.npy/x"], "error: `path` must be a file that can be written, got .writable: Not a directory (field.npy/x)\n"),
+        (
+            ["--out", "field.npy/x"],
+            "error: `path` must be a file that can be written, got .writable: Not a directory (field.npy/x)\n",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(options, message, data, trained, capsys, monkeypatch):

@@ -138,7 +138,7 @@ def test_trained_and_loaded_again(variant, tmp_path):
     train(preset, [source], tmp_path)
     model = load_model(preset.name, folder=tmp_path)
     assert model.preset == preset and model.denoiser.channels == BANDS
-    lr_hsi, camera = observed()
+    lr_hsi, _camera = observed()
     with pytest.raises(ValueError, match=r"`base` must be of 31 band\(s\)"):
         super_resolve(model, observed(20)[0], generator=seeded())
     assert super_resolve(model, lr_hsi, steps=2, generator=seeded()).isfinite().all()

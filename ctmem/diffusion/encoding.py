@@ -62,7 +62,8 @@ def encode_image(
         config: says how many channels the denoiser has.
 
     Raises:
-        ValueError: shapes that do not fit, or a texture and a camera without `srf`.
+        TypeError: an image or a texture that is not of floating-point numbers.
+        ValueError: shapes that do not fit, values that are not finite, or a texture and a camera without `srf`.
     """
     lr_hsi = as_image(lr_hsi, "lr_hsi")
     lr_hsi_up = as_image(lr_hsi_up, "lr_hsi_up", bands=lr_hsi.shape[1])
@@ -78,6 +79,7 @@ def encode_image(
     if texture is None:
         groups = channels if config.subspace else camera.msi_channels
         return Encoded(lr_hsi_up, space, base, base.new_zeros(1, 4 * groups, *base.shape[2:]))
+    texture = as_image(texture, "texture", bands=4 * len(camera.response()))
     query = camera.see(lr_hsi_up)
     if config.subspace is None:
         return Encoded(lr_hsi_up, space, base, texture)

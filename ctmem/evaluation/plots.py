@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,9 @@ class Picture(Figure):
         return small.getvalue()
 
 
-def grid(rows: int, columns: int, *, size: tuple[float, float] = (3.0, 3.0), **options: Any) -> tuple[Picture, np.ndarray]:
+def grid(
+    rows: int, columns: int, *, size: tuple[float, float] = (3.0, 3.0), **options: Any
+) -> tuple[Picture, np.ndarray]:
     """Returns an empty figure and its axes, an array (rows, columns).
 
     Args:

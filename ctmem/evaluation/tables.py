@@ -75,8 +75,7 @@ def format_table(rows: Sequence[Row]) -> str:
     """
     names = _columns(rows)
     lines = [["method", *(COLUMNS[name][0] for name in names[1:])]]
-    for row in rows:
-        lines.append([str(row["method"]), *(f"{row[name]:.{COLUMNS[name][1]}f}" for name in names[1:])])
+    lines += [[str(row["method"]), *(f"{row[name]:.{COLUMNS[name][1]}f}" for name in names[1:])] for row in rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *(text.rjust(w) for text, w in zip(line[1:], widths[1:], strict=True))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -238,7 +239,7 @@ class BandExplorer(CubeExplorer):
         titles = names.copy()
         pair = self.arrangement.value
         if self.target is not None:
-            self._stacks.append(self._error_stack(self.error_of.value))
+            self._stacks.append(self._error_stack(self.error_of.value, self.cubes[self.target]))
             titles.append(f"|{self.error_of.value} − {self.target}|")
         for view, stack, title in zip(self.views, self._stacks, titles):
             view.name = title
@@ -262,7 +263,7 @@ class BandExplorer(CubeExplorer):
                 frames=self.bands,
                 unit=self.unit,
             )
-        bands = bands_of(kind, self.wavelengths_nm)
+        bands = bands_of(kind, self.wavelengths_nm) or ()  # never empty: the menu offers what the cube has
         if kind in INDICES:
             index = normalised_difference(*(cube[..., band].astype(np.float32) for band in bands))
             return Stack.of(quantise(index, (-1, 1)), (-1, 1), unit=kind.split(",")[0], colour_map="BrBG")
@@ -271,18 +272,18 @@ class BandExplorer(CubeExplorer):
             limits = [(min(low for low, _ in limits), max(high for _, high in limits))] * 3
         return Stack.of(colours(cube[..., list(bands)], limits))
 
-    def _error_stack(self, name: str) -> Stack:
+    def _error_stack(self, name: str, target: np.ndarray) -> Stack:
         """Absolute error of one cube, band by band, or its root mean square over bands; one stretch for all cubes."""
         others = self.error_of.options
         if self.show.value == ONE_BAND:
 
             def frame(band: int) -> tuple[np.ndarray, tuple[float, float]]:
-                errors = {other: absolute_error(self.cubes[other], self.cubes[self.target], band) for other in others}
+                errors = {other: absolute_error(self.cubes[other], target, band) for other in others}
                 limits = (0.0, max(stretch(error)[1] for error in errors.values()))
                 return quantise(errors[name], limits), limits
 
             return Stack(frame, frames=self.bands, unit=self.unit, colour_map="magma")
-        errors = {other: rms_error(self.cubes[other], self.cubes[self.target]) for other in others}
+        errors = {other: rms_error(self.cubes[other], target) for other in others}
         limits = (0.0, max(stretch(error)[1] for error in errors.values()))
         return Stack.of(quantise(errors[name], limits), limits, unit="RMSE over bands", colour_map="magma")
 
@@ -307,7 +308,7 @@ class BandExplorer(CubeExplorer):
             for dash, (name, cube) in zip(DASHES, self.cubes.items()):
                 x, y = self.over_wavelength(cube[place])
                 title = f"{text} {place}" + f" {name}" * several
-                style = {"dash": dash, "width": width, "points": self.bands == 1, "legend": not several}
+                style: dict[str, Any] = {"dash": dash, "width": width, "points": self.bands == 1, "legend": not several}
                 lines.append(line(title, x, y, colour, **style))
         cubes = [line(name, [], [], CURSOR, dash=dash) for dash, name in zip(DASHES, self.cubes)]
         return lines + cubes * several  # of the legend: a cube's dashes
@@ -347,7 +348,7 @@ def _checked(cubes: Mapping[str, Cube]) -> dict[str, np.ndarray]:
         if not isinstance(name, str):
             fail("cubes", "a dict of names (text) and cubes", f"the name {name!r}", TypeError)
         if isinstance(cube, np.ma.MaskedArray):
-            cube = cube.astype(np.float32).filled(np.nan)
+            cube = np.ma.filled(cube.astype(np.float32), np.nan)
         arrays[name] = cube.cube if isinstance(cube, Scene) else to_array(cube, f"cubes[{name!r}]")
         if arrays[name].dtype.kind not in "fiu" or 0 in arrays[name].shape:
             fail(f"cubes[{name!r}]", "numbers (H, W, C)", f"{arrays[name].dtype} of shape {arrays[name].shape}")
@@ -360,11 +361,14 @@ def _checked(cubes: Mapping[str, Cube]) -> dict[str, np.ndarray]:
 
 def _common_wavelengths(scenes: Sequence[Scene]) -> np.ndarray | None:
     """The wavelengths that the scenes agree on; None where none has any."""
-    known = [scene for scene in scenes if scene.wavelengths_nm is not None]
-    for scene in known[1:]:
-        if not np.allclose(scene.wavelengths_nm, known[0].wavelengths_nm):
-            fail("cubes", "of the same wavelengths", f"others in {scene.name!r} than in {known[0].name!r}")
-    return known[0].wavelengths_nm if known else None
+    known = [(scene.name, nm) for scene in scenes if (nm := scene.wavelengths_nm) is not None]
+    if not known:
+        return None
+    first, wavelengths = known[0]
+    for name, nm in known[1:]:
+        if not np.allclose(nm, wavelengths):
+            fail("cubes", "of the same wavelengths", f"others in {name!r} than in {first!r}")
+    return wavelengths
 
 
 def checked_wavelengths(wavelengths_nm: Wavelengths | None, bands: int) -> np.ndarray | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -16,6 +17,7 @@ from ctmem.explorers.band import WIDTH, Cube, checked_wavelengths
 from ctmem.explorers.recording import Figures, Recording, measure, spread
 from ctmem.explorers.render import COMPOSITES, bands_of, colours, quantise, stretch
 from ctmem.explorers.view import CubeExplorer, ImageView, LinePlot, Stack, line, link, set_all, whole
+from ctmem.observe.responses import Wavelengths
 
 TALLEST = 260  # of an image, screen pixels
 LEAST = 0.1  # dB or degrees that the curves' axes reach over: less is no difference
@@ -48,7 +50,7 @@ class DiffusionExplorer(CubeExplorer):
         run: Recording,
         *,
         target: Cube | None = None,
-        wavelengths_nm: Sequence[float] | None = None,
+        wavelengths_nm: Wavelengths | None = None,
         unit: str = "radiance (scaled)",
     ) -> None:
         if not isinstance(run, Recording):
@@ -124,7 +126,7 @@ class DiffusionExplorer(CubeExplorer):
     def picture(self) -> Picture:
         """Images and plots as they stand, as a static figure."""
         figure = Picture(figsize=(9.2, 5.6), layout="compressed")
-        top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1))
+        top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1), squeeze=False)[:, 0]
         for ax, view in zip(top.subplots(1, len(self.views), squeeze=False)[0], self.views):
             view.draw(ax)
         left, *right = bottom.subfigures(1, 1 + bool(self.curves), squeeze=False)[0]
@@ -236,7 +238,7 @@ class DiffusionExplorer(CubeExplorer):
         if self.pixel[0] >= 0:
             self._on_cursor()
 
-    def _images(self, cube_of) -> Stack:
+    def _images(self, cube_of: Callable[..., torch.Tensor]) -> Stack:
         """`run.noisy` or `run.estimate` of the chosen draw in colour, stretched as the target, or as lr_hsi_up."""
         bands, draw = self.composites[self.show.value], self.draw
         like = self.run.encoded.lr_hsi_up.cpu() if self.target is None else self.target
@@ -268,7 +270,7 @@ class DiffusionExplorer(CubeExplorer):
 
     def _lines(self) -> list[dict[str, object]]:
         """The spectra at the cursor as lines of the plot."""
-        styles = {
+        styles: dict[str, dict[str, Any]] = {
             "x_t": {"colour": X_T, "width": 1.3},
             "lr_hsi_up": {"colour": UP, "dash": "7 4", "width": 1.5},
             "target": {"colour": TARGET, "width": 4.0},
@@ -308,7 +310,7 @@ def checked_target(target: Cube, shape: tuple[int, int, int]) -> torch.Tensor:
     image = target.cube if isinstance(target, Scene) else target
     if image.ndim not in (2, 3) and not (isinstance(image, torch.Tensor) and image.ndim == 4 and len(image) == 1):
         fail("target", wanted, f"shape {tuple(image.shape)}")
-    cube = to_array(image.float() if getattr(image, "dtype", None) == torch.bfloat16 else image)
+    cube = to_array(image.float() if isinstance(image, torch.Tensor) and image.dtype == torch.bfloat16 else image)
     if cube.dtype.kind not in "fiu":
         fail("target", "numbers in [0, 1]", f"values of type {cube.dtype}", TypeError)
     if cube.shape != shape:
@@ -321,7 +323,7 @@ def checked_target(target: Cube, shape: tuple[int, int, int]) -> torch.Tensor:
     return torch.tensor(cube, dtype=torch.float32).movedim(-1, 0)[None]
 
 
-def composites(bands: int, wavelengths_nm: np.ndarray | None) -> dict[str, tuple[int, int, int]]:
+def composites(bands: int, wavelengths_nm: np.ndarray | None) -> dict[str, tuple[int, ...]]:
     """Name → bands for red, green and blue: those of the wavelengths, or else bands spread over the cube."""
     named = {name: found for name in COMPOSITES if (found := bands_of(name, wavelengths_nm))}
     red, green, blue = ((2 * part + 1) * bands // 6 for part in (2, 1, 0))

@@ -98,8 +98,8 @@ def tiles_html(tiles: Sequence[Tile], columns: int, width: int) -> str:
         cells = "".join(f"<td>{cell}</td>" for cell in [*row, *[""] * (columns - len(row))])
         table += f"<tr><td style='text-align:left'>{_lines(*head)}</td>{cells}</tr>"
     style = "font-size:12px;line-height:15px;text-align:center;white-space:nowrap;table-layout:fixed"
-    head = "<col style='width:114px'>"
-    return f"<table class='ctmem-tiles' style='{style};width:{width}px'>{head}{table}</table>"
+    first = "<col style='width:114px'>"
+    return f"<table class='ctmem-tiles' style='{style};width:{width}px'>{first}{table}</table>"
 
 
 def draw_tiles(ax: Axes, tiles: Sequence[Tile], columns: int) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import ipywidgets
@@ -50,9 +51,12 @@ class Stack:
     colour_map: str = "viridis"
 
     @classmethod
-    def of(cls, picture: np.ndarray, limits: tuple[float, float] | None = None, **options: str) -> Stack:
+    def of(
+        cls, picture: np.ndarray, limits: tuple[float, float] | None = None, *, unit: str = "",
+        colour_map: str = "viridis",
+    ) -> Stack:  # fmt: skip
         """One image only."""
-        return cls(lambda _: (picture, limits), **options)
+        return cls(lambda _: (picture, limits), unit=unit, colour_map=colour_map)
 
 
 class ImageView(anywidget.AnyWidget):
@@ -70,23 +74,24 @@ class ImageView(anywidget.AnyWidget):
     data = traitlets.Bytes().tag(sync=True)
     other = traitlets.Bytes().tag(sync=True)  # the same of a second image, right of the divider
     palette = traitlets.Bytes().tag(sync=True)  # 256 colours of 4 bytes
-    limits = traitlets.List().tag(sync=True)  # (low, high) of each frame in `data`
+    limits: traitlets.List[Any] = traitlets.List().tag(sync=True)  # (low, high) of each frame in `data`
     unit = traitlets.Unicode().tag(sync=True)
     size = traitlets.Int(300).tag(sync=True)  # of the longer side, screen pixels
     span = traitlets.Int(0).tag(sync=True)  # width kept for the title and the colour bar, screen pixels; 0: `size`
-    grid = traitlets.List().tag(sync=True)  # (rows, columns) that places count in; empty: height, width
-    marks = traitlets.List().tag(sync=True)  # rectangles, see `mark`
+    # (rows, columns) that places count in; empty: height, width
+    grid: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    marks: traitlets.List[Any] = traitlets.List().tag(sync=True)  # rectangles, see `mark`
     pinning = traitlets.Bool(False).tag(sync=True)  # whether Enter and shift-click pin a pixel
     step = traitlets.Int(1).tag(sync=True)  # of the arrow keys, pixels
 
     frame = traitlets.Int(0).tag(sync=True)
     cursor = traitlets.List([-1, -1]).tag(sync=True)  # (row, column); -1, -1: nowhere
     clicks = traitlets.Int(0).tag(sync=True)  # how often a hand or a key has set the cursor, maybe where it stood
-    pins = traitlets.List().tag(sync=True)  # (row, column) each
+    pins: traitlets.List[Any] = traitlets.List().tag(sync=True)  # (row, column) each
     zoom = traitlets.Float(1.0).tag(sync=True)
     swipe = traitlets.Float(-1.0).tag(sync=True)  # where the divider stands, 0 … 1; negative: no second image
 
-    def __init__(self, **traits) -> None:
+    def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
         self._stacks: tuple[Stack, Stack | None] | None = None
         self.observe(self._send_frame, "frame")
@@ -134,29 +139,31 @@ class ImageView(anywidget.AnyWidget):
         ax.imshow(paint(picture, stack.colour_map), extent=extent, interpolation="nearest")
         if limits is not None:
             scale = ScalarMappable(Normalize(*limits), stack.colour_map)
-            style = {"orientation": "horizontal", "fraction": 0.08, "pad": 0.03, "shrink": 0.85}
+            style: dict[str, Any] = {"orientation": "horizontal", "fraction": 0.08, "pad": 0.03, "shrink": 0.85}
             bar = ax.figure.colorbar(scale, ax=ax, ticks=MaxNLocator(3), **style)
             bar.set_label(stack.unit, fontsize=8)
             bar.ax.tick_params(labelsize=8)
-        cursor = [mark(*self.cursor, "#ffffff")] if self.cursor[0] >= 0 else []
+        row, column = self.cursor
+        cursor = [mark(row, column, "#ffffff")] if row >= 0 else []
         for one in [*self.marks, *cursor]:
             outline_mark(ax, one, max(rows, columns) / 30)
 
     def _fill(self, numbers: Sequence[int]) -> None:
         """Takes these frames into `data` and `other`."""
+        assert self._stacks is not None  # who calls has looked
         stack, other = self._stacks
         pictures, limits = zip(*(stack.frame(number) for number in numbers))
         self.first, self.data = numbers[0], b"".join(picture.tobytes() for picture in pictures)
         self.other = b"" if other is None else b"".join(other.frame(number)[0].tobytes() for number in numbers)
         self.limits = [list(map(float, pair)) for pair in limits if pair is not None]
 
-    def _send_frame(self, change: dict) -> None:
+    def _send_frame(self, change: dict[str, Any]) -> None:
         loaded = len(self.data) // max(1, self.height * self.width * self.channels)
         if self._stacks and not self.first <= change["new"] < self.first + loaded and change["new"] < self.frames:
             with self.hold_sync():
                 self._fill([change["new"]])
 
-    def _send_neighbours(self, _: object, content: dict, buffers: object) -> None:
+    def _send_neighbours(self, _: object, content: dict[str, Any], __: object) -> None:
         if self._stacks and content.get("ask") == "neighbours":
             reach = max(1, AHEAD // (2 * self.height * self.width * self.channels))
             number = min(self.frame, self.frames - 1)
@@ -181,9 +188,10 @@ class LinePlot(anywidget.AnyWidget):
     name = traitlets.Unicode().tag(sync=True)  # the title
     x_label = traitlets.Unicode().tag(sync=True)  # with units
     y_label = traitlets.Unicode().tag(sync=True)
-    lines = traitlets.List().tag(sync=True)  # see `line`
-    positions = traitlets.List().tag(sync=True)  # where the marker may stand, in units of the horizontal axis
-    limits = traitlets.List().tag(sync=True)  # (low, high) that the vertical axis always shows
+    lines: traitlets.List[Any] = traitlets.List().tag(sync=True)  # see `line`
+    # where the marker may stand, in units of the horizontal axis
+    positions: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    limits: traitlets.List[Any] = traitlets.List().tag(sync=True)  # (low, high) that the vertical axis always shows
     width = traitlets.Int(560).tag(sync=True)  # screen pixels
     height = traitlets.Int(250).tag(sync=True)
     legend = traitlets.Bool(True).tag(sync=True)  # whether there is room for one below
@@ -220,7 +228,7 @@ def isolated(values: np.ndarray) -> np.ndarray:
     return there[1:-1] & ~there[:-2] & ~there[2:]
 
 
-def outline_mark(ax: Axes, one: dict, least: float) -> None:
+def outline_mark(ax: Axes, one: dict[str, Any], least: float) -> None:
     """Draws a mark, at least `least` pixels large, with a rim and its text, into matplotlib axes."""
     height, width = (max(one[key], least) for key in ("rows", "columns"))
     corner = one["column"] + (one["columns"] - width) / 2 - 0.5, one["row"] + (one["rows"] - height) / 2 - 0.5
@@ -280,7 +288,7 @@ class Explorer(ipywidgets.VBox):
         self.add_class(type(self).__name__)  # a name for style sheets
 
     def close(self) -> None:
-        """Takes the explorer off every page, and frees what it holds: ipywidgets keeps every widget until it is closed."""
+        """Takes the explorer off every page, and frees what it holds: ipywidgets keeps a widget until it is closed."""
         for widget in {id(one): one for one in owned(self)}.values():
             for made in getattr(widget, "_links", ()):
                 made.close()
@@ -308,7 +316,8 @@ class CubeExplorer(Explorer):
     @property
     def pixel(self) -> tuple[int, int]:
         """(row, column) of the cursor; setting it is a click."""
-        return tuple(self.views[0].cursor)
+        row, column = self.views[0].cursor
+        return row, column
 
     @pixel.setter
     def pixel(self, place: Sequence[int]) -> None:
@@ -343,8 +352,8 @@ def checked_place(place: Sequence[int], name: str, rows: int, columns: int) -> t
         TypeError: not two whole numbers.
         ValueError: outside of rows × columns pixels.
     """
-    pair = tuple(place) if isinstance(place, Sequence | np.ndarray) and not isinstance(place, str) else ()
-    pair = tuple(map(whole, pair))
+    several = isinstance(place, Sequence | np.ndarray) and not isinstance(place, str)
+    pair = tuple(map(whole, place)) if several else ()
     if len(pair) != 2 or not all(type(value) is int for value in pair):
         fail(name, "(row, column), two whole numbers", repr(place), TypeError)
     row, column = pair
@@ -353,7 +362,7 @@ def checked_place(place: Sequence[int], name: str, rows: int, columns: int) -> t
     return row, column
 
 
-def whole(value: object) -> object:
+def whole(value: Any) -> Any:
     """A whole number of any type, as of numpy, as an int; anything else as it is."""
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
@@ -402,7 +411,7 @@ class Tabs(ipywidgets.Tab):
         self._open()
 
     def _open(self, _: object = None) -> None:
-        """Makes what the open tab waits for; where that fails, the tab says why, and tries again when it is opened anew."""
+        """Makes what the open tab waits for; where that fails, the tab says why, and tries again when it is opened."""
         maker = self._waiting.get(self.selected_index)
         if maker is None:
             return
@@ -428,7 +437,7 @@ class Tabs(ipywidgets.Tab):
         return {**_bundle(super(), options), "text/plain": repr(self), **still}
 
 
-def _bundle(widget: object, options: dict[str, object]) -> dict[str, object]:
+def _bundle(widget: Any, options: dict[str, object]) -> dict[str, object]:
     """The mime bundle of a widget, without metadata."""
     bundle = widget._repr_mimebundle_(**options)
     return bundle[0] if isinstance(bundle, tuple) else bundle

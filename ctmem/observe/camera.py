@@ -62,6 +62,7 @@ class Camera:
     def __post_init__(self) -> None:
         """Checks the fields."""
         check_count(self.scale, "scale")
+        object.__setattr__(self, "scale", int(self.scale))  # numpy's numbers are none for JSON
         object.__setattr__(self, "psf", as_psf(self.psf, scale=self.scale))
         if self.srf is not None:
             object.__setattr__(self, "srf", as_srf(self.srf))
@@ -69,6 +70,7 @@ class Camera:
             check_choice(self.sensor, "sensor", SENSORS)
         if self.snr_db is not None and not math.isfinite(self.snr_db):
             fail("snr_db", "a finite number of decibels, or None", self.snr_db)
+        object.__setattr__(self, "snr_db", None if self.snr_db is None else float(self.snr_db))
 
     # --- how one is made ---------------------------------------------------------------------------------------------
 
@@ -162,8 +164,15 @@ class Camera:
         """
         return blur_down(x, self.psf, self.scale)
 
+    @door
     def adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        """Returns the transpose of `downsample` of y: (B, C, h, w) → (B, C, scale·h, scale·w)."""
+        """Returns the transpose of `downsample` of y: (B, C, h, w) → (B, C, scale·h, scale·w).
+
+        Raises:
+            TypeError: `y` is not a floating-point image.
+            ValueError: wrong rank, or values that are not finite.
+        """
+        y = as_image(y, "y", double=True)
         height, width = (self.scale * side for side in y.shape[-2:])
         return adjoint(self.downsample, y.new_zeros(*y.shape[:-2], height, width))(y)
 
@@ -224,7 +233,7 @@ class Camera:
     @property
     def fwhm_px(self) -> tuple[float, float]:
         """Widths (rows, columns) of the Gaussian with the second moments of the PSF, fine pixels."""
-        offsets = torch.arange(len(self.psf), dtype=torch.float64) - (len(self.psf) - 1) / 2
+        offsets = torch.arange(len(self.psf), dtype=torch.float64, device="cpu") - (len(self.psf) - 1) / 2
         psf = self.psf.detach().double().cpu()
         widths = []
         for profile in (psf.sum(1), psf.sum(0)):
@@ -289,8 +298,8 @@ class Camera:
         bands = plain.get("bands")
         srf = plain.get("srf")
         read = {
-            "psf": torch.tensor(plain["psf"], dtype=torch.float32),
-            "srf": None if srf is None else torch.tensor(srf, dtype=torch.float32),
+            "psf": torch.tensor(plain["psf"], dtype=torch.float32, device="cpu"),
+            "srf": None if srf is None else torch.tensor(srf, dtype=torch.float32, device="cpu"),
             "bands": None if bands is None else tuple(bands),
         }
         return cls(**(plain | read))
