@@ -68,7 +68,7 @@ def model_work(preset: Preset, device: torch.device, steps: int) -> dict[str, Ca
     """What is timed: one step of the optimiser on a batch of crops, and sampling one crop in so many steps."""
     torch.manual_seed(0)
     network, side = build_networks(preset)["denoiser"].to(device), preset.crop
-    image = lambda batch, channels: torch.randn(batch, channels, side, side, device=device)  # noqa: E731
+    image = lambda batch, channels: torch.randn(batch, channels, side, side, device=device)
     batch, channels, textures = preset.train.batch, network.channels, network.texture_channels
     pool = Pool(
         image(batch, channels),

@@ -175,7 +175,7 @@ def los_angeles_task(folder: Path, camera: Camera) -> Task:
     camera = camera.for_wavelengths(files[0]["wavelength_nm"])
     images = [torch.from_numpy(np.clip(cube / white, 0, 1)).movedim(2, 0)[None] for cube in cubes]
     seen = [observe(x[..., :96, : x.shape[3] // 4 * 4], camera, seed=7 + i) for i, x in enumerate(images)]
-    cut = lambda rows, chosen: tuple([pair[i][..., rows, :] for pair in chosen] for i in (0, 1))  # noqa: E731
+    cut = lambda rows, chosen: tuple([pair[i][..., rows, :] for pair in chosen] for i in (0, 1))
     return Task(cut(slice(0, 60), seen[:3]), cut(slice(68, 96), seen[:3]), cut(slice(0, 96), seen[3:]), camera)
 
 
@@ -236,7 +236,7 @@ def little_data() -> str:
         row = [f"{side} px", str(side**2 // 16)]
         for case in ("6×3 px, turned 30°", "detector and smear"):
             task = embedded_task("sentinel2_farmland", noisy_camera(CASES[case]))
-            corner = lambda pair, side=side: tuple([x[..., :side, :side] for x in part] for part in pair)  # noqa: E731
+            corner = lambda pair, side=side: tuple([x[..., :side, :side] for x in part] for part in pair)
             task.train, task.validation = corner(task.train), corner(task.validation)
             best = task.rmse(task.oracle)
             for make in kinds.values():

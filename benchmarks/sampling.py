@@ -208,7 +208,7 @@ def cost(test: Test) -> str:
     model, preset = load_model("tiny"), as_released(TINY)
     networks = build_networks(preset, test.area.gt.shape[1])
     old = Model(preset, **{name: net.eval().requires_grad_(False) for name, net in networks.items()}, card={})
-    seed = lambda: torch.Generator().manual_seed(0)  # noqa: E731
+    seed = lambda: torch.Generator().manual_seed(0)
 
     def one_call(backend: str, matching: bool = True) -> float:
         os.environ["CTMEM_SCAN"] = backend

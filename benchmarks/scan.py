@@ -33,7 +33,7 @@ QUICK = {"b2 L512 d64 n8": (2, 512, 64, 8)}
 def inputs(b: int, length: int, d: int, n: int) -> list[torch.Tensor]:
     """u, delta, A, B, C as a new Mamba block would make them."""
     generator = torch.Generator().manual_seed(0)
-    normal = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    normal = lambda *shape: torch.randn(*shape, generator=generator)
     delta = torch.empty(b, length, d).uniform_(math.log(1e-3), math.log(1e-1), generator=generator).exp()
     A = -torch.arange(1, n + 1).float().repeat(d, 1)
     return [x.requires_grad_() for x in (normal(b, length, d), delta, A, normal(b, length, n), normal(b, length, n))]

@@ -368,9 +368,9 @@ def table(columns: dict[str, dict[str, str]]) -> str:
 def scans(folder: Path) -> str:
     """Runs `super_resolve` of a checkout on a small scene with a reference; counts the searches for NaN."""
     sys.path.insert(0, str(folder.resolve()))
-    import torch  # noqa: PLC0415  (all else does without torch)
+    import torch
 
-    from ctmem import inference  # noqa: PLC0415  (of that checkout)
+    from ctmem import inference
 
     model, generator = inference.load_model("tiny"), torch.Generator().manual_seed(0)
     lr_hsi, ref_msi = (torch.rand(1, *shape, generator=generator) for shape in ((31, 16, 20), (4, 64, 80)))

@@ -47,7 +47,7 @@ def raised(numbers: np.ndarray, seen: int = SEEN, lost: int = LOST) -> np.ndarra
 
 def main() -> None:
     """Decides, and writes a line per image row: the bits of its doubtful numbers in order, packed, as hex."""
-    import tensorly.datasets  # noqa: PLC0415
+    import tensorly.datasets
 
     numbers = np.asarray(tensorly.datasets.load_indian_pines().tensor).astype(np.int64)
     bits = raised(numbers.reshape(-1, numbers.shape[2])).reshape(numbers.shape)
