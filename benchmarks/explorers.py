@@ -22,7 +22,7 @@ import machine
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "notebooks")]
 
-import real_browser as lab  # found by the line above, as is what it imports itself
+import real_browser as lab
 
 SIZES = {"145×145×200": (145, 145, 200), "512×512×200": (512, 512, 200)}  # rows, columns, bands
 LIMITS = {"band step": 40, "click to spectrum": 80, "match click": 150, "first drawing": 2000}  # ms, for the small cube
@@ -140,7 +140,7 @@ def click(page, canvas, turn: int) -> None:
     )
 
 
-def run(name: str, shape: tuple[int, int, int], rounds: int, browser) -> dict[str, float]:
+def run(shape: tuple[int, int, int], rounds: int, browser) -> dict[str, float]:
     """Medians of one cube, and its memory."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -250,7 +250,7 @@ def main() -> None:
     if not lab.CHROMIUM:
         raise SystemExit("Chromium is not installed: nothing to measure in.")
     with lab.chromium() as browser:
-        results = {name: run(name, shape, rounds, browser) for name, shape in SIZES.items()}
+        results = {name: run(shape, rounds, browser) for name, shape in SIZES.items()}
     machine.write("explorers", report(results, rounds))
 
 

@@ -91,7 +91,7 @@ def measure(
     )
 
 
-def anywhere(query: torch.Tensor, images: Sequence, corners: Sequence, *, turns: int, top_k: int, **_) -> tuple:
+def anywhere(query: torch.Tensor, _: Sequence, corners: Sequence, *, turns: int, top_k: int, **__) -> tuple:
     """Stands for `search.nearest` and draws windows at random: the floor."""
     generator = torch.Generator().manual_seed(0)
     shape, count = (len(query), top_k), sum(map(len, corners))

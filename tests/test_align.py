@@ -114,20 +114,20 @@ def test_a_step_of_sharpening_by_hand():
 
 def test_sharpening_is_a_step_back_from_a_blur():
     sharp = random(1, 3, 24, 31, dtype=torch.float64)
-    degrade = lambda x: blur(x, gaussian_psf(3.0).double())  # noqa: E731
-    blurry = degrade(sharp)
-    left = [(align.sharpen(blurry, degrade, steps) - sharp).norm() for steps in (0, 1, 3, 10)]
+    k = lambda x: blur(x, gaussian_psf(3.0).double())  # noqa: E731
+    blurry = k(sharp)
+    left = [(align.sharpen(blurry, k, steps) - sharp).norm() for steps in (0, 1, 3, 10)]
     assert left == sorted(left, reverse=True)
-    back = [(degrade(align.sharpen(blurry, degrade, steps)) - blurry).norm() for steps in (0, 1, 3, 10)]
+    back = [(k(align.sharpen(blurry, k, steps)) - blurry).norm() for steps in (0, 1, 3, 10)]
     assert back == sorted(back, reverse=True)
     assert back[-1] < 0.2 * back[0]
 
 
 def test_sharpening_is_linear_and_keeps_levels():
     one, other = random(1, 3, 24, 31, dtype=torch.float64), random(1, 3, 24, 31, seed=1, dtype=torch.float64)
-    degrade = lambda x: blur(x, gaussian_psf(3.0).double())  # noqa: E731
-    apart = 0.3 * align.sharpen(one, degrade, 3) - 2 * align.sharpen(other, degrade, 3) + 0.7
-    assert torch.allclose(align.sharpen(0.3 * one - 2 * other + 0.7, degrade, 3), apart)
+    k = lambda x: blur(x, gaussian_psf(3.0).double())  # noqa: E731
+    apart = 0.3 * align.sharpen(one, k, 3) - 2 * align.sharpen(other, k, 3) + 0.7
+    assert torch.allclose(align.sharpen(0.3 * one - 2 * other + 0.7, k, 3), apart)
 
 
 @pytest.mark.parametrize(("scale", "size"), [(2, (24, 38)), (4, (32, 52)), (3, (27, 45))])

@@ -420,12 +420,13 @@ def test_no_gradient_is_kept():
 
 
 OK = random(1, 4, 16, 16)
+EYE = torch.eye(4)
 NAN = torch.full_like(OK, torch.nan)
 FOUND = matching.match(OK, OK)
 SEVERAL = matching.match(OK, [OK, OK])
 
 
-def whole(image, reference=OK, srf=torch.eye(4)):
+def whole(image, reference=OK, srf=EYE):
     return dmb.dmb(image, reference, Camera.gaussian(scale=4, srf=srf), blur=torch.abs)
 
 

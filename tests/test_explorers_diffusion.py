@@ -19,17 +19,16 @@ from ctmem.explorers.recording import measure, spread
 from ctmem.explorers.render import colours, quantise, stretch
 from ctmem.inference import super_resolve
 from ctmem.model import Model, build_networks
-from ctmem.observe.optics import blur_down, default_psf
-from ctmem.observe.responses import srf_matrix
+from ctmem.observe.camera import Camera
 
 PRESET = replace(
     TINY, timesteps=50, kernel_width=16, cnn_width=8, denoiser=replace(TINY.denoiser, width=8, state=2, cim_blocks=1)
 )
 SCENE = synthetic(3, height=12, width=20, bands=31)
 GT = SCENE.tensor()
-LR_HSI = blur_down(GT, default_psf(4), 4)
+CAMERA = Camera.gaussian(scale=4).for_wavelengths(SCENE.wavelengths_nm)
+LR_HSI = CAMERA.downsample(GT)
 REF_MSI = torch.rand(1, 4, 21, 33, generator=torch.Generator().manual_seed(1))
-SRF = srf_matrix(SCENE.wavelengths_nm)
 STEPS, DRAWS = 5, 3
 
 
@@ -48,7 +47,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def run(model):
-    return record(model, LR_HSI, REF_MSI, srf=SRF, steps=STEPS, draws=DRAWS, generator=seeded())
+    return record(model, LR_HSI, REF_MSI, camera=CAMERA, steps=STEPS, draws=DRAWS, generator=seeded())
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def axes_of(explorer) -> list:
 
 def test_a_recording_is_what_super_resolve_does(model, run):
     seen = []
-    options = {"srf": SRF, "steps": STEPS, "consistency": False}
+    options = {"camera": CAMERA, "steps": STEPS, "consistency": False}
     super_resolve(
         model, LR_HSI, REF_MSI, draws=DRAWS, generator=seeded(), callback=lambda *all: seen.append(all), **options
     )
@@ -97,7 +96,7 @@ def test_a_recording_is_what_super_resolve_does(model, run):
 
 
 def test_the_answer_is_that_of_super_resolve(model, run):
-    pred = super_resolve(model, LR_HSI, REF_MSI, srf=SRF, steps=STEPS, draws=1, generator=seeded())
+    pred = super_resolve(model, LR_HSI, REF_MSI, camera=CAMERA, steps=STEPS, draws=1, generator=seeded())
     torch.testing.assert_close(run.estimate(0, STEPS), pred)
     assert run.answers.shape == (DRAWS, 31, 12, 20)
     assert (run.draws, run.steps, run.shape) == (DRAWS, STEPS, (12, 20, 31))
@@ -130,7 +129,7 @@ def test_the_chain_ends_in_its_last_estimate(run):
 
 
 def test_answers_degrade_to_the_observation(run):
-    again = blur_down(run.answers, default_psf(4), 4)
+    again = CAMERA.downsample(run.answers)
     assert all(float((one - LR_HSI[0]).norm() / LR_HSI.norm()) < 2e-3 for one in again)
 
 
@@ -170,15 +169,15 @@ def test_inference_is_not_told_the_truth():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"lr_hsi": LR_HSI.repeat(2, 1, 1, 1)}, r"`lr_hsi` must be one image \(1, C, h, w\), got a batch of 2"),
+        ({"lr_hsi": LR_HSI.repeat(2, 1, 1, 1)}, r"`lr_hsi` must be one image, shape \(1, C, H, W\), got shape \(2, 31, 3, 5\)"),
         ({"lr_hsi": LR_HSI.where(LR_HSI.min() < LR_HSI, torch.nan)}, "`lr_hsi` must be finite everywhere, got 1 NaN"),
         ({"draws": 0}, "`draws` must be a whole number ≥ 1, got 0"),
         ({"steps": 51}, "`steps` must be a whole number from 1 to 50, got 51"),
-        ({"srf": None}, "`srf` must be the spectral response"),
+        ({"camera": None}, "`camera` must be one with `srf`"),
     ],
 )
 def test_what_record_refuses(model, change, message):
-    arguments = {"lr_hsi": LR_HSI, "ref_msi": REF_MSI, "srf": SRF, **change}
+    arguments = {"lr_hsi": LR_HSI, "ref_msi": REF_MSI, "camera": CAMERA, **change}
     with pytest.raises(ValueError, match=message):
         record(model, arguments.pop("lr_hsi"), arguments.pop("ref_msi"), **arguments)
 
@@ -190,7 +189,7 @@ def test_a_sampler_is_no_name(model):
 
 def test_recording_needs_a_model():
     with pytest.raises(TypeError, match="`model` must be a model, as `load_model` returns it, got NoneType"):
-        record(None, LR_HSI, REF_MSI, srf=SRF)
+        record(None, LR_HSI, REF_MSI, camera=CAMERA)
 
 
 # --- the explorer -----------------------------------------------------------------------------------------------------
@@ -336,7 +335,7 @@ def test_without_wavelengths_bands_are_counted(run):
 
 
 def test_one_draw_has_no_uncertainty(model):
-    run = record(model, LR_HSI, REF_MSI, srf=SRF, steps=2, draws=1, generator=seeded())
+    run = record(model, LR_HSI, REF_MSI, camera=CAMERA, steps=2, draws=1, generator=seeded())
     explorer = DiffusionExplorer(run, target=SCENE)
     assert [view.name for view in explorer.views][-1] == "error: |x̂0 − target|" and len(explorer.views) == 3
     assert explorer.notes == ["One draw: no uncertainty."]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ctmem import checks
+from ctmem import checks, inference
 from ctmem.config import TINY
 from ctmem.data.areas import split_areas
 from ctmem.data.samples import degrade_scene
@@ -165,17 +165,17 @@ def test_draws_that_agree_have_no_uncertainty(model, monkeypatch):
 @torch.no_grad()
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_cached_equals_uncached(model, sampler):
-    """Matching, condition and noise branch computed anew at every step give the same image."""
+    """Matching, condition and noise branch computed again at every step give the same image."""
     _, lr_hsi, camera = observed()
 
-    def anew(x_t, level, previous):
+    def again(x_t, level, previous):
         (encoded,) = encode(model, lr_hsi, reference(), camera=camera)
         return model.denoiser(x_t, level, previous, encoded.base, encoded.texture)
 
     (encoded,) = encode(model, lr_hsi, reference(), camera=camera)
     options = {"steps": 5, "sampler": SAMPLERS[sampler], "start": 0.8}
     cached = draw(model, encoded, generator=seeded(), **options)
-    uncached = sample(anew, encoded.base, Schedule.linear(50), generator=seeded(), **options)
+    uncached = sample(again, encoded.base, Schedule.linear(50), generator=seeded(), **options)
     torch.testing.assert_close(cached, uncached, atol=1e-5, rtol=1e-5)
 
 
@@ -251,8 +251,6 @@ def test_condition_is_computed_once_per_image(model, monkeypatch):
             return original(*args)
 
         monkeypatch.setattr(model.denoiser, name, counted)
-    from ctmem import inference
-
     whole = inference.dmb
     monkeypatch.setattr(
         inference, "dmb", lambda *args, **options: counts.update(dmb=counts["dmb"] + 1) or whole(*args, **options)

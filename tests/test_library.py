@@ -16,7 +16,7 @@ from ctmem.config import TINY, MatchConfig
 from ctmem.files import load_tensors, save_tensors
 from ctmem.inference import encode, super_resolve
 from ctmem.match.dmb import dmb
-from ctmem.match.library import TextureLibrary
+from ctmem.match.library import TextureLibrary, _digest
 from ctmem.model import Model, build_networks
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import blur, gaussian_psf
@@ -217,8 +217,6 @@ def test_the_message_of_damaged_and_truncated_files(library, path):
 
 def resave(library, path, change):
     """The file again with other metadata, its checksum made to fit."""
-    from ctmem.match.library import _digest
-
     library.save(path)
     tensors, metadata = load_tensors(path)
     metadata |= change(json.loads(metadata["header"]))

@@ -150,7 +150,9 @@ def test_each_exercise_names_a_solution(path):
     assert found, "no exercise"
     number = path.name[:2]
     assert found == [[f"{number}_{n}.py"] for n in range(1, len(found) + 1)]
-    assert sorted(p.name for p in (FOLDER / "solutions").glob(f"{number}_*.py")) == sorted(sum(found, []))
+    assert sorted(p.name for p in (FOLDER / "solutions").glob(f"{number}_*.py")) == sorted(
+        name for names in found for name in names
+    )
 
 
 @every_notebook

@@ -216,6 +216,11 @@ def test_noise_comes_from_the_generator_alone(x):
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_noise_is_the_same_in_single_and_double_precision(x):
+    single, double = (optics.add_noise(y, 20, generator=torch.Generator().manual_seed(5)) for y in (x, x.double()))
+    assert double.dtype == torch.float64 and torch.allclose(single.double(), double, atol=1e-6)
+
+
 def test_noise_errors(x):
     with pytest.raises(ValueError, match="`snr_db` must be a finite number of decibels, got inf"):
         optics.add_noise(x, math.inf, generator=torch.Generator())

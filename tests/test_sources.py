@@ -1,4 +1,4 @@
-"""Shipped scenes, own scenes and trees as sources: what is learned from, what judges, and every complaint."""
+"""Shipped scenes, scenes of yours and trees as sources: what is learned from, what judges, and every complaint."""
 
 from dataclasses import replace
 

@@ -31,8 +31,8 @@ class Subspace:
     @classmethod
     def identity(cls, bands: int, device: torch.device | None = None) -> Subspace:
         """The space of the bands themselves: encode is 2x − 1."""
-        half = torch.full((bands,), 0.5, device=device)
-        return cls(half, torch.eye(bands, device=device), half.clone())
+        half = torch.full((bands,), 0.5, dtype=torch.float32, device=device)
+        return cls(half, torch.eye(bands, dtype=torch.float32, device=device), half.clone())
 
     @property
     def channels(self) -> int:

@@ -100,7 +100,8 @@ def texture(
     cut = pt.unfold(query, match.patch, match.query_stride)
     block = max(1, int(chunk_mb * 1e6) // (8 * kept * 3 * cut[0, 0].numel()))
     maps = []
-    for parts in zip(*(x.flatten(0, 1).split(block) for x in (cut, match.scores, match.scenes, match.windows))):
+    found = (cut, match.scores.to(cut), match.scenes, match.windows)
+    for parts in zip(*(x.flatten(0, 1).split(block) for x in found)):
         patches, scores, scenes, windows = parts
         taken = cut_windows(sources, scenes, windows, match.patch)
         if relevel:

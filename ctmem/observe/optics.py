@@ -152,8 +152,8 @@ def add_noise(x: torch.Tensor, snr_db: float, *, generator: torch.Generator) -> 
     if not math.isfinite(snr_db):
         fail("snr_db", "a finite number of decibels", snr_db)
     sigma = x.square().mean((2, 3), keepdim=True).sqrt() * 10 ** (-snr_db / 20)
-    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-    return x + sigma * noise
+    noise = torch.randn(x.shape, generator=generator, dtype=torch.float32, device=generator.device)
+    return x + sigma * noise.to(x)
 
 
 def adjoint(

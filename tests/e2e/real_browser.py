@@ -115,7 +115,7 @@ def voila(notebook: Path, folder: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def chromium() -> Iterator:
     """The browser."""
-    from playwright.sync_api import sync_playwright  # tests skip without it
+    from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))

@@ -185,7 +185,7 @@ def test_cubes_beside_each_other_and_a_divider(open_page):
     gt = synthetic(0, height=30, width=40, bands=31)
     cubes = {"lr_hsi_up": gt.cube * np.float32(0.5), "pred": gt.cube * np.float32(0.75), "gt": gt.cube}
     page.run_cell(
-        "gt = scenes.synthetic(0, height=30, width=40, bands=31)\n"
+        "from ctmem.data.scenes import synthetic\ngt = synthetic(0, height=30, width=40, bands=31)\n"
         "cubes = {'lr_hsi_up': gt.cube * np.float32(0.5), 'pred': gt.cube * np.float32(0.75), 'gt': gt}\n"
         "several = BandExplorer(cubes, target='gt')\nseveral.error_of.value = 'pred'\nseveral"
     )
