@@ -169,7 +169,10 @@ def test_inference_is_not_told_the_truth():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"lr_hsi": LR_HSI.repeat(2, 1, 1, 1)}, r"`lr_hsi` must be one image, shape \(1, C, H, W\), got shape \(2, 31, 3, 5\)"),
+        (
+            {"lr_hsi": LR_HSI.repeat(2, 1, 1, 1)},
+            r"`lr_hsi` must be one image, shape \(1, C, H, W\), got shape \(2, 31, 3, 5\)",
+        ),
         ({"lr_hsi": LR_HSI.where(LR_HSI.min() < LR_HSI, torch.nan)}, "`lr_hsi` must be finite everywhere, got 1 NaN"),
         ({"draws": 0}, "`draws` must be a whole number ≥ 1, got 0"),
         ({"steps": 51}, "`steps` must be a whole number from 1 to 50, got 51"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import itertools
 import json
 import pkgutil
 import re
@@ -285,9 +286,9 @@ def test_hooks_are_what_make_lint_runs():
 def test_every_rule_of_the_linters_has_its_reason():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     lines = text[text.index("[tool.ruff.lint]") : text.index("[tool.coverage.run]")].splitlines()
-    rules = [line for line in lines if re.search(r'"[A-Z]+\d*"|= false|missing_imports', line)]
-    assert len(rules) > 20
-    assert [line for line in rules if "#" not in line] == []
+    pairs = [pair for pair in itertools.pairwise(lines) if re.search(r'"[A-Z]+\d*"|= false|missing_imports', pair[1])]
+    assert len(pairs) > 20
+    assert [line for above, line in pairs if "#" not in line and not above.startswith("#")] == []
 
 
 def test_the_licence_is_whole():
