@@ -528,7 +528,7 @@ def test_every_control_has_an_effect(explorer):
 
 
 def test_fixed_text_and_a_picture(explorer):
-    sensors = "sentinel2a, sentinel2b, landsat8, landsat9"
+    sensors = ", ".join(responses.SENSORS)
     text = f"DegradationExplorer(synthetic_3: 22×35 px, 150 band(s), 420 … 2450 nm; {sensors})"
     assert repr(explorer) == text
     bundle = explorer._repr_mimebundle_()

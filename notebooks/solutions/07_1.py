@@ -1,3 +1,3 @@
-# 1 + 1/K of the least possible error.
+# 1 + 1/n of the least possible error.
 import math
 lost = 10 * math.log10(1 + 1 / 4)
