@@ -377,27 +377,28 @@ def scans(folder: Path) -> str:
     srf = torch.rand(4, 31, generator=generator).softmax(1)
     takes_camera = "camera" in inspect.signature(inference.super_resolve).parameters
     options = {"camera": dataclasses.replace(model.camera, srf=srf)} if takes_camera else {"srf": srf}
-    searched: collections.Counter[tuple[int, str]] = collections.Counter()
-
-    def key(x: torch.Tensor) -> tuple[int, str]:
-        """The same for the same numbers, of a copy or another shape, too."""
-        return x.numel(), repr(float(x.double().sum()))
+    searched: collections.Counter[tuple[int, int]] = collections.Counter()  # by place in memory and size
+    numbers: collections.Counter[int] = collections.Counter()  # by storage: pieces of an image add up to the whole
+    kept = []  # so that no memory is used twice
 
     with contextlib.ExitStack() as stack:
         for owner, name in itertools.product((torch, torch.Tensor), ("isfinite", "isnan", "isinf", "aminmax")):
             original = getattr(owner, name)
 
             def search(x: torch.Tensor, original: Callable = original) -> torch.Tensor:
-                searched[key(x)] += x.numel() > 2  # not the two numbers that `aminmax` has found
+                if x.numel() > 2:  # not the two numbers that `aminmax` has found
+                    kept.append(x)
+                    searched[x.data_ptr(), x.numel()] += 1
+                    numbers[x.untyped_storage().data_ptr()] += x.numel()
                 return original(x)
 
             stack.enter_context(unittest.mock.patch.object(owner, name, search))
         inference.super_resolve(model, lr_hsi, ref_msi, **options)
-    watched = {"lr_hsi": lr_hsi, "ref_msi": ref_msi, "srf": srf}
-    named = ", ".join(f"`{name}` {searched[key(x)]}" for name, x in watched.items())
-    searched = +searched
+    watched = {"lr_hsi": lr_hsi, "ref_msi": ref_msi}
+    times = {name: numbers[x.untyped_storage().data_ptr()] / x.numel() for name, x in watched.items()}
+    named = ", ".join(f"`{name}` {count:.0f}" for name, count in times.items())
     most = max(searched.values(), default=0)
-    return f"{searched.total()} of {len(searched)} sets of numbers, one of them {most} times ({named})"
+    return f"{searched.total()} of {len(searched)} tensors, each at most {most} time(s) ({named})"
 
 
 def main() -> None:

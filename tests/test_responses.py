@@ -77,7 +77,9 @@ def test_landsat_9_agrees_with_the_published_centres(band):
 
 
 def test_unknown_sensor_lists_those_known():
-    with pytest.raises(ValueError, match=f"`sensor` must be one of {', '.join(map(repr, responses.SENSORS))}, got 'landsat'"):
+    with pytest.raises(
+        ValueError, match=f"`sensor` must be one of {', '.join(map(repr, responses.SENSORS))}, got 'landsat'"
+    ):
         responses.load_rsr("landsat")
 
 

@@ -175,7 +175,7 @@ def prepare(
     blur = camera.blur if blur is None else blur
     seen, gain, offset = prepare_query(query, blur, radiometry=config.radiometry, sharpening=config.sharpening)
     if not isinstance(ref_msi, Sequence):  # one image, or one for each query
-        whole = torch.stack(images)
+        whole = images[0][None] if len(images) == 1 else torch.stack(images)  # one image is not copied
         sharp, blurred = prepare_reference(whole, blur, radiometry=config.radiometry, sharpening=config.sharpening)
         return Prepared(seen, sharp, blurred, gain, offset)
     pairs = [
