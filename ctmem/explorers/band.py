@@ -19,6 +19,7 @@ from ctmem.explorers.view import (
     LinePlot,
     Stack,
     checked_place,
+    if_true,
     line,
     link,
     mark,
@@ -191,10 +192,11 @@ class BandExplorer(CubeExplorer):
     def _layout(self) -> list[ipywidgets.Widget]:
         """The widgets, row by row."""
         self.images = ipywidgets.HBox(self.views)
-        upper = [self.show] * (len(self.show.options) > 1) + [self.scale] * (self.bands > 1) + [self.pin, self.clear]
-        lower = [self.arrangement] * (len(self.cubes) > 1) + [self.error_of] * (len(self.error_of.options) > 1)
-        rows = [ipywidgets.HBox(upper)] + [ipywidgets.HBox(lower)] * bool(lower)
-        rows += [self.slider] * (self.bands > 1) + [self.status]
+        # a control that would have nothing to choose from is left out
+        upper = if_true(len(self.show.options) > 1, self.show) + if_true(self.bands > 1, self.scale)
+        lower = if_true(len(self.cubes) > 1, self.arrangement) + if_true(len(self.error_of.options) > 1, self.error_of)
+        rows = [ipywidgets.HBox([*upper, self.pin, self.clear]), *if_true(bool(lower), ipywidgets.HBox(lower))]
+        rows += [*if_true(self.bands > 1, self.slider), self.status]
         if len(self.views) == 1:
             return [*rows, ipywidgets.HBox([self.images, self.plot])]
         return [*rows, self.images, self.plot]
@@ -299,19 +301,22 @@ class BandExplorer(CubeExplorer):
 
     def _lines(self) -> list[dict[str, object]]:
         """The spectra of the cursor and of the pins in every cube, as lines of the plot."""
-        several, lines = len(self.cubes) > 1, []
+        several = len(self.cubes) > 1
+        lines: list[dict[str, object]] = []
         places = [(self.pixel, CURSOR, 2.0, "cursor")]
         for n, pin in enumerate(self.pins):  # a second round of the colours is wider
             places.append((pin, PINNED[n % len(PINNED)], 2.0 + 1.5 * (n // len(PINNED)), f"{n + 1}"))
         for place, colour, width, text in places:
-            lines += [line(f"{text} {place}", [], [], colour, width=width)] * several  # of the legend: a pixel's colour
+            if several:  # in the legend: a pixel's colour
+                lines.append(line(f"{text} {place}", [], [], colour, width=width))
             for dash, (name, cube) in zip(DASHES, self.cubes.items()):
                 x, y = self.over_wavelength(cube[place])
-                title = f"{text} {place}" + f" {name}" * several
+                title = f"{text} {place} {name}" if several else f"{text} {place}"
                 style: dict[str, Any] = {"dash": dash, "width": width, "points": self.bands == 1, "legend": not several}
                 lines.append(line(title, x, y, colour, **style))
-        cubes = [line(name, [], [], CURSOR, dash=dash) for dash, name in zip(DASHES, self.cubes)]
-        return lines + cubes * several  # of the legend: a cube's dashes
+        if several:  # in the legend: a cube's dashes
+            lines += [line(name, [], [], CURSOR, dash=dash) for dash, name in zip(DASHES, self.cubes)]
+        return lines
 
     def _first_band(self) -> int:
         """Where the slider begins: at 650 nm, where the cube reaches it."""

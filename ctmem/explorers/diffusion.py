@@ -16,12 +16,17 @@ from ctmem.evaluation.plots import COLOURS, Picture, to_array
 from ctmem.explorers.band import WIDTH, Cube, checked_wavelengths
 from ctmem.explorers.recording import Figures, Recording, measure, spread
 from ctmem.explorers.render import COMPOSITES, bands_of, colours, quantise, stretch
-from ctmem.explorers.view import CubeExplorer, ImageView, LinePlot, Stack, line, link, set_all, whole
+from ctmem.explorers.view import CubeExplorer, ImageView, LinePlot, Stack, if_true, line, link, set_all, whole
 from ctmem.observe.responses import Wavelengths
 
 TALLEST = 260  # of an image, screen pixels
 LEAST = 0.1  # dB or degrees that the curves' axes reach over: less is no difference
-X_T, X0, TARGET, UP, OTHERS, MEAN = COLOURS[4], COLOURS[5], "#000000", "#8a8a8a", "#b9b9b9", COLOURS[1]
+X_T = COLOURS[4]
+X0 = COLOURS[5]
+TARGET = "#000000"
+UP = "#8a8a8a"
+OTHERS = "#b9b9b9"
+MEAN = COLOURS[1]
 NAMES = {"x_t": "x_t", "x0": "x̂0", "target": "target", "lr_hsi_up": "lr_hsi_up"}  # key → name in the legend
 
 
@@ -55,7 +60,8 @@ class DiffusionExplorer(CubeExplorer):
     ) -> None:
         if not isinstance(run, Recording):
             fail("run", "a recording, as `record` returns it", type(run).__name__, TypeError)
-        self.run, self.unit = run, unit
+        self.run = run
+        self.unit = unit
         self.rows, self.columns, self.bands = run.shape
         self.target = None if target is None else checked_target(target, run.shape)
         if wavelengths_nm is None and isinstance(target, Scene):
@@ -107,7 +113,8 @@ class DiffusionExplorer(CubeExplorer):
         (row, column), here = self.pixel, (self.step, *self.pixel)
         ended = self.step == self.run.steps
         name = "the answer, back-projected" if ended else f"step {self.step} (t = {self.run.times[self.step]})"
-        whole, local = f"draw {self.draw}, {name}", []
+        whole = f"draw {self.draw}, {name}"
+        local = []
         if self.figures is not None:
             psnr, sam = (curve[self.draw, self.step] for curve in (self.figures.psnr_db, self.figures.sam_deg))
             whole += f": {psnr:.2f} dB" + ("" if np.isnan(sam) else f", {sam:.2f}°")
@@ -139,10 +146,11 @@ class DiffusionExplorer(CubeExplorer):
 
     def _build(self) -> None:
         """Makes the widgets."""
-        run, self.notes = self.run, self._notes()
+        run = self.run
+        self.notes = self._notes()
         names = ["x_t, what goes in", "x̂0, what comes out"]
-        names += ["error: |x̂0 − target|"] * (self.figures is not None)
-        names += [f"deviation of {run.draws} draws"] * (self.uncertainty is not None)
+        names += if_true(self.figures is not None, "error: |x̂0 − target|")
+        names += if_true(self.uncertainty is not None, f"deviation of {run.draws} draws")
         span = min(TALLEST, WIDTH // len(names) - 14)
         scale = min(span / self.columns, TALLEST / self.rows)
         size = round(scale * max(self.rows, self.columns))
@@ -195,10 +203,10 @@ class DiffusionExplorer(CubeExplorer):
 
     def _layout(self) -> list[ipywidgets.Widget]:
         """The widgets, row by row."""
-        choosers = [self.draw_of] * (self.run.draws > 1) + [self.show] * (len(self.composites) > 1)
-        notes = [ipywidgets.HTML(html.escape(" ".join(self.notes)))] * bool(self.notes)
-        below = [self.plot] + [ipywidgets.VBox(self.curves)] * bool(self.curves)
-        rows = [ipywidgets.HBox(choosers)] * bool(choosers)
+        choosers = if_true(self.run.draws > 1, self.draw_of) + if_true(len(self.composites) > 1, self.show)
+        notes = if_true(bool(self.notes), ipywidgets.HTML(html.escape(" ".join(self.notes))))
+        below = [self.plot, *if_true(bool(self.curves), ipywidgets.VBox(self.curves))]
+        rows = if_true(bool(choosers), ipywidgets.HBox(choosers))
         return [*rows, self.slider, self.status, *notes, ipywidgets.HBox(self.views), ipywidgets.HBox(below)]
 
     def _connect(self) -> None:
@@ -240,7 +248,8 @@ class DiffusionExplorer(CubeExplorer):
 
     def _images(self, cube_of: Callable[..., torch.Tensor]) -> Stack:
         """`run.noisy` or `run.estimate` of the chosen draw in colour, stretched as the target, or as lr_hsi_up."""
-        bands, draw = self.composites[self.show.value], self.draw
+        bands = self.composites[self.show.value]
+        draw = self.draw
         like = self.run.encoded.lr_hsi_up.cpu() if self.target is None else self.target
         stretched = [stretch(like[0, band].numpy()) for band in bands]
 
@@ -289,14 +298,15 @@ class DiffusionExplorer(CubeExplorer):
         return f"{position} · noise level {self.run.levels[position]:.2f}"
 
     def _axis_name(self) -> str:
-        first, last = self.run.levels[0], self.run.levels[-1]
+        first = self.run.levels[0]
+        last = self.run.levels[-1]
         levels = f"{first:.2f}" if self.run.steps == 1 else f"{first:.2f} → {last:.2f}"
         return f"step (noise level {levels}); dot: answer"
 
     def _notes(self) -> list[str]:
         """What is missing, and why."""
-        notes = ["One draw: no uncertainty."] * (self.run.draws == 1)
-        notes += ["No target: no error and no curves."] * (self.target is None)
+        notes = if_true(self.run.draws == 1, "One draw: no uncertainty.")
+        notes += if_true(self.target is None, "No target: no error and no curves.")
         if self.wavelengths_nm is None:
             notes.append(f"No wavelengths: bands are counted, the images are of {next(iter(self.composites))}.")
         return notes
@@ -317,7 +327,8 @@ def checked_target(target: Cube, shape: tuple[int, int, int]) -> torch.Tensor:
         fail("target", f"of the recording's size (H, W, C) = {shape}", cube.shape)
     if np.isinf(cube).any() or np.isnan(cube).any(-1).all():
         fail("target", "finite, in one pixel at least", "infinite values, or a NaN in every pixel")
-    low, high = np.nanmin(cube), np.nanmax(cube)
+    low = np.nanmin(cube)
+    high = np.nanmax(cube)
     if low < 0 or high > 1:
         fail("target", "in [0, 1]", f"values from {low:.4g} to {high:.4g}")
     return torch.tensor(cube, dtype=torch.float32).movedim(-1, 0)[None]
@@ -337,7 +348,8 @@ def limits_of(values: np.ndarray) -> tuple[float, float]:
 
 def at_least_wide(values: np.ndarray, width: float) -> list[float]:
     """Lowest and highest value, moved apart to at least a width."""
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    low = float(np.nanmin(values))
+    high = float(np.nanmax(values))
     missing = max(0.0, width - (high - low)) / 2
     return [low - missing, high + missing]
 
@@ -358,7 +370,7 @@ def curve_lines(values: np.ndarray, draw: int) -> list[dict[str, object]]:
     steps = np.arange(values.shape[1])
     rows = [("", other, OTHERS, 1.3) for number, other in enumerate(draws) if number != draw]
     rows[:1] = [("other draws", *row[1:]) for row in rows[:1]]
-    rows += [("mean of the draws", mean, MEAN, 2.0)] * (len(draws) > 1)
+    rows += if_true(len(draws) > 1, ("mean of the draws", mean, MEAN, 2.0))
     rows.append(("this draw", draws[draw], X0, 2.5))
     lines = [
         line(name, steps[:-1], row[:-1], colour, width=width, points=len(steps) == 2)

@@ -435,7 +435,8 @@ def _heat_limits(plane: np.ndarray, config: MatchConfig) -> tuple[float, float]:
     """Ends of the colour bar: fixed for zncc, so that patches can be compared; else those of this map."""
     if config.similarity == "zncc":
         return (0.0 if config.turns else -1.0), 1.0
-    low, high = float(np.nanmin(plane)), float(np.nanmax(plane))
+    low = float(np.nanmin(plane))
+    high = float(np.nanmax(plane))
     return low, max(high, low + 1e-6)
 
 

@@ -164,7 +164,8 @@ def spread(run: Recording) -> np.ndarray:
     """
     if run.draws < 2:
         fail("run", "of at least 2 draws, to see how far they differ", f"{run.draws}")
-    space, bands = run.encoded.space, run.answers.shape[1]
+    space = run.encoded.space
+    bands = run.answers.shape[1]
     variance = run.x0.var(0)[:, : space.channels] * space.std.square()[:, None, None]
     maps = [variance.sum(1).cpu() / bands, run.answers.var(0).mean(0)[None]]
     return torch.cat(maps).sqrt().numpy()

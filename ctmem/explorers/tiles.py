@@ -55,11 +55,14 @@ def tiles(matched: Matched, number: int, ranks: Sequence[int]) -> list[Tile]:
     Of the query, the second picture is what came of all windows: the texture. Where the similarity is blind to
     brightness and contrast (zncc), each tile is stretched by itself, otherwise all alike.
     """
-    prepared, config, match = matched.prepared, matched.config, matched.match
+    prepared = matched.prepared
+    config = matched.config
+    match = matched.match
     # what is drawn of the query and of the windows: as compared, and as handed over, both in units of what is compared
     texture = prepared.gain * matched.texture.chunk(4, 1)[1] + prepared.offset
     own = cut(torch.cat([prepared.query[0], texture[0]]), match.corners[number, None], config.patch)
-    scenes, windows = match.scenes[:, number, ranks], match.windows[:, number, ranks]
+    scenes = match.scenes[:, number, ranks]
+    windows = match.windows[:, number, ranks]
     found = cut_windows([torch.cat([matched.blurred, matched.sharp])], scenes, windows, config.patch)[0]
     # each with the stretch that the similarity deserves
     pairs = [[composite(half) for half in patch.chunk(2)] for patch in torch.cat([own, found])]
@@ -73,7 +76,8 @@ def tiles(matched: Matched, number: int, ranks: Sequence[int]) -> list[Tile]:
 
 def captions(matched: Matched, number: int, ranks: Sequence[int]) -> list[tuple[str, str]]:
     """Returns two lines for each tile: rank from 1, score and weight in the average, and the turn."""
-    match, weights = matched.match, matched.weights()[number].tolist()
+    match = matched.match
+    weights = matched.weights()[number].tolist()
     row, column = match.corners[number].tolist()
     lines = [(f"query ({row}, {column})", "below: its texture")]
     for rank in ranks:

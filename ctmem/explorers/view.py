@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anywidget
 import ipywidgets
@@ -57,6 +57,9 @@ class Stack:
     ) -> Stack:  # fmt: skip
         """One image only."""
         return cls(lambda _: (picture, limits), unit=unit, colour_map=colour_map)
+
+
+Item = TypeVar("Item")
 
 
 class ImageView(anywidget.AnyWidget):
@@ -113,7 +116,9 @@ class ImageView(anywidget.AnyWidget):
         with self.hold_sync():
             self.height, self.width = picture.shape[:2]
             self.channels = 1 if picture.ndim == 2 else 4
-            self.frames, self.unit, self.palette = stack.frames, stack.unit, palette(stack.colour_map)
+            self.frames = stack.frames
+            self.unit = stack.unit
+            self.palette = palette(stack.colour_map)
             self.swipe = -1.0 if other is None else (0.5 if self.swipe < 0 else self.swipe)
             self._fill(numbers)
 
@@ -153,7 +158,8 @@ class ImageView(anywidget.AnyWidget):
         assert self._stacks is not None  # who calls has looked
         stack, other = self._stacks
         pictures, limits = zip(*(stack.frame(number) for number in numbers))
-        self.first, self.data = numbers[0], b"".join(picture.tobytes() for picture in pictures)
+        self.first = numbers[0]
+        self.data = b"".join(picture.tobytes() for picture in pictures)
         self.other = b"" if other is None else b"".join(other.frame(number)[0].tobytes() for number in numbers)
         self.limits = [list(map(float, pair)) for pair in limits if pair is not None]
 
@@ -362,6 +368,11 @@ def checked_place(place: Sequence[int], name: str, rows: int, columns: int) -> t
     return row, column
 
 
+def if_true(condition: bool, item: Item) -> list[Item]:
+    """Returns [item] or, where the condition does not hold, []."""
+    return [item] if condition else []
+
+
 def whole(value: Any) -> Any:
     """A whole number of any type, as of numpy, as an int; anything else as it is."""
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
@@ -430,7 +441,8 @@ class Tabs(ipywidgets.Tab):
 
     def __repr__(self) -> str:
         label = getattr(self.opened, "label", "")
-        return f"Tabs({', '.join(self.titles)})" + f", open: {label}" * bool(label)
+        titles = f"Tabs({', '.join(self.titles)})"
+        return f"{titles}, open: {label}" if label else titles
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, object]:
         still = {"image/png": self.opened.picture()._repr_png_()} if isinstance(self.opened, Explorer) else {}

@@ -94,7 +94,8 @@ class TCMM(nn.Module):
         base = as_image(base, "base", bands=self.channels)
         texture = as_image(texture, "texture", bands=self.texture_channels)
         check_same_shape(texture[:, :1], base[:, :1], ("texture", "base"))
-        hsi, guide = self.hsi_branch(base), self.reference_branch(texture)
+        hsi = self.hsi_branch(base)
+        guide = self.reference_branch(texture)
         for block in self.hsi_texture:
             hsi = block(hsi, guide)
         return Condition(base, hsi, guide)
@@ -276,10 +277,12 @@ class TEMamba(nn.Module):
         width = config.width
         self.attention = CrossChannelAttention(width, config.heads)
         self.feed_forward = GatedFeedForward(width)
-        self.norm_x, self.norm_guide = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_x = nn.LayerNorm(width)
+        self.norm_guide = nn.LayerNorm(width)
         self.mamba = CrossMambaBlock(width, d_state=config.state)
         self.local = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.gate_x, self.gate_y = _pointwise_depthwise(width, width), _pointwise_depthwise(width, width)
+        self.gate_x = _pointwise_depthwise(width, width)
+        self.gate_y = _pointwise_depthwise(width, width)
 
     def forward(self, x: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
         y = self.feed_forward(self.attention(x, guide))
@@ -297,7 +300,8 @@ class CrossChannelAttention(nn.Module):
         if width % heads:
             fail("heads", f"a divisor of the width {width}", heads)
         self.heads = heads
-        self.norm_x, self.norm_guide = nn.GroupNorm(1, width), nn.GroupNorm(1, width)
+        self.norm_x = nn.GroupNorm(1, width)
+        self.norm_guide = nn.GroupNorm(1, width)
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.query = _pointwise_depthwise(width, width)
         self.key_value = _pointwise_depthwise(width, 2 * width)
