@@ -146,6 +146,7 @@ class DiffusionExplorer(CubeExplorer):
 
     def _build(self) -> None:
         """Makes the widgets."""
+        # what is on show depends on what there is: a target, several draws
         run = self.run
         self.notes = self._notes()
         names = ["x_t, what goes in", "x̂0, what comes out"]
@@ -317,6 +318,7 @@ def checked_target(target: Cube, shape: tuple[int, int, int]) -> torch.Tensor:
     wanted = "a Scene, an array (H, W, C) or a tensor (1, C, H, W)"
     if not isinstance(target, Scene | np.ndarray | torch.Tensor):
         fail("target", wanted, type(target).__name__, TypeError)
+    # its form: one cube of numbers of the size of the recording
     image = target.cube if isinstance(target, Scene) else target
     if image.ndim not in (2, 3) and not (isinstance(image, torch.Tensor) and image.ndim == 4 and len(image) == 1):
         fail("target", wanted, f"shape {tuple(image.shape)}")
@@ -325,6 +327,7 @@ def checked_target(target: Cube, shape: tuple[int, int, int]) -> torch.Tensor:
         fail("target", "numbers in [0, 1]", f"values of type {cube.dtype}", TypeError)
     if cube.shape != shape:
         fail("target", f"of the recording's size (H, W, C) = {shape}", cube.shape)
+    # its values: finite, but for gaps, and in [0, 1]
     if np.isinf(cube).any() or np.isnan(cube).any(-1).all():
         fail("target", "finite, in one pixel at least", "infinite values, or a NaN in every pixel")
     low = np.nanmin(cube)

@@ -139,6 +139,7 @@ def record(
     lr_hsi = as_image(lr_hsi, "lr_hsi", single=True)
     check_count(draws, "draws")
     camera = camera_for(model, camera).to(model.device)
+    # the diffusion as `super_resolve` runs it, every step of every draw kept
     schedule = make_schedule(model.preset.schedule, model.preset.timesteps)
     times = schedule.trailing(steps, start)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -148,6 +149,7 @@ def record(
         callback=lambda step, t, x_t, x0: seen.append((x_t, x0)),
     )  # fmt: skip
     x_t, x0 = (torch.cat(images).unflatten(0, (draws, steps)) for images in zip(*seen))
+    # what each draw would be as an answer
     observed = lr_hsi.to(model.device)
     answers = [finish_estimate(encoded, observed, camera, z).cpu() for z in drawn.split(1)]
     levels = schedule.noise_level(torch.tensor(times)).tolist()

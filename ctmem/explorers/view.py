@@ -206,6 +206,7 @@ class LinePlot(anywidget.AnyWidget):
 
     def draw(self, ax: Axes) -> None:
         """Draws the plot as it stands into matplotlib axes."""
+        # lines, and values that stand alone as dots
         for one in self.lines:
             x, y = (np.array([np.nan if v is None else v for v in one[key]], float) for key in "xy")
             dash = (0, tuple(float(v) / 2 for v in one["dash"].split())) if one["dash"] else "-"
@@ -215,6 +216,7 @@ class LinePlot(anywidget.AnyWidget):
             alone = isolated(x + y)
             if alone.any() and not one["points"]:
                 ax.plot(x[alone], y[alone], "o", color=one["colour"], markersize=2 + 0.8 * one["width"])
+        # marker, axes, legend
         if 0 <= self.marker < len(self.positions):
             ax.axvline(self.positions[self.marker], color="0.2", linestyle=":", linewidth=1)
         if self.limits and self.positions:

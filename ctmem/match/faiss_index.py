@@ -168,6 +168,7 @@ class ApproximateSearch:
         count = sum(map(len, corners))
         if count != self.index.ntotal:
             fail("corners", f"the {self.index.ntotal} windows of the index", f"{count}")
+        # so many query patches at a time that what is proposed for them fits into `chunk_mb`
         wide = PROPOSED[0] * top_k + PROPOSED[1]
         length = query[0].numel() + 1
         each = query.element_size() * (2 * turns * length + 3 * wide * length) + 24 * turns * wide
@@ -175,6 +176,7 @@ class ApproximateSearch:
         found = []
         for part in query.split(max(1, int(chunk_mb * 1e6) // each)):
             best = self._search(part, images, corners, wide=wide, **options)
+            # where fewer were proposed than wanted, the exact search helps out
             few = best[0][:, -1] == -torch.inf
             if few.any():
                 exact = nearest(part[few], images, corners, **options, chunk_mb=chunk_mb)

@@ -46,6 +46,7 @@ def new_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    # four groups of options, as a reader would ask for them
     what = parser.add_argument_group("what is trained, and on what")
     what.add_argument(
         "--preset", choices=PRESETS, default="tiny", metavar="NAME",

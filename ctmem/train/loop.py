@@ -88,6 +88,7 @@ class Run:
         micro_batch: int | None = None,
         accelerator: Accelerator | None = None,
     ):
+        # where it runs, and what it learns
         self.accelerator = accelerator or new_accelerator(place=False)
         self.micro_batch = _micro_batch(config.batch, micro_batch, self.accelerator.num_processes)
         self.network = network
@@ -95,6 +96,7 @@ class Run:
         self.step = 0
         self.module = self.accelerator.prepare(WithLoss(network, loss))
         self.device = next(network.parameters()).device
+        # what changes with every step
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
         self.best = copy.deepcopy(self.average)
         self.best_score = -math.inf

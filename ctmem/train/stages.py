@@ -65,6 +65,7 @@ def train_kernel_on(
                 area = source.scene.cut(box)
                 sharp[name].append(area.hr_msi)
                 blurry[name].append(area.camera.see(area.lr_hsi_up))
+    # K is learned from crops of these, no larger than the smallest area
     crop = min(KERNEL_CROP, *(side for image in sharp["train"] for side in image.shape[2:]))
     with progress(range(steps), "kernel") as bar:
 

@@ -178,7 +178,7 @@ def _forward_task(u, delta, rates, B, C, y, starts, b, first_channel, last_chann
         h = np.zeros((states, width), np.float32)
         x = np.empty(width, np.float32)
         for t in range(length):
-            if t % CHUNK == 0:
+            if t % CHUNK == 0:  # the state that the backward pass starts this chunk from
                 starts[t // CHUNK, b, :, c : c + width] = h
             step = delta[b, t, c : c + width]
             u_t = u[b, t, c : c + width]

@@ -212,12 +212,14 @@ def _check_shapes(
     u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor | None
 ) -> None:
     """Raises unless all are of floats, all shapes follow from those of u and A, and all tensors are on one device."""
+    # all of floating-point numbers
     given = {"u": (u, "(b, L, d)"), "delta": (delta, "(b, L, d)"), "A": (A, "(d, n)"), "B": (B, "(b, L, n)")}
     given |= {"C": (C, "(b, L, n)")} | ({} if D is None else {"D": (D, "(d,)")})
     for name, (x, form) in given.items():
         if not isinstance(x, torch.Tensor) or not x.is_floating_point():
             got = f"a {x.dtype} tensor" if isinstance(x, torch.Tensor) else type(x).__name__
             fail(name, f"a floating-point tensor {form}", got, TypeError)
+    # the shapes that u and A set, and those that follow
     if u.ndim != 3 or 0 in u.shape:
         fail("u", "of shape (b, L, d)", f"shape {tuple(u.shape)}")
     if A.ndim != 2:
