@@ -141,7 +141,9 @@ def reads_through(call: ast.Call) -> bool:
 def test_these_are_all_doors():
     for path in modules():
         importlib.import_module(".".join(("ctmem", *path.relative_to(PACKAGE).with_suffix("").parts)))
-    assert sorted(name for name in checks.DOORS if name.startswith("ctmem.")) == [f"ctmem.{name}" for name in DOORS]
+    found = {name for name in checks.DOORS if name.startswith("ctmem.")}
+    found.discard("ctmem.checks.half")  # the example of a docstring, where that was run in the same session
+    assert sorted(found) == [f"ctmem.{name}" for name in DOORS]
     assert sorted(DOORS) == DOORS
 
 
