@@ -250,3 +250,10 @@ def test_bad_input(call, message):
 def test_no_floating_point_tensor(call):
     with pytest.raises(TypeError, match="must be a floating-point tensor"):
         call()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_blur_that_makes_values_that_are_not_finite(value):
+    """K comes from outside: what it makes of a finite query is read, too."""
+    with pytest.raises(ValueError, match="`blur` must be a function that keeps finite images finite"):
+        align.prepare_query(torch.rand(1, 4, 8, 8), lambda x: torch.full_like(x, value), sharpening=1)

@@ -48,10 +48,11 @@ CAMERAS = [
     Camera.gaussian(scale=4),
     Camera.gaussian(scale=8),
     Camera.gaussian(fwhm_px=10.0, scale=4),
+    Camera.gaussian(scale=4, snr_db=25),
 ]
 
 
-@pytest.mark.parametrize("camera", CAMERAS, ids=["usual", "scale 8", "wide blur"])
+@pytest.mark.parametrize("camera", CAMERAS, ids=["usual", "scale 8", "wide blur", "noise"])
 def test_embedded_training_never_sees_the_test_area(monkeypatch, camera):
     """With the test areas of both scenes overwritten, the pool stays the same to the last bit."""
     scale = camera.scale

@@ -232,7 +232,7 @@ def prepare_query(
 
     Raises:
         TypeError: a query that is not a floating-point image.
-        ValueError: wrong rank, or values that are not finite.
+        ValueError: wrong rank, values that are not finite, or a `blur` that makes such values of finite ones.
     """
     query = as_image(query, "query", double=True)
     with torch.no_grad():
@@ -242,7 +242,10 @@ def prepare_query(
     else:
         gain = query.new_ones(*query.shape[:2], 1, 1)
         offset = torch.zeros_like(gain)
-    return gain * query + offset, gain, offset
+    seen = gain * query + offset
+    if not bool(torch.isfinite(torch.stack(seen.detach().aminmax())).all()):  # K is a stranger's: its numbers are read
+        fail("blur", "a function that keeps finite images finite", "one that made NaN or infinite values of the query")
+    return seen, gain, offset
 
 
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

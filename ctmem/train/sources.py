@@ -28,6 +28,7 @@ from ctmem.data.mat_tree import read_mat_tree
 from ctmem.data.samples import Degraded, degrade_scene
 from ctmem.data.scenes import Scene, load_scene, read_scene
 from ctmem.observe.camera import Camera
+from ctmem.observe.optics import add_noise
 
 HELD_OUT = 10  # one sample in so many judges, where a tree has no validation folder
 NOISE_SEED = 0  # of the noise in what is observed of a whole scene
@@ -49,9 +50,14 @@ def embedded_sources(camera: Camera) -> list[Source]:
 
     Args:
         camera: what is simulated; of the Sentinel-2 scene its bands are taken to be those of the sensor.
+
+    Raises:
+        ValueError: a camera with another number of multispectral bands than that scene has.
     """
     pines = load_scene("indian_pines")
     farmland = load_scene("sentinel2_farmland")
+    if camera.msi_channels != farmland.bands:
+        fail("camera", f"one of {farmland.bands} multispectral bands, as the Sentinel-2 scene", camera.msi_channels)
     return scene_sources(
         {
             pines.name: (pines, camera.for_wavelengths(pines.wavelengths_nm)),
@@ -74,16 +80,27 @@ def scene_sources(scenes: Mapping[str, tuple[Scene, Camera]]) -> list[Source]:
     degraded: dict[str, Degraded] = {}
     areas: dict[str, dict[str, Box]] = {}
     for name, (scene, camera) in scenes.items():
-        generator = torch.Generator().manual_seed(NOISE_SEED)
-        degraded[name] = degrade_scene(scene.tensor(), camera, generator=generator)
-        height, width = degraded[name].gt.shape[2:]
+        whole = degrade_scene(scene.tensor(), replace(camera, snr_db=None))
+        height, width = whole.gt.shape[2:]
         areas[name] = split_areas(height, width, camera)
+        degraded[name] = _with_noise(whole, areas[name], camera)
     own = {name: whole.cut(areas[name]["reference"]).hr_msi for name, whole in degraded.items()}
     sources = []
     for name, whole in degraded.items():
         references = (own[name], *(image for other, image in own.items() if other != name))
         sources.append(Source(name, whole, areas[name]["train"], areas[name]["validation"], references))
     return sources
+
+
+def _with_noise(whole: Degraded, areas: dict[str, Box], camera: Camera) -> Degraded:
+    """The scene with the camera's noise in every area; its level is that of the area, so that none tells of another."""
+    if camera.snr_db is None:
+        return replace(whole, camera=camera)
+    lr_hsi = whole.lr_hsi.clone()
+    for box in areas.values():
+        part = lr_hsi[..., *box.coarse(camera.scale).slices]
+        part.copy_(add_noise(part, camera.snr_db, generator=torch.Generator().manual_seed(NOISE_SEED)))
+    return replace(whole, lr_hsi=lr_hsi, camera=camera)
 
 
 def own_sources(paths: Sequence[str | Path], camera: Camera) -> list[Source]:
