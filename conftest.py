@@ -46,9 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Notebooks that are not of the workbook are a reader's own, and are not tested unless they are asked for."""
-    if collection_path.suffix == ".ipynb" and collection_path not in build.workbook():
-        return True
-    return None
+    stray = HERE / "notebooks" in collection_path.parents and collection_path not in build.workbook()
+    return True if stray and collection_path.suffix == ".ipynb" else None
 
 
 def tagged(cell: dict, prefix: str, default: float) -> float:

@@ -67,9 +67,12 @@ NOTEBOOKS = {
 def outcomes(tmp_path_factory) -> dict[str, list[str]]:
     """For every notebook the failure message of each cell ("" where it passed), from one run of pytest."""
     folder = tmp_path_factory.mktemp("strict")
-    (folder / "tests").mkdir()
-    for name in ("conftest.py", "pyproject.toml", "tests/nbval_sanitize.cfg"):
+    for name in ("conftest.py", "pyproject.toml", "README.md", "tests/nbval_sanitize.cfg", "notebooks/build.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
+    (folder / "notebooks" / "scratch").mkdir()
+    for place in ("mine.ipynb", "scratch/mine.ipynb"):  # a reader's own: not of the workbook, not run
+        nbformat.write(v4.new_notebook(cells=[cell("1 / 0")]), folder / "notebooks" / place)
     for name, cells in NOTEBOOKS.items():
         nbformat.write(v4.new_notebook(cells=cells), folder / f"{name}.ipynb")
     report = folder / "report.xml"
