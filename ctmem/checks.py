@@ -3,7 +3,8 @@
 Every bad input gets one error that names the argument, what was expected and what came, before anything is computed or
 written. A public function is a *door* (`@door`): numbers that come in from outside are read through there, for NaN say.
 A door inside another one trusts the numbers it is handed and looks at types and shapes alone, which costs nothing; so
-an image is read through once, however many functions it passes.
+an image is read through once, however many functions it passes. The same holds for what a
+function of yours calls, a sampler or a callback, while a door of the package has called it.
 
 Images may come as torch tensors or numpy arrays of float16, float32 or float64 (and bfloat16). Whole numbers may be
 numpy's. Inside a door torch's global default type and device are float32 and the CPU, whatever a program has set.
@@ -76,7 +77,8 @@ def _plain(value: Any) -> Any:
 
 def _torch_defaults() -> Any:
     """Inside, torch makes float32 tensors on the CPU unless told otherwise."""
-    if torch.get_default_dtype() == torch.float32 and torch.get_default_device().type == "cpu":
+    made = torch.empty(0)  # torch 2.4 fails at get_default_device() once a default was taken back
+    if made.dtype == torch.float32 and made.device.type == "cpu":
         return nullcontext()
     return _usual_defaults()
 
@@ -271,5 +273,5 @@ def check_choice(value: str, name: str, choices: Collection[str]) -> None:
     Raises:
         ValueError: another value.
     """
-    if value not in choices:
+    if value not in list(choices):
         fail(name, "one of " + ", ".join(map(repr, choices)), repr(value))

@@ -61,8 +61,8 @@ def super_resolve(
         model: trained networks.
         lr_hsi: observed image (B, C, h, w), [0, 1]; any scene, any band count.
         ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place, NaN where it has holes; a list of
-            several, (1, c, Hr, Wr) each; or a library of them, built with `model.kernel`, whose own settings then
-            rule the matching; None: without a reference.
+            several, (1, c, Hr, Wr) each; or a library of them, built with `blur_of(model, camera)` (`model.kernel` for
+            the camera of the weights), whose own settings then rule the matching; None: without a reference.
         camera: what `lr_hsi` was observed with; default: the one that the weights were trained for. Its blur is used
             for matching and consistency, its response `srf` for the reference, with which it is needed:
             `model.camera.for_wavelengths(nm)`. One of another blur or noise than in training is warned of, once.
@@ -72,8 +72,8 @@ def super_resolve(
         sampler: `sample_ddim`, another function of `ctmem.diffusion.samplers`, or one of your own of that form;
             default: the preset's, `sample_ddim`.
         start: where the chain is entered: 1 from noise alone; less, from lr_hsi_up with the noise of start·T.
-        consistency: finish with back-projection, so that degrading `pred` gives back `lr_hsi` to a thousandth. Where
-            `lr_hsi` is noisy, its noise is given back, too.
+        consistency: finish with back-projection, so that degrading `pred` gives back `lr_hsi` to a thousandth, or as
+            near as 50 steps come. Where `lr_hsi` is noisy, its noise is given back, too.
         tile: largest side that goes through the network at once, fine pixels.
         uncertainty: also return `std`; needs at least 2 draws.
         generator: of the noise.
@@ -81,11 +81,18 @@ def super_resolve(
             in the denoiser's channels: `decode` of what `encode` returns makes spectra of them.
 
     Raises:
-        TypeError: an image that is not of floating-point numbers, a sampler that is not a function.
+        TypeError: an image that is not of floating-point numbers, a sampler or callback that is not a function, another
+            `model` or `generator`.
         ValueError: wrong rank, batch or band count, values that are not finite, an image smaller than a patch,
             a reference and a camera without `srf`, a camera of another scale, a count below 1, more steps than the
             chain has, `start` outside (0, 1], an uncertainty of one draw.
     """
+    if not isinstance(model, Model):
+        fail("model", "a model, as `load_model` returns it", type(model).__name__, TypeError)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        fail("generator", "a `torch.Generator`, or None", type(generator).__name__, TypeError)
+    if callback is not None and not callable(callback):
+        fail("callback", "a function, or None", type(callback).__name__, TypeError)
     lr_hsi = as_image(lr_hsi, "lr_hsi")
     check_count(draws, "draws", at_least=2 if uncertainty else 1)
     check_count(tile, "tile", at_least=8)

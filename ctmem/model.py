@@ -22,6 +22,7 @@ from ctmem.networks.variants import PRESETS
 from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import LearnedBlur, PsfKernel
 
+SHIPPED = "tiny"  # the preset whose weights come with the project
 PARTS = ("kernel", "cnn", "denoiser")
 
 
@@ -89,31 +90,42 @@ def _new_kernel(preset: Preset) -> LearnedBlur:
 
 
 @door
-def load_model(name: str = "tiny", *, folder: str | Path | None = None) -> Model:
+def load_model(name: str | None = None, *, folder: str | Path | None = None) -> Model:
     """The trained model of a preset.
 
     Args:
-        name: a preset's name; weights of `tiny` are shipped.
+        name: a preset's name; None: that of the card in `folder`, or `tiny`, whose weights are shipped.
         folder: where kernel, cnn and denoiser .safetensors and card.json are, as training leaves them; default: the
             shipped ones. The settings are those of the card, so that variants of a preset load, too.
 
     Raises:
-        ValueError: an unknown preset, or weights that do not fit it.
+        ValueError: an unknown preset or one without shipped weights, a card of another version, or weights that do not
+            fit it.
         FileNotFoundError: no weights there.
     """
     if folder is None:
+        name = SHIPPED if name is None else name
         check_choice(name, "name", PRESETS)
+        if name != SHIPPED:
+            fail("name", f"{SHIPPED!r}, whose weights are shipped, unless there is a `folder`", repr(name))
         folder = data_path(f"weights/{name}/card.json").parent
     card_file = Path(folder) / "card.json"
     if not card_file.is_file():
         fail(
             "folder", "one with card.json and weights", f"{card_file.parent.name}, without card.json", FileNotFoundError
         )
-    card = json.loads(card_file.read_text(encoding="utf-8"))
-    preset = Preset.from_dict(card["preset"])
+    try:
+        card = json.loads(card_file.read_text(encoding="utf-8"))
+        preset = Preset.from_dict(card["preset"])
+        if "camera" in card:
+            Camera.from_dict(card["camera"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`folder` must be one with a card.json of this version, got {card_file}: {error!r}"
+        ) from error
     networks = build_networks(preset, None if preset.denoiser.subspace else _bands(card_file.parent))
     for part, network in cast(dict[str, torch.nn.Module], networks).items():
-        load_module(network, card_file.with_name(f"{part}.safetensors"), part=part, preset=name)
+        load_module(network, card_file.with_name(f"{part}.safetensors"), part=part, preset=name or preset.name)
         network.eval().requires_grad_(False)
     return Model(preset, **networks, card=card)
 

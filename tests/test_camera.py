@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctmem.config import CameraConfig
-from ctmem.data.scenes import load_scene
+from ctmem.data.scenes import load_scene, synthetic
 from ctmem.model import load_model
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import add_noise, blur_down, blur_on_grid, gaussian_psf, upsample
-from ctmem.observe.responses import SENSORS, apply_srf, srf_matrix
+from ctmem.observe.responses import SENSORS, apply_srf, load_rsr, srf_matrix
 
 SHAPE = (2, 7, 12, 20)
 SRF = torch.tensor([[0.5, 0.5, 0, 0, 0, 0, 0], [0, 0, 0, 0.25, 0, 0, 0.75]])
@@ -305,10 +305,11 @@ def test_differences_in_words(other, words):
     seed=st.integers(0, 2**31),
     sensor=st.sampled_from([None, *SENSORS]),
     snr_db=st.none() | st.floats(-10, 80),
-    bands=st.none() | st.just(("B2", "B3")),
+    named=st.booleans(),
     srf=st.booleans(),
 )
-def test_to_dict_and_back_through_json_bit_for_bit(scale, widen, seed, sensor, snr_db, bands, srf):
+def test_to_dict_and_back_through_json_bit_for_bit(scale, widen, seed, sensor, snr_db, named, srf):
+    bands = tuple(load_rsr(sensor or "landsat8"))[:2] if named else None
     psf = torch.rand(scale + 2 * widen, scale + 2 * widen, generator=seeded(seed)) + 1e-3
     response = torch.rand(2, 5, generator=seeded(seed)) + 1e-3
     camera = Camera(
@@ -450,3 +451,50 @@ def test_bad_types(call, message):
     with pytest.raises(TypeError) as error:
         call()
     assert message in str(error.value)
+
+
+# --- what a stranger hands in ---
+
+
+def test_back_projection_with_a_psf_far_off_its_centre_does_not_run_away():
+    """Each step would make it worse: the best image so far is given back."""
+    gt = synthetic(0, height=32, width=48, bands=3).tensor()
+    camera = Camera(gaussian_psf(4.0, size=20, scale=4).roll((4, 1), (0, 1)), 4)
+    lr_hsi = camera.downsample(gt)
+    pred = camera.back_project(camera.upsample(lr_hsi), lr_hsi, steps=50)
+    assert pred.abs().max() < 5
+    before, after = ((camera.downsample(x) - lr_hsi).norm() for x in (camera.upsample(lr_hsi), pred))
+    assert after <= before
+
+
+def test_a_camera_keeps_its_own_numbers():
+    psf = gaussian_psf(4.0, scale=4).numpy().copy()
+    camera = Camera(psf, 4)
+    psf[0, 0] = 9
+    assert float(camera.psf.sum()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("bands", "message"),
+    [
+        ((), r"`bands` must be names of at least one band, or None, got \(\)"),
+        ("B02", "`bands` must be names of at least one band, or None, got 'B02'"),
+        (("B02", "B99"), "`bands` must be one of 'B01', .*, got 'B99'"),
+    ],
+)
+def test_bands_that_are_none(bands, message):
+    with pytest.raises(ValueError, match=message):
+        Camera.gaussian(scale=4, sensor="sentinel2a", bands=bands)
+
+
+@pytest.mark.parametrize("width", [None, "4", [4, 6, 8], (4, "6"), 0, np.array([4.0, float("nan")])])
+def test_widths_that_are_none(width):
+    with pytest.raises(ValueError, match="`fwhm_px` must be a positive number of pixels or a pair of them"):
+        gaussian_psf(width, scale=4)
+    assert Camera.gaussian(np.array([4.0, 6.0]), 4).fwhm_px == pytest.approx((4, 6), abs=0.05)
+
+
+def test_another_blur_of_the_same_width_is_said_to_be_another():
+    usual = Camera.gaussian(scale=4)
+    moved = Camera(gaussian_psf(4.0, size=20, scale=4).roll(1, 0), 4)
+    assert moved.differences(usual) == ["another blur of the same FWHM 4.0 px"]

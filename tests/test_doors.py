@@ -226,7 +226,9 @@ def test_super_resolution_reads_every_tensor_at_most_once(model, kind):
     assert max(scans.counts.values()) == 1
     pixels = 24 * 32
     large = sum(count for (_, size), count in scans.counts.items() if size >= pixels)
-    assert large <= {"none": 1, "library": 5, "list": 15}.get(kind, 8)  # and little else
+    assert large <= {"none": 2, "library": 6, "list": 16}.get(
+        kind, 9
+    )  # and little else, such as what a sampler returns
 
 
 def test_a_metric_reads_each_image_once_however_many_are_asked_for():

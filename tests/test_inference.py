@@ -466,3 +466,23 @@ def test_unknown_preset_and_missing_weights(tmp_path):
     write_json({"preset": TINY.to_dict()}, tmp_path / "card.json")
     with pytest.raises(FileNotFoundError, match="kernel.safetensors, which is not there"):
         load_model("tiny", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"sampler": lambda d, x, s, **k: x * float("nan")},
+            ValueError,
+            "`sampler` must be a function that returns finite",
+        ),
+        ({"callback": 3}, TypeError, "`callback` must be a function, or None, got int"),
+        ({"generator": 0}, TypeError, "`generator` must be a `torch.Generator`, or None, got int"),
+        ({"camera": "usual"}, TypeError, "`camera` must be a `Camera`, got str"),
+    ],
+)
+def test_what_strangers_hand_in(model, change, error, message):
+    with pytest.raises(error, match=message):
+        super_resolve(model, torch.rand(1, 31, 4, 6), **change)
+    with pytest.raises(TypeError, match="`model` must be a model, as `load_model` returns it, got str"):
+        super_resolve("tiny", torch.rand(1, 31, 4, 6))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -110,7 +111,7 @@ def _own_wavelengths(wavelengths_nm: np.ndarray | None, bands: int) -> np.ndarra
 def _scale(values: np.ndarray, white: float | None = None) -> tuple[np.ndarray, float, str]:
     """`values` over `white` (their 99.9th percentile), clipped to [0, 1]; `white`; what was clipped."""
     white = float(np.percentile(values, BRIGHT)) if white is None else white
-    if not white > 0:
+    if not (white > 0 and math.isfinite(white)):
         fail("white", f"positive (default: the {BRIGHT}th percentile)", f"{white:g}")
     below = (values < 0).mean()
     above = (values > white).mean()

@@ -184,7 +184,7 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp": sample_dpmpp,
     "heun": sample_heun,
     "edm": sample_edm,
-}  # names for presets and the command line
+}  # names for presets
 
 
 # --- what they are made of --------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def at_level(level: float, x: torch.Tensor) -> torch.Tensor:
 
 
 def move(x: torch.Tensor, x0: torch.Tensor, here: Place, there: Place) -> torch.Tensor:
-    """Takes out the noise that x (B, Z, H, W) and x̂0 imply, and mixes both anew for another place on the chain.
+    """Takes out the noise that x (B, Z, H, W) and x̂0 imply, and mixes both again for another place on the chain.
 
     This is Euler's step on the probability flow in sigma = noise/level; exact where x̂0 does not change on the way.
 
@@ -270,7 +270,7 @@ def sample(
         callback: called once per step with (step, t, x, x̂0), x at unit size.
 
     Raises:
-        TypeError: `sampler` is no function; `x0_start` no floating-point image.
+        TypeError: `sampler` is not a function; `x0_start` is not a floating-point image.
         ValueError: an unknown prediction, `start` outside (0, 1], or `steps` outside 1 … start·T; a sampler whose
             answer has another shape.
     """
@@ -291,7 +291,9 @@ def sample(
     if not isinstance(found, torch.Tensor) or found.shape != x.shape:
         got = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
         fail("sampler", f"a function that returns an image of shape {tuple(x.shape)}", f"one that returns {got}")
-    return found
+    if not bool(torch.isfinite(torch.stack(found.detach().aminmax())).all()):  # a sampler may be a stranger's
+        fail("sampler", "a function that returns finite images", "one that returned NaN or infinite values")
+    return found.to(x)
 
 
 def check_sampler(sampler: object) -> None:

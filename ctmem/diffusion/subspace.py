@@ -71,7 +71,7 @@ def fit(lr_hsi: torch.Tensor, channels: int = 8) -> Subspace:
         channels: Z, directions wanted; an image of fewer bands, or of fewer pixels, gives fewer.
 
     Raises:
-        ValueError: `lr_hsi` is no single finite image, or constant; `channels` < 1.
+        ValueError: `lr_hsi` is not a single finite image, or constant; `channels` < 1.
 
     Convention: the sign of a direction is arbitrary; training flips signs at random so that nothing depends on it.
 

@@ -46,7 +46,7 @@ class DiffusionExplorer(CubeExplorer):
         unit: name and unit of the values.
 
     Raises:
-        TypeError: `run` is no recording, or the target none of these or not of real numbers.
+        TypeError: `run` is not a recording, or the target none of these or not of real numbers.
         ValueError: a target of another size, outside [0, 1] or without a whole pixel, wavelengths that do not fit.
     """
 

@@ -5,7 +5,7 @@ a slider linked to `frame` moves through it there, without asking Python; of a l
 asked for, and its neighbours when the hand rests. Where a click lands is the trait `cursor`; what to do then is the
 explorer's business.
 
-Both keep their whole state in traits, so that a page that is loaded anew, or a second view of the same widget, shows
+Both keep their whole state in traits, so that a page that is loaded again, or a second view of the same widget, shows
 the same.
 """
 
@@ -89,7 +89,7 @@ class ImageView(anywidget.AnyWidget):
 
     frame = traitlets.Int(0).tag(sync=True)
     cursor = traitlets.List([-1, -1]).tag(sync=True)  # (row, column); -1, -1: nowhere
-    clicks = traitlets.Int(0).tag(sync=True)  # how often a hand or a key has set the cursor, maybe where it stood
+    clicks = traitlets.Int(0).tag(sync=True)  # how often a hand or a key has set the cursor, perhaps where it stood
     pins: traitlets.List[Any] = traitlets.List().tag(sync=True)  # (row, column) each
     zoom = traitlets.Float(1.0).tag(sync=True)
     swipe = traitlets.Float(-1.0).tag(sync=True)  # where the divider stands, 0 … 1; negative: no second image

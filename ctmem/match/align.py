@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 
-from ctmem.checks import as_image, door, fail
+from ctmem.checks import as_image, check_same_shape, door, fail
 
 Blur = Callable[[torch.Tensor], torch.Tensor]  # K: (·, c, H, W) → the same as the LR sensor would show it
 References = torch.Tensor | Sequence[torch.Tensor]  # a batch (1 or B, c, Hr, Wr), or several (1, c, Hr, Wr) each
@@ -186,6 +186,16 @@ class Prepared:
         return torch.cat([*images, gradient / self.gain, difference / self.gain], 1)
 
 
+def check_blur(blur: object) -> None:
+    """Raises unless it can be called.
+
+    Raises:
+        TypeError: something else: a camera, say.
+    """
+    if not callable(blur):
+        fail("blur", "a function such as `camera.blur`", type(blur).__name__, TypeError)
+
+
 @door
 def prepare_reference(
     ref_msi: torch.Tensor, blur: Blur, *, radiometry: bool = True, sharpening: int = 0, name: str = "ref_msi"
@@ -207,9 +217,12 @@ def prepare_reference(
         TypeError: a reference that is not a floating-point image.
         ValueError: wrong rank, or a reference without any whole pixel.
     """
+    check_blur(blur)
     with torch.no_grad():
         sharp, holes = fill_holes(ref_msi, name)
-        blurred = sharpen(blur(sharp), blur, sharpening)
+        blurred = blur(sharp)
+        check_same_shape(blurred, sharp, ("blur", "ref_msi"))
+        blurred = sharpen(blurred, blur, sharpening)
     touched = F.max_pool2d(holes.to(blurred), 3, stride=1, padding=1) > 0  # the gradient reads the neighbours
     blurred = blurred.masked_fill(touched, math.nan)
     if not radiometry:
@@ -235,6 +248,7 @@ def prepare_query(
         ValueError: wrong rank, values that are not finite, or a `blur` that makes such values of finite ones.
     """
     query = as_image(query, "query", double=True)
+    check_blur(blur)
     with torch.no_grad():
         query = sharpen(query, blur, sharpening)
     if radiometry:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ import torch
 from ctmem.checks import as_image, as_psf, as_srf, check_choice, check_count, door, fail
 from ctmem.config import CameraConfig
 from ctmem.observe.optics import add_noise, adjoint, blur_down, blur_on_grid, gaussian_psf, upsample
-from ctmem.observe.responses import SENSORS, Wavelengths, apply_srf, srf_matrix
+from ctmem.observe.responses import SENSORS, Wavelengths, apply_srf, load_rsr, srf_matrix
 
 SAME_PSF = 1e-3  # sum of absolute differences below which two PSFs of sum 1 are the same
 SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
@@ -62,13 +63,16 @@ class Camera:
     def __post_init__(self) -> None:
         """Checks the fields."""
         check_count(self.scale, "scale")
-        object.__setattr__(self, "scale", int(self.scale))  # numpy's numbers are none for JSON
-        object.__setattr__(self, "psf", as_psf(self.psf, scale=self.scale))
-        if self.srf is not None:
-            object.__setattr__(self, "srf", as_srf(self.srf))
         if self.sensor is not None:
             check_choice(self.sensor, "sensor", SENSORS)
-        if self.snr_db is not None and not math.isfinite(self.snr_db):
+        if self.bands is not None:
+            object.__setattr__(self, "bands", _band_names(self.bands, self.sensor))
+        # copies of its own, in plain Python numbers where JSON wants them
+        object.__setattr__(self, "scale", int(self.scale))
+        object.__setattr__(self, "psf", as_psf(self.psf, scale=self.scale).detach().clone())
+        if self.srf is not None:
+            object.__setattr__(self, "srf", as_srf(self.srf).detach().clone())
+        if self.snr_db is not None and not (isinstance(self.snr_db, Real) and math.isfinite(self.snr_db)):
             fail("snr_db", "a finite number of decibels, or None", self.snr_db)
         object.__setattr__(self, "snr_db", None if self.snr_db is None else float(self.snr_db))
 
@@ -203,7 +207,7 @@ class Camera:
         Args:
             pred: estimate (B, C, H, W).
             lr_hsi: observation (B, C, h, w), H = scale·h.
-            steps: repetitions, at most; the mismatch shrinks at each.
+            steps: repetitions, at most; it stops where the mismatch grows to twice the least, and gives that image.
             tolerance: mismatch, the norm of lr_hsi − down(x) over that of lr_hsi, at which it stops.
 
         Raises:
@@ -216,10 +220,16 @@ class Camera:
         if tuple(pred.shape[2:]) != wanted:
             got = f"{pred.shape[2]}×{pred.shape[3]}"
             fail("pred", f"{self.scale} times the size of `lr_hsi`, {wanted[0]}×{wanted[1]}", got)
+        best, least = pred, math.inf
         for _ in range(steps):
             missing = lr_hsi - self.downsample(pred)
-            if missing.norm() <= tolerance * lr_hsi.norm():
+            mismatch = float(missing.norm())
+            if mismatch > 2 * least:  # with a PSF far off its centre it would grow without bound
+                return best
+            if mismatch <= tolerance * float(lr_hsi.norm()):
                 break
+            if mismatch < least:
+                best, least = pred, mismatch
             pred = pred + self.upsample(missing)
         return pred
 
@@ -246,7 +256,7 @@ class Camera:
         """c, the number of bands of the multispectral sensor."""
         if self.srf is not None:
             return len(self.srf)
-        return len(self.bands or SENSORS["sentinel2a"])
+        return len(self.bands or SENSORS[self.sensor or "sentinel2a"])
 
     def response(self, name: str = "camera") -> torch.Tensor:
         """The spectral response (c, C), or the error of a camera that has none; `name`: what the error calls it."""
@@ -271,7 +281,9 @@ class Camera:
         if self.scale != other.scale:
             found.append(f"scale {self.scale} instead of {other.scale}")
         elif not self.same_optics(other):
-            found.append(f"a blur of FWHM {_widths(self)} px instead of {_widths(other)} px")
+            mine, others = _widths(self), _widths(other)
+            same = f"another blur of the same FWHM {mine} px"
+            found.append(same if mine == others else f"a blur of FWHM {mine} px instead of {others} px")
         if self.snr_db != other.snr_db:
             found.append(f"{_noise(self)} instead of {_noise(other)}")
         return found
@@ -303,6 +315,17 @@ class Camera:
             "bands": None if bands is None else tuple(bands),
         }
         return cls(**(plain | read))
+
+
+def _band_names(bands: Any, sensor: str | None) -> tuple[str, ...]:
+    """The names of a sensor's bands as a tuple, or the error of what is none."""
+    if isinstance(bands, str) or len(bands) == 0:
+        fail("bands", "names of at least one band, or None", repr(bands))
+    names = tuple(map(str, bands))
+    for name in names:
+        if sensor is not None:
+            check_choice(name, "bands", load_rsr(sensor))
+    return names
 
 
 def _padded(psf: torch.Tensor, size: int) -> torch.Tensor:

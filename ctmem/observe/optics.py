@@ -12,8 +12,10 @@ Source: this project.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from numbers import Real
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -24,7 +26,7 @@ PIECE = 400_000  # numbers of an image that are worked on at a time: they stay i
 
 @door
 def gaussian_psf(
-    fwhm_px: float | tuple[float, float], *, size: int | None = None, scale: int | None = None
+    fwhm_px: float | Sequence[float], *, size: int | None = None, scale: int | None = None
 ) -> torch.Tensor:
     """Returns a Gaussian point spread function, (k, k) float32, sums to 1, sampled at pixel centres.
 
@@ -39,9 +41,10 @@ def gaussian_psf(
             `scale`.
     """
     # the widths, along rows and along columns
-    widths = fwhm_px if isinstance(fwhm_px, tuple) else (fwhm_px, fwhm_px)
-    if len(widths) != 2 or not all(math.isfinite(width) and width > 0 for width in widths):
+    given = tuple(fwhm_px) if isinstance(fwhm_px, Sequence | np.ndarray) else (fwhm_px, fwhm_px)
+    if len(given) != 2 or not all(isinstance(one, Real) and math.isfinite(one) and one > 0 for one in given):
         fail("fwhm_px", "a positive number of pixels or a pair of them", fwhm_px)
+    widths = [float(one) for one in given]
     if scale is not None:
         check_count(scale, "scale")
     # the size: of the parity that keeps the centre where that of the coarse pixel is

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ctmem.checks import check_count
 from ctmem.config import Preset
 from ctmem.model import PARTS
 from ctmem.networks.variants import PRESETS
@@ -109,21 +110,22 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
     options = new_parser().parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
     # what is to be done, and on what
     preset = preset_of(options)
     precision = {"auto": None, "fp32": "no", "bf16": "bf16"}[options.precision]
     out = Path(options.out or f"runs/{preset.name}")
     accelerator = new_accelerator(cpu=options.device == "cpu", precision=precision)
     try:
+        if options.threads is not None:
+            check_count(options.threads, "threads")
+            torch.set_num_threads(options.threads)
         camera = Camera.from_config(preset.camera)
         sources = own_sources(options.data, camera) if options.data else embedded_sources(camera)
         train(
             preset, sources, out, seed=options.seed, parts=options.parts, micro_batch=options.micro_batch,
             accelerator=accelerator,
         )  # fmt: skip
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

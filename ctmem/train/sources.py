@@ -123,6 +123,8 @@ def own_sources(paths: Sequence[str | Path], camera: Camera) -> list[Source]:
         if path.is_dir():
             sources += _tree_sources(path, camera)
             continue
+        if str(path) in scenes:
+            fail("paths", "each given once", f"{path} twice")
         scene = read_scene(path)
         scenes[str(path)] = (scene, read_response(path.with_suffix(".txt"), scene.bands, camera))
     return scene_sources(scenes) + sources
@@ -151,6 +153,8 @@ def read_response(path: Path, bands: int, camera: Camera) -> Camera:
     wanted = (camera.msi_channels, bands)
     if table.shape != wanted:
         fail("path", f"{bands} centres in nm, or {wanted[0]} rows of {bands} numbers", f"{table.shape} in {path.name}")
+    if not (table.sum(1) > 0).all():
+        fail("path", "rows with a positive sum", f"{float(table.sum(1).min()):g} in {path.name}")
     return replace(camera, srf=torch.from_numpy(table / table.sum(1, keepdims=True)).float())
 
 

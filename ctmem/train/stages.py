@@ -14,6 +14,7 @@ Source: Qu et al., IEEE TGRS 2025, for the stages; the pool, augmentation and ch
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ctmem.checks import check_choice, fail
+from ctmem.checks import check_choice, check_count, fail
 from ctmem.config import Preset, TrainConfig
 from ctmem.data.samples import Degraded
 from ctmem.diffusion.encoding import Encoded, encode_image
@@ -176,6 +177,11 @@ def train(
     """
     for part in parts:
         check_choice(part, "parts", PARTS)
+    counts = {"steps": preset.train.steps, "cnn_steps": preset.cnn_steps, "kernel_steps": preset.kernel_steps}
+    for name, count in (counts | {"batch": preset.train.batch, "micro_batch": micro_batch or 1}).items():
+        check_count(count, name)
+    if not (math.isfinite(preset.train.learning_rate) and preset.train.learning_rate > 0):
+        fail("learning_rate", "a finite number above 0", preset.train.learning_rate)
     for area in ("train", "validation"):
         if all(getattr(source, area) is None for source in sources):
             fail("sources", f"at least one with a {area} area", "none")
