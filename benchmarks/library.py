@@ -24,7 +24,7 @@ from ctmem.data.areas import split_areas
 from ctmem.data.scenes import load_scene
 from ctmem.match import align, matching, patches, search
 from ctmem.match.faiss_index import ApproximateSearch, default_factory
-from ctmem.match.library import TextureLibrary
+from ctmem.match.texture_library import TextureLibrary
 from ctmem.observe.camera import Camera
 
 CAMERA = Camera.gaussian(scale=4)

@@ -13,7 +13,7 @@
 | `super_resolve` | a fine hyperspectral image of a coarse one | `ctmem.inference` |
 | `load_scene`, `read_scene` | a shipped scene; a scene from a file of yours | `ctmem.data.scenes` |
 | `Camera` | blur, scale, spectral response, noise | `ctmem.observe.camera` |
-| `TextureLibrary` | references of several places, in one file | `ctmem.match.library` |
+| `TextureLibrary` | references of several places, in one file | `ctmem.match.texture_library` |
 | `evaluate` | metrics of a prediction | `ctmem.evaluation.metrics` |
 
 The rest is in folders that follow the method: `data` and `observe` (the scene, its areas, the two sensors), `match`
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ctmem.data.scenes import load_scene, read_scene
     from ctmem.evaluation.metrics import evaluate
     from ctmem.inference import super_resolve
-    from ctmem.match.library import TextureLibrary
+    from ctmem.match.texture_library import TextureLibrary
     from ctmem.model import load_model
     from ctmem.observe.camera import Camera
 
@@ -41,7 +41,7 @@ __all__ = ["Camera", "TextureLibrary", "evaluate", "load_model", "load_scene", "
 
 HOMES = {
     "Camera": "ctmem.observe.camera",
-    "TextureLibrary": "ctmem.match.library",
+    "TextureLibrary": "ctmem.match.texture_library",
     "evaluate": "ctmem.evaluation.metrics",
     "load_model": "ctmem.model",
     "load_scene": "ctmem.data.scenes",

@@ -23,7 +23,7 @@ from ctmem.diffusion.samplers import SAMPLERS, Callback, Sampler, check_sampler,
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.match.align import Blur, References
 from ctmem.match.dmb import dmb
-from ctmem.match.library import TextureLibrary
+from ctmem.match.texture_library import TextureLibrary
 from ctmem.model import Model, load_model
 from ctmem.observe.camera import Camera
 

@@ -32,7 +32,7 @@ from ctmem.explorers.recording import record
 from ctmem.inference import encode, super_resolve
 from ctmem.match import align, matching, patches
 from ctmem.match import dmb as stage
-from ctmem.match.library import TextureLibrary
+from ctmem.match.texture_library import TextureLibrary
 from ctmem.model import Model, build_networks, load_model
 from ctmem.networks.kernel_net import KernelNet
 from ctmem.networks.residual_cnn import ResidualCNN
@@ -77,13 +77,13 @@ DOORS = [
     "match.dmb.dmb",
     "match.dmb.prepare",
     "match.dmb.texture",
-    "match.library.TextureLibrary.build",
-    "match.library.TextureLibrary.texture",
     "match.matching.cut_match",
     "match.matching.match",
     "match.matching.similarity_map",
     "match.patches.fold",
     "match.patches.unfold",
+    "match.texture_library.TextureLibrary.build",
+    "match.texture_library.TextureLibrary.texture",
     "model.build_networks",
     "model.load_model",
     "networks.kernel_net.KernelNet.forward",
@@ -343,11 +343,11 @@ TAKES_IMAGES = {
         lambda m, f, q, s, b: stage.texture(FOUND, q, s, b, hard_k=2),
         {"query": QUERY, "sharp_reference": MSI, "blurred_reference": MSI.flip(2)},
     ),
-    "match.library.TextureLibrary.build": (
+    "match.texture_library.TextureLibrary.build": (
         lambda m, f, r: TextureLibrary.build({"a": r}, soften, MATCH).blurred,
         {"references['a']": MSI},
     ),
-    "match.library.TextureLibrary.texture": (
+    "match.texture_library.TextureLibrary.texture": (
         lambda m, f, x: TextureLibrary.build({"a": MSI}, soften, MATCH).texture(x, SEEN, blur=soften)[0],
         {"lr_hsi_up": X},
     ),

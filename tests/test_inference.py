@@ -27,7 +27,7 @@ from ctmem.evaluation.metrics import psnr_db
 from ctmem.files import write_json
 from ctmem.inference import draw, encode, super_resolve
 from ctmem.match.dmb import dmb
-from ctmem.match.library import TextureLibrary
+from ctmem.match.texture_library import TextureLibrary
 from ctmem.model import Model, build_networks, load_model
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import add_noise

@@ -24,7 +24,7 @@ from ctmem.diffusion.schedule import make_schedule
 from ctmem.evaluation import metrics
 from ctmem.inference import camera_for, draw, encode, finish_estimate
 from ctmem.match.align import References
-from ctmem.match.library import TextureLibrary
+from ctmem.match.texture_library import TextureLibrary
 from ctmem.model import Model
 from ctmem.observe.camera import Camera
 

@@ -14,7 +14,8 @@ has there.
 | `gradient` | g | gradient magnitude of the reference, per band |
 
 This module makes the texture. How images are brought to one look is in `align`, which windows are candidates in
-`matching`, similarities and the search itself in `search`; references of several scenes, kept in a file, in `library`.
+`matching`, similarities and the search itself in `search`; references of several scenes, kept in a file, in
+`texture_library`.
 
 Source: Qu et al., IEEE TGRS 2025, degradation matching block; zncc, strides, turns, radiometry,
 re-levelling, overlapping query patches and references with holes are this project's.

@@ -16,7 +16,7 @@ from ctmem.config import TINY, MatchConfig
 from ctmem.files import load_tensors, save_tensors
 from ctmem.inference import encode, super_resolve
 from ctmem.match.dmb import dmb
-from ctmem.match.library import TextureLibrary, _digest
+from ctmem.match.texture_library import TextureLibrary, _digest
 from ctmem.model import Model, build_networks
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import blur, gaussian_psf
