@@ -1,6 +1,6 @@
 """A CUDA device: which scan backends agree, how fast and how large they are; a training step and sampling at PAPER size.
 
-    python benchmarks/gpu.py     # writes benchmarks/results/gpu.md; without a CUDA device it says so and writes nothing
+    python benchmarks/gpu.py --minutes 3     # writes benchmarks/results/gpu.md, part after part; without a CUDA device: nothing
 
 Measured in turns, as medians and ratios: the scan to backend `torch`, forward and backward together; training and sampling
 in tf32 and bf16 to fp32.
@@ -8,7 +8,8 @@ in tf32 and bf16 to fp32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Sequence
 
 import machine
 import torch
@@ -76,7 +77,10 @@ def model_work(preset: Preset, device: torch.device, steps: int) -> dict[str, Ca
         image(batch, textures),
         torch.ones(batch, channels, 1, 1, device=device),
     )
-    loss, optimiser = denoiser_loss(preset), torch.optim.Adam(network.parameters())
+    loss = denoiser_loss(preset)
+    optimiser = torch.optim.Adam(
+        network.parameters(), lr=0.0
+    )  # the pool is noise: what is timed must not learn from it
     schedule = make_schedule(preset.schedule, preset.timesteps)
 
     def train() -> None:
@@ -92,12 +96,12 @@ def model_work(preset: Preset, device: torch.device, steps: int) -> dict[str, Ca
     return {f"training step, {batch} crops of {side} px": train, f"sampling one crop, {steps} steps": draw}
 
 
-def model_table(preset: Preset, device: torch.device, *, steps: int = 10, rounds: int = 10) -> str:
-    """Times and peak memory of `model_work` in every precision, as Markdown."""
+def model_table(preset: Preset, device: torch.device, *, steps: int = 10, rounds: int = 10, seconds: float = 60) -> str:
+    """Times and peak memory of `model_work` in every precision, as Markdown; no new round begins after `seconds`."""
     rows = []
     for title, work in model_work(preset, device, steps).items():
         runs = {name: in_precision(name, device, work) for name in PRECISIONS}
-        times = machine.interleaved(runs, rounds=rounds)
+        times = machine.interleaved(runs, rounds=rounds, seconds=seconds / 2)
         for name, run in runs.items():
             peak = ""
             if device.type == "cuda":
@@ -108,28 +112,36 @@ def model_table(preset: Preset, device: torch.device, *, steps: int = 10, rounds
     return machine.table(["", "precision", "ms", "times faster than fp32", "peak MB"], rows)
 
 
-def main() -> None:
+def scan_table(names: Sequence[str], size: tuple[int, ...], dtype: torch.dtype, *, seconds: float) -> str:
+    """Time, memory and error of every backend, forward and backward, as Markdown."""
+    tensors = [x.detach().to("cuda", dtype).requires_grad_() for x in inputs(*size)]
+    exact = once("torch", [x.detach().double().requires_grad_() for x in tensors])
+    times = machine.interleaved({n: lambda n=n: once(n, tensors) for n in names}, rounds=10, seconds=seconds)
+    rows = [
+        [n, f"{1000 * t:.2f}", f"{times['torch'] / t:.1f}", f"{peak_mb(n, tensors):.0f}", f"{worst(once(n, tensors), exact):.0e}"]
+        for n, t in times.items()
+    ]  # fmt: skip
+    return machine.table(["backend", "ms", "times faster than torch", "extra MB", "worst error against float64"], rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description="Scan backends, training and sampling on a CUDA device.")
+    parser.add_argument("--minutes", type=float, default=5, help="about so long; at least one round of everything")
+    seconds = 60 * parser.parse_args(arguments).minutes
     if not torch.cuda.is_available():
         print("no CUDA device here: nothing was measured")
         return
-    device, parts = torch.device("cuda"), []
+    device = torch.device("cuda")
     names = [name for name in BACKENDS if name != "reference" and not obstacle(name, device, torch.float32)]
+    listed = "\n".join(f"- `{name}`: {line}" for name, line in backends(device).items())
+    head = f"# On a GPU\n\n{torch.cuda.get_device_name()}. {machine.describe('mamba-ssm')}.\n\n{listed}"
+    parts = [head, f"## Preset {PAPER.name}\n\n" + model_table(PAPER, device, seconds=seconds / 2)]
     for title, size in SIZES.items():
         for dtype in (torch.float32, torch.bfloat16):
-            tensors = [x.detach().to(device, dtype).requires_grad_() for x in inputs(*size)]
-            exact = once("torch", [x.detach().double().requires_grad_() for x in tensors])
-            times = machine.interleaved({n: lambda n=n: once(n, tensors) for n in names}, rounds=10)
-            rows = [
-                [n, f"{1000 * t:.2f}", f"{times['torch'] / t:.1f}", f"{peak_mb(n, tensors):.0f}", f"{worst(once(n, tensors), exact):.0e}"]
-                for n, t in times.items()
-            ]  # fmt: skip
-            header = ["backend", "ms", "times faster than torch", "extra MB", "worst error against float64"]
-            parts.append(f"## {title}, {str(dtype).removeprefix('torch.')}\n\n" + machine.table(header, rows))
-    listed = "\n".join(f"- `{name}`: {line}" for name, line in backends(device).items())
-    parts.append(f"## Preset {PAPER.name}\n\n" + model_table(PAPER, device))
-    head = f"# On a GPU\n\n{torch.cuda.get_device_name()}. {machine.describe('mamba-ssm')}.\n\n{listed}"
-    machine.write("gpu", "\n\n".join([head, *parts]))
+            table = scan_table(names, size, dtype, seconds=seconds / 8)
+            parts.append(f"## {title}, {str(dtype).removeprefix('torch.')}\n\n" + table)
+            machine.write("gpu", "\n\n".join(parts))
 
 
 if __name__ == "__main__":

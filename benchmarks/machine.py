@@ -20,9 +20,11 @@ RESULTS = Path(__file__).parent / "results"
 def describe(*packages: str) -> str:
     """One Markdown paragraph on what was measured where."""
     names = {line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")}
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
-    ).stdout.strip()
+    try:
+        call = ["git", "describe", "--always", "--dirty"]
+        commit = subprocess.run(call, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+    except OSError:  # no git there
+        commit = ""
     versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", *packages))
     return (
         f"{datetime.date.today()}, commit {commit or 'unknown'}, {', '.join(sorted(names)) or platform.machine()}, "

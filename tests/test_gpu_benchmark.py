@@ -37,5 +37,5 @@ def test_precision_is_given_back(gpu):
 def test_without_a_gpu_nothing_is_written(gpu, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(gpu.machine, "write", lambda *_: pytest.fail("nothing was measured"))
-    gpu.main()
+    gpu.main([])
     assert "no CUDA device" in capsys.readouterr().out
