@@ -24,6 +24,7 @@ from this table, in plain PyTorch, and compares.
 | sampling | DDPM, all T steps | the same | one step | `sampler`, `sampling_steps` |
 | back-projection | none | none | yes | `consistency` |
 | training | Adam at a constant rate, no average, no clipping, always a reference | the same | warm-up, cosine, average, clipping, a fifth without | `warmup`, `cosine`, `ema`, `clip`, `drop_reference` |
+| training sees its own estimate | never | half of the time | half of the time | `self_condition` |
 | weights kept | the last | the last | the best on validation | `keep_best` |
 
 What the two older wirings do *not* follow, and why:

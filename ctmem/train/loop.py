@@ -52,7 +52,7 @@ def new_accelerator(*, cpu: bool = False, precision: str | None = None, place: b
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
     """Share of the learning rate at a step: linear warm-up, then cosine decay to 0, or 1 without `cosine`."""
     if step < config.warmup:
-        return (step + 1) / config.warmup
+        return (step + 1) / max(config.warmup, 1)
     if not config.cosine:
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - config.warmup) / max(config.steps - config.warmup, 1)))

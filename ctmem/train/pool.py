@@ -49,8 +49,8 @@ class Pool:
 def build_pool(sources: Sequence[Source], preset: Preset, blur: Blur, *, stride: int | None = None) -> Pool:
     """Matches every training area once with each of its references and cuts it into encoded crops.
 
-    A crop's side is that of the preset, rounded down to a multiple of the scale. Its texture is cut from that of the whole
-    area. Each crop of a source appears once per reference.
+    A crop's side is that of the preset, rounded down to a multiple of the scale. Its texture is cut from that of the
+    whole area. Each crop of a source appears once per reference.
 
     Args:
         sources: scenes, areas, references.
@@ -85,8 +85,8 @@ def check_sources(sources: Sequence[Source], preset: Preset) -> None:
     """Raises unless crops of the preset can be cut from these sources and go through one denoiser.
 
     Raises:
-        ValueError: scenes of several band counts for a denoiser that works on bands; a crop larger than a training area,
-            or smaller than a patch.
+        ValueError: scenes of several band counts for a denoiser that works on bands; a crop larger than a training
+            area, or smaller than a patch.
     """
     counts = sorted({source.scene.gt.shape[1] for source in sources})
     if preset.denoiser.subspace is None and len(counts) > 1:

@@ -173,7 +173,8 @@ def train(
         The card: preset, data, seed, versions, and per part its steps, minutes and metrics.
 
     Raises:
-        ValueError: an unknown part, no validation area, sources that `check_sources` refuses, or a folder of another run.
+        ValueError: an unknown part, no validation area, sources that `check_sources` refuses, or a folder of another
+            run.
         OSError: the folder cannot be written; the last checkpoint stays whole.
     """
     for part in parts:
