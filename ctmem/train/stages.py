@@ -66,8 +66,9 @@ def train_kernel_on(
                 area = source.scene.cut(box)
                 sharp[name].append(area.hr_msi)
                 blurry[name].append(area.camera.see(area.lr_hsi_up))
-    # K is learned from crops of these, no larger than the smallest area
-    crop = min(KERNEL_CROP, *(side for image in sharp["train"] for side in image.shape[2:]))
+    # K is learned from crops of these, no larger than the smallest area, of whole coarse pixels
+    scale = sources[0].scene.scale
+    crop = min(KERNEL_CROP, *(side for image in sharp["train"] for side in image.shape[2:])) // scale * scale
     with progress(range(steps), "kernel") as bar:
 
         def on_step(_: int, loss: float) -> None:
