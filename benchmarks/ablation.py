@@ -192,7 +192,9 @@ def rematch_table(draws: int = 3) -> str:
     """PSNR and seconds of the shipped weights, DDIM of ten steps, matched once or again."""
     model, steps, rows = load_model(), 10, []
     for source in embedded_sources(model.camera):
-        area = validation(source)
+        assert source.validation is not None
+        box = replace(source.validation, height=min(source.validation.height, 72), width=24)
+        area = source.scene.cut(box)
         for every in (None, 5, 2, 1):
             values, seconds = [], []
             for seed in range(draws):
@@ -387,7 +389,9 @@ def main() -> None:
         texts.append(f"## Faults of the released code, on toys\n\n{fault_table()}\n\n{READING['faults']}")
         print(texts[-1], flush=True)
     if "rematch" in options.only:
-        texts.append(f"## Matching again while an image is drawn\n\nDDIM, 10 steps.\n\n{rematch_table()}")
+        texts.append(
+            f"## Matching again while an image is drawn\n\nShipped weights, DDIM, 10 steps, 72×24 px of each validation area.\n\n{rematch_table()}"
+        )
         print(texts[-1], flush=True)
     if "training" in options.only:
         rows = train_all(options.seconds, options.seeds)
