@@ -39,6 +39,7 @@ class MatchConfig:
     relevel: bool = True  # give transferred patches the query patch's mean and contrast
     radiometry: bool = True  # give each band of query and reference mean 0 and deviation 1 first
     sharpening: int = 3  # steps of back-projection on both blurry images before they are compared; 0: as released
+    gradient_border: str = "replicate"  # beyond the reference's border: replicate, constant (zeros): as released
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,20 @@ class DenoiserConfig:
     te_blocks: int = 2  # texture enhancement (TEMamba) blocks on the HSI and the noise branch
     state: int = 16  # N, states per channel of the selective scan
     heads: int = 4  # of the cross-channel attention
-    channel_attention: bool = True  # in CIM: as drawn in the paper's figure; False: as released
+    channel_attention: bool = True  # in CIM, with a norm behind Mamba and a gate; False: norm and Mamba, as released
+    plain_scan: bool = False  # Mamba in CIM is convolution and scan alone, gated by SiLU of the block's input: as drawn
     subspace: int | None = 8  # Z principal directions the denoiser works in; None: on the bands themselves
     cross_scan: bool = True  # CIM blocks take turns: rows, rows backwards, columns, columns backwards
     target: str = "x0"  # what the network puts out: x0, residual (x0 − lr_hsi_up, unit variance per channel), eps, v
-    random_projection: bool = False  # x_t enters through a fixed random 1×1 map that is never trained: as released
+    random_projection: bool = False  # the noise branch sees a fixed random mix of [lr_hsi_up, x_t] alone: as released
+    level_enters: str = "stem"  # scales and shifts after the stem; before it: "input"; shifts in a block: "block"
+    skips: str = "added"  # around CIM, Mamba-v3 and gate: added; none: as drawn; carried to the next block: as released
+    double_norm: bool = False  # the layer norm before Mamba-v3 is applied twice: as released
+    token_projection: bool = False  # 1×1 before CIM, on the guide again before every TEMamba block: as released
+    pixel_norm: bool = False  # cross-channel attention norms each pixel over the channels, not the whole image
+    full_query: bool = False  # cross-channel attention: full 3×3 convolution for the query, no biases: as released
+    fusion_slope: float = 0.2  # of the LeakyReLU in the fusion; 0: ReLU, as released
+    zero_start: bool = True  # the last convolution starts at 0: an untrained denoiser returns lr_hsi_up
 
 
 @dataclass(frozen=True)
@@ -65,9 +75,11 @@ class TrainConfig:
     steps: int = 2000
     batch: int = 4
     learning_rate: float = 1e-3
-    warmup: int = 50  # steps of linear warm-up; then cosine decay to 0
-    ema: float = 0.995  # decay of the averaged weights
-    clip: float = 1.0  # gradient norm
+    warmup: int = 50  # steps of linear warm-up
+    cosine: bool = True  # then the learning rate falls to 0 as a cosine; False: it stays
+    ema: float = 0.995  # decay of the averaged weights; 0: no average
+    clip: float | None = 1.0  # gradient norm; None: not clipped
+    keep_best: bool = True  # the weights that score best on validation are kept; False: the last ones
     self_condition: float = 0.5  # share of training steps that see the network's own estimate
     drop_reference: float = 0.2  # share of training samples without a reference
     validate_every: int = 100
@@ -85,6 +97,7 @@ class Preset:
     schedule: str = "linear"  # of its noise levels: linear, cosine, shifted
     sampler: str = "ddim"  # ddpm, ddim, dpmpp, heun, edm
     sampling_steps: int = 1  # of the chain, per image: as many network calls, but with heun and edm
+    consistency: bool = True  # `super_resolve` finishes with back-projection
     match: MatchConfig = MatchConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     kernel_network: bool = False  # K is the paper's network (`KernelNet`), not a learned PSF (`PsfKernel`)

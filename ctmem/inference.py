@@ -18,7 +18,7 @@ import torch
 
 from ctmem.checks import as_image, check_choice, check_count, door, fail, warn_once
 from ctmem.diffusion.encoding import Encoded, encode_image
-from ctmem.diffusion.problem import DenoisingProblem
+from ctmem.diffusion.problem import DenoisingProblem, Rematch, rematched
 from ctmem.diffusion.samplers import SAMPLERS, Callback, Sampler, check_sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.match.align import Blur, References
@@ -46,9 +46,10 @@ def super_resolve(
     draws: int = 1,
     sampler: Sampler | None = None,
     start: float = 1.0,
-    consistency: bool = True,
+    consistency: bool | None = None,
     tile: int = 192,
     uncertainty: bool = False,
+    rematch_every: int | None = None,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
@@ -73,9 +74,12 @@ def super_resolve(
             default: the preset's, `sample_ddim`.
         start: where the chain is entered: 1 from noise alone; less, from lr_hsi_up with the noise of start·T.
         consistency: finish with back-projection, so that degrading `pred` gives back `lr_hsi` to a thousandth, or as
-            near as 50 steps come. Where `lr_hsi` is noisy, its noise is given back, too.
+            near as 50 steps come. Where `lr_hsi` is noisy, its noise is given back, too. Default: as the preset says,
+            which is no for the wirings as drawn and as released.
         tile: largest side that goes through the network at once, fine pixels.
         uncertainty: also return `std`; needs at least 2 draws.
+        rematch_every: match again after so many calls of the denoiser, with the estimate x̂0 of the last call in place
+            of the upsampled `lr_hsi`; None: match once, before the first call. Needs a reference and several steps.
         generator: of the noise.
         callback: called once per step, B · draws · steps times in all, with (step, t, x, x̂0), both images (1, Z, H, W)
             in the denoiser's channels: `decode` of what `encode` returns makes spectra of them.
@@ -85,7 +89,7 @@ def super_resolve(
             `model` or `generator`.
         ValueError: wrong rank, batch or band count, values that are not finite, an image smaller than a patch,
             a reference and a camera without `srf`, a camera of another scale, a count below 1, more steps than the
-            chain has, `start` outside (0, 1], an uncertainty of one draw.
+            chain has, `start` outside (0, 1], an uncertainty of one draw, `rematch_every` without a reference.
     """
     if not isinstance(model, Model):
         fail("model", "a model, as `load_model` returns it", type(model).__name__, TypeError)
@@ -100,14 +104,23 @@ def super_resolve(
     sampler = _sampler_of(model) if sampler is None else sampler
     _check_sampling(model, steps, sampler, start)
     camera = camera_for(model, camera).to(model.device)
+    consistency = model.preset.consistency if consistency is None else consistency
+    if rematch_every is not None:
+        check_count(rematch_every, "rematch_every")
+        if ref_msi is None:
+            fail("ref_msi", "a reference, to match again with `rematch_every`", None)
     preds: list[torch.Tensor] = []
     stds: list[torch.Tensor] = []
-    for one, encoded in zip(lr_hsi.to(model.device).split(1), encode(model, lr_hsi, ref_msi, camera=camera)):
+    images = zip(lr_hsi.to(model.device).split(1), encode(model, lr_hsi, ref_msi, camera=camera))
+    for number, (one, encoded) in enumerate(images):
         # what belongs to the image is worked out once, each draw runs the diffusion; then spectra, and consistency
         finish = partial(finish_estimate, encoded, one, camera if consistency else None)
+        rematch = None
+        if rematch_every is not None and ref_msi is not None:
+            rematch = Rematch(rematch_every, partial(_texture_again, model, encoded, one, ref_msi, number, camera))
         drawn = draw(
             model, encoded, steps=steps, draws=draws, sampler=sampler, start=start, tile=tile,
-            generator=generator, callback=callback,
+            generator=generator, callback=callback, rematch=rematch,
         )  # fmt: skip
         preds.append(finish(drawn.mean(0, keepdim=True)))
         if uncertainty:
@@ -128,10 +141,11 @@ def draw(
     tile: int = 192,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
+    rematch: Rematch | None = None,
 ) -> torch.Tensor:
     """Draws of the diffusion for one encoded image, (draws, Z, H, W) in the denoiser's channels.
 
-    The condition is computed once. The arguments are those of `super_resolve`.
+    The condition is computed once, or as often as `rematch` says. The other arguments are those of `super_resolve`.
 
     Raises:
         TypeError: a sampler that is not a function.
@@ -141,7 +155,9 @@ def draw(
     schedule = make_schedule(model.preset.schedule, model.preset.timesteps)
     problem = DenoisingProblem.of(model.denoiser, encoded.base, encoded.texture, tile=tile)
     drawn = [
-        problem.draw(schedule, steps=steps, sampler=sampler, start=start, generator=generator, callback=callback)
+        (problem if rematch is None else rematched(problem, model.denoiser, rematch, tile=tile)).draw(
+            schedule, steps=steps, sampler=sampler, start=start, generator=generator, callback=callback
+        )
         for _ in range(draws)
     ]
     return torch.cat(drawn)
@@ -218,6 +234,23 @@ def camera_for(model: Model, camera: Camera | None) -> Camera:
 def blur_of(model: Model, camera: Camera) -> Blur:
     """K of a camera: the learned one where it is the camera of the weights, otherwise the camera's own blur."""
     return model.kernel if camera.same_optics(model.camera) else camera.blur
+
+
+def _texture_again(
+    model: Model,
+    encoded: Encoded,
+    lr_hsi: torch.Tensor,
+    ref_msi: References | TextureLibrary,
+    number: int,
+    camera: Camera,
+    z: torch.Tensor,
+) -> torch.Tensor:
+    """The texture in the denoiser's channels that image `number` finds with an estimate z of it as the query."""
+    if isinstance(ref_msi, torch.Tensor) and len(ref_msi) > 1:
+        ref_msi = ref_msi[number : number + 1]
+    query = encoded.decode(z).clamp(0, 1)
+    texture = _texture(query, ref_msi, camera, model, blur_of(model, camera))
+    return encode_image(lr_hsi, encoded.lr_hsi_up, texture, camera, model.preset.denoiser).texture
 
 
 def _texture(

@@ -28,10 +28,10 @@ SMALL = replace(
 )
 
 
-def small_source() -> Source:
+def small_source(scale: int = 4) -> Source:
     """One generated scene with two references."""
     scene = synthetic(0, height=96, width=128, bands=31)
-    camera = Camera.from_config(SMALL.camera).for_wavelengths(scene.wavelengths_nm)
+    camera = Camera.from_config(replace(SMALL.camera, scale=scale)).for_wavelengths(scene.wavelengths_nm)
     degraded = degrade_scene(scene.tensor(), camera)
     areas = split_areas(96, 128, camera)
     reference = degraded.cut(areas["reference"]).hr_msi

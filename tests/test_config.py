@@ -35,7 +35,12 @@ def test_wirings_share_their_size_and_differ_where_the_table_says(preset):
     for variant in (drawn, released):
         for name in ("width", "residual_blocks", "cim_blocks", "te_blocks", "state", "heads"):
             assert getattr(variant.denoiser, name) == getattr(preset.denoiser, name)
-        assert (variant.crop, variant.camera, variant.train) == (preset.crop, preset.camera, preset.train)
+        assert (variant.crop, variant.camera) == (preset.crop, preset.camera)
+        for name in ("steps", "batch", "learning_rate", "validate_every", "save_every"):
+            assert getattr(variant.train, name) == getattr(preset.train, name)
+        train = variant.train
+        assert (train.warmup, train.cosine, train.ema, train.clip) == (0, False, 0.0, None)
+        assert (train.drop_reference, train.keep_best, variant.consistency) == (0.0, False, False)
         assert variant.denoiser.subspace is None and not variant.denoiser.cross_scan and variant.kernel_network
         match = variant.match
         assert match.patch == match.stride == match.query_stride == preset.match.patch
@@ -44,7 +49,10 @@ def test_wirings_share_their_size_and_differ_where_the_table_says(preset):
         assert (variant.sampler, variant.sampling_steps) == ("ddpm", preset.timesteps)
     assert drawn.denoiser.channel_attention and not drawn.denoiser.random_projection
     assert not released.denoiser.channel_attention and released.denoiser.random_projection
-    assert dataclasses.replace(released, name=drawn.name, denoiser=drawn.denoiser) == drawn
+    assert (drawn.train.self_condition, released.train.self_condition) == (0.5, 0.0)
+    match = dataclasses.replace(released.match, gradient_border=drawn.match.gradient_border)
+    same = {"name": drawn.name, "denoiser": drawn.denoiser, "train": drawn.train, "match": match}
+    assert dataclasses.replace(released, **same) == drawn
 
 
 def test_the_size_of_the_paper():
@@ -120,9 +128,11 @@ def test_an_older_card_has_the_defaults_of_what_it_does_not_name():
     plain = TINY.to_dict()
     for name in ("schedule", "sampler", "sampling_steps", "kernel_network"):
         del plain[name]
-    for name in ("target", "random_projection"):
+    for name in ("target", "random_projection", "skips", "level_enters", "zero_start"):
         del plain["denoiser"][name]
-    del plain["train"]["drop_reference"]
+    for name in ("drop_reference", "cosine", "keep_best"):
+        del plain["train"][name]
+    del plain["match"]["gradient_border"], plain["consistency"]
     del plain["camera"]["snr_db"]
     assert Preset.from_dict(plain) == TINY
     assert Preset.from_dict({"name": "bare"}) == Preset("bare")

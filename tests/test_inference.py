@@ -259,6 +259,70 @@ def test_condition_is_computed_once_per_image(model, monkeypatch):
     assert counts == {"condition": 1, "denoise": 5, "dmb": 1}
 
 
+# --- matching again ---
+
+
+def test_matching_again_asks_with_the_last_estimate(model, monkeypatch):
+    """Every second call the query is x̂0 of the call before; the first texture is that of lr_hsi_up."""
+    _gt, lr_hsi, camera = observed(height=16, width=20)
+    queries, estimates = [], []
+    real = inference.dmb
+    monkeypatch.setattr(inference, "dmb", lambda query, *a, **o: (queries.append(query), real(query, *a, **o))[1])
+    (encoded,) = encode(model, lr_hsi, reference(), camera=camera)
+    queries.clear()
+    options = {"camera": camera, "steps": 6, "generator": seeded(), "consistency": False}
+    again = super_resolve(
+        model, lr_hsi, reference(), rematch_every=2, callback=lambda *a: estimates.append(a[3]), **options
+    )
+    assert len(queries) == 3  # before calls 0, 2 and 4
+    assert torch.equal(queries[0], camera.upsample(lr_hsi))
+    for query, z in zip(queries[1:], (estimates[1], estimates[3])):
+        torch.testing.assert_close(query, encoded.decode(z).clamp(0, 1))
+    once = super_resolve(model, lr_hsi, reference(), **(options | {"generator": seeded()}))
+    assert not torch.equal(again, once)
+
+
+def test_matching_again_later_than_the_last_call_changes_nothing(model):
+    _gt, lr_hsi, camera = observed(height=16, width=20)
+    once, never_again = (
+        super_resolve(model, lr_hsi, reference(), camera=camera, steps=3, generator=seeded(), rematch_every=every)
+        for every in (None, 3)
+    )
+    assert torch.equal(once, never_again)
+
+
+def test_matching_again_is_for_each_draw_and_each_image_alone(model):
+    """A batch with a reference for each image equals the images one by one; a library and a list do, too."""
+    _gt, lr_hsi, camera = observed(height=16, width=20)
+    images = torch.cat([lr_hsi, lr_hsi.flip(3)])
+    references = torch.cat([reference(seed=1), reference(seed=2)])
+    options = {"camera": camera, "steps": 3, "rematch_every": 1, "draws": 2}
+    both = super_resolve(model, images, references, generator=seeded(), **options)
+    generator = seeded()
+    for number in range(2):
+        alone = super_resolve(
+            model, images[number : number + 1], references[number : number + 1], generator=generator, **options
+        )
+        torch.testing.assert_close(both[number : number + 1], alone, atol=1e-5, rtol=1e-4)
+    library = TextureLibrary.build({"one": reference()}, inference.blur_of(model, camera), model.preset.match)
+    found = [
+        super_resolve(model, lr_hsi, refs, generator=seeded(), **options)
+        for refs in (reference(), [reference()], library)
+    ]
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(found[0], found[2], atol=1e-4, rtol=1e-3)
+
+
+def test_matching_again_needs_something_to_match(model):
+    _gt, lr_hsi, camera = observed(height=16, width=20)
+    with pytest.raises(
+        ValueError, match="`ref_msi` must be a reference, to match again with `rematch_every`, got None"
+    ):
+        super_resolve(model, lr_hsi, camera=camera, rematch_every=2)
+    with pytest.raises(ValueError, match="`rematch_every` must be a whole number ≥ 1, got 0"):
+        super_resolve(model, lr_hsi, reference(), camera=camera, rematch_every=0)
+
+
 def test_tiles_cover_and_resemble_the_whole(model):
     _, lr_hsi, camera = observed(height=64, width=80)
     whole, tiled = (

@@ -9,7 +9,7 @@ from ctmem.config import TINY, CameraConfig
 from ctmem.data import scenes
 from ctmem.data.areas import Box, crops, split_areas
 from ctmem.observe.camera import Camera
-from ctmem.train.pool import build_pool, draw_batch
+from ctmem.train.pool import build_pool, check_sources, draw_batch
 from ctmem.train.sources import embedded_sources
 from tests.small_training import SMALL, small_source
 
@@ -29,6 +29,27 @@ def test_pool_holds_every_crop_once_per_reference(source, pool):
     assert len(pool) == 2 * len(boxes)
     assert pool.base.shape[1:] == (4, 16, 16) and pool.texture.shape[1:] == (16, 16, 16)
     assert not torch.equal(pool.texture[0], pool.texture[len(boxes)])  # the second reference is another one
+
+
+@pytest.mark.parametrize("scale", [3, 5])
+def test_crops_are_whole_coarse_pixels_at_any_scale(scale):
+    """A crop of 32 px is one of 30 at ×3 and ×5."""
+    preset = replace(
+        SMALL, crop=32, camera=CameraConfig(scale=scale), match=replace(SMALL.match, stride=8, turns=False)
+    )
+    pool = build_pool([small_source(scale)], preset, lambda x: x)
+    assert pool.base.shape[2:] == pool.target.shape[2:] == pool.texture.shape[2:] == (30, 30)
+    assert float((pool.base - pool.target).abs().mean()) < float(pool.target.abs().mean())  # of the same places
+
+
+def test_what_no_crop_can_be_cut_from_says_how_to_get_on(source):
+    side = min(source.train.height, source.train.width)
+    expected = rf"`crop` must be at most {side} px, .* area of 'synthetic' \(train with `--crop {side}`, .*, got 160"
+    with pytest.raises(ValueError, match=expected):
+        build_pool([source], replace(SMALL, crop=160), lambda x: x)
+    check_sources([source], replace(SMALL, crop=side))
+    with pytest.raises(ValueError, match="`crop` must be at least 8 px, a patch and a coarse pixel, got 4"):
+        check_sources([source], replace(SMALL, crop=4))
 
 
 def test_batch_is_augmented_alike_in_all_images(pool):

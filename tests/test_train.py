@@ -6,15 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from ctmem.config import TINY
 from ctmem.data.areas import split_areas
 from ctmem.data.scenes import synthetic
 from ctmem.files import load_tensors
+from ctmem.inference import super_resolve
 from ctmem.model import load_model
 from ctmem.networks.variants import PRESETS
 from ctmem.observe.camera import Camera
 from ctmem.train.__main__ import main, new_parser, preset_of
+from ctmem.train.pool import check_sources
+from ctmem.train.sources import embedded_sources
 
 USUAL = Camera.gaussian(scale=4)
 SHORT = ["--kernel-steps", "2", "--cnn-steps", "2", "--steps", "3", "--device", "cpu"]
@@ -49,6 +53,8 @@ def test_options_change_the_preset():
     assert preset_of(new_parser().parse_args([])) == TINY
     given = ["--steps", "7", "--batch", "8", "--learning-rate", "0.5", "--cnn-steps", "5", "--kernel-steps", "6"]
     preset = preset_of(new_parser().parse_args(given))
+    other = preset_of(new_parser().parse_args(["--crop", "24", "--scale", "3"]))
+    assert (other.crop, other.scale) == (24, 3)
     assert (preset.train.steps, preset.train.batch, preset.train.learning_rate) == (7, 8, 0.5)
     assert (preset.cnn_steps, preset.kernel_steps, preset.crop) == (5, 6, TINY.crop)
     assert preset.camera == TINY.camera
@@ -77,6 +83,47 @@ def test_another_camera_ends_up_on_the_card_and_comes_back_with_the_weights(data
     capsys.readouterr()
     assert main(given) == 1  # the same folder for another camera
     assert capsys.readouterr().err.startswith("error: `folder` must be a new one, or one of a run with the same data")
+
+
+@pytest.mark.parametrize("scale", [3, 5])
+def test_other_scales_go_the_whole_way(scale, data, tmp_path):
+    """Camera, kernel, pool, three networks, and an image of that scale."""
+    assert main(["--data", str(data), "--out", str(tmp_path), "--scale", str(scale), *SHORT]) == 0
+    model = load_model(folder=tmp_path)
+    scene = synthetic(1, height=12 * scale, width=8 * scale, bands=31)
+    camera = model.camera.for_wavelengths(scene.wavelengths_nm)
+    assert camera.scale == model.preset.scale == scale
+    reference = camera.see(synthetic(2, height=40, width=44, bands=31).tensor())
+    pred = super_resolve(model, camera.observe(scene.tensor()), reference, camera=camera)
+    assert pred.shape == scene.tensor().shape and pred.isfinite().all()
+    # an untrained denoiser and back-projection: the scene, and not another one
+    assert float((pred - scene.tensor()).abs().mean()) < 0.3 * float(scene.tensor().std())
+
+
+@pytest.mark.parametrize("name", ["tiny-as-drawn", "tiny-as-released"])
+def test_wirings_on_bands_learn_from_a_shipped_scene(name, tmp_path):
+    """By default from Indian Pines alone; all three networks, then an image by a short chain."""
+    assert main(["--preset", name, "--out", str(tmp_path), "--batch", "2", *SHORT]) == 0
+    model = load_model(folder=tmp_path)
+    assert [one["scene"] for one in model.card["data"]] == ["indian_pines"]
+    assert len(model.card["data"][0]["references"]) == 2  # its own sensor's and Sentinel-2's
+    assert model.preset == replace(
+        PRESETS[name], kernel_steps=2, cnn_steps=2, train=replace(PRESETS[name].train, steps=3, batch=2)
+    )
+    losses = (tmp_path / "log_denoiser.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in losses[1:]] == ["0", "3"]
+    assert float(losses[-1].split(",")[2]) == PRESETS[name].train.learning_rate  # a constant one
+    pred = super_resolve(model, torch.rand(1, 200, 4, 6), steps=2)
+    assert pred.shape == (1, 200, 16, 24) and pred.isfinite().all()
+
+
+def test_the_size_of_the_paper_says_what_it_needs(tmp_path, capsys):
+    assert main(["--preset", "paper", "--out", str(tmp_path), *SHORT]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: `crop` must be at most 64 px") and "`--crop 64`" in said and said.count("\n") == 1
+    assert not (tmp_path / "kernel.safetensors").exists()  # said before anything was trained
+    preset = preset_of(new_parser().parse_args(["--preset", "paper", "--crop", "64"]))
+    check_sources(embedded_sources(Camera.from_config(preset.camera)), preset)
 
 
 def test_what_it_writes_can_be_loaded(trained, capsys):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
 from small_training import SMALL, small_source
 
 from ctmem.data.scenes import synthetic
-from ctmem.inference import encode, super_resolve
+from ctmem.diffusion.samplers import SAMPLERS
+from ctmem.inference import draw, encode, super_resolve
 from ctmem.model import Model, build_networks, load_model
 from ctmem.networks.kernel_net import KernelNet
+from ctmem.networks.mamba import MambaBlock
 from ctmem.networks.tcmm import RandomProjection
 from ctmem.networks.variants import VARIANTS, as_drawn, as_released, corrected
 from ctmem.observe.camera import Camera
@@ -20,6 +23,7 @@ from ctmem.train.pool import Pool, build_pool, draw_batch
 from ctmem.train.stages import train
 
 BANDS = 31
+WIRINGS = (as_drawn, as_released)
 SMALL = dataclasses.replace(SMALL, name="tiny", timesteps=12, match=dataclasses.replace(SMALL.match, patch=4, stride=2))
 every_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 
@@ -63,12 +67,31 @@ def test_runs_as_it_is_configured(variant):
     assert isinstance(model.kernel, PsfKernel if variant is corrected else KernelNet)
 
 
-def test_parameters_differ_by_the_drawn_parts_of_cim():
-    """Per block: channel attention (D → D/4 → D, with biases), a norm (2 D) and a gate (D² + D); all else is equal."""
-    drawn, released = (build_networks(variant(SMALL), BANDS)["denoiser"] for variant in (as_drawn, as_released))
-    d, blocks = SMALL.denoiser.width, 3 * SMALL.denoiser.cim_blocks
+def test_parameters_of_cim():
+    """As drawn it has channel attention (D → D/4 → D, with biases), two norms, conv and scan at width D; no gate."""
+    drawn, released = (build_networks(variant(SMALL), BANDS)["denoiser"].hsi_branch.cim[0] for variant in WIRINGS)
+    d, n = SMALL.denoiser.width, SMALL.denoiser.state
+    rank = math.ceil(d / 16)
     attention = d * (d // 4) + d // 4 + (d // 4) * d + d
-    assert count(drawn) - count(released) == blocks * (attention + 2 * d + d * d + d)
+    scan = 5 * d + d * (rank + 2 * n) + (rank + 1) * d + d * n + d
+    assert count(drawn) == attention + 2 * 2 * d + scan
+    assert count(released) == 2 * d + count(MambaBlock(d, d_state=n))
+
+
+@every_variant
+def test_super_resolve_adds_nothing_that_a_wiring_does_not_have(variant):
+    """By default `corrected` is back-projected, the other two are what their chain draws."""
+    model, (lr_hsi, camera) = new_model(variant(SMALL)), observed()
+    usual, plain, projected = (
+        super_resolve(model, lr_hsi, camera=camera, generator=seeded(), steps=3, **options)
+        for options in ({}, {"consistency": False}, {"consistency": True})
+    )
+    assert torch.equal(usual, projected if variant is corrected else plain)
+    assert not torch.equal(plain, projected)
+    (encoded,) = encode(model, lr_hsi, camera=camera)
+    sampler = SAMPLERS[model.preset.sampler]
+    drawn = draw(model, encoded, steps=3, sampler=sampler, generator=seeded())
+    assert torch.equal(plain, encoded.decode(drawn))
 
 
 def test_walks_and_channels_of_the_variants():
@@ -86,7 +109,7 @@ def test_walks_and_channels_of_the_variants():
 
 def test_projection_is_drawn_once_and_never_trained():
     state = torch.get_rng_state()
-    first, second = RandomProjection(5), RandomProjection(5)
+    first, second = RandomProjection(5, 5), RandomProjection(5, 5)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first.weight, second.weight) and not list(first.parameters())
     assert float(first.weight.abs().max()) <= 5**-0.5 and int(torch.linalg.matrix_rank(first.weight)) == 5
@@ -97,13 +120,13 @@ def test_projection_is_drawn_once_and_never_trained():
 
 @torch.no_grad()
 def test_x_t_reaches_the_released_network_only_through_the_projection():
-    """What the projection maps to zero changes nothing; in the drawn network it does."""
+    """Its input is [lr_hsi_up, x_t]. What it maps to zero changes nothing; in the drawn network it does."""
     for variant in (as_released, as_drawn):
         net = new_model(variant(SMALL)).denoiser
         base, texture = torch.rand(1, BANDS, 8, 12, generator=seeded()), torch.rand(1, 16, 8, 12, generator=seeded(1))
         x_t, hidden = torch.randn(2, 1, BANDS, 8, 12, generator=seeded(2)).unbind()
         if variant is as_released:
-            net.projection.weight[:, 3] = 0
+            net.projection.weight[:, BANDS + 3] = 0
         hidden[:, [c for c in range(BANDS) if c != 3]] = 0
         level = torch.tensor([0.5])
         one, other = (net(x, level, base, base, texture) for x in (x_t, x_t + hidden))
@@ -135,12 +158,16 @@ def test_scenes_of_other_bands_cannot_train_together_on_bands():
 def test_trained_and_loaded_again(variant, tmp_path):
     preset = dataclasses.replace(variant(SMALL), train=dataclasses.replace(SMALL.train, steps=2))
     source = small_source()
-    train(preset, [source], tmp_path)
+    card = train(preset, [source], tmp_path)
     model = load_model(preset.name, folder=tmp_path)
     assert model.preset == preset and model.denoiser.channels == BANDS
     lr_hsi, _camera = observed()
     with pytest.raises(ValueError, match=r"`base` must be of 31 band\(s\)"):
         super_resolve(model, observed(20)[0], generator=seeded())
     assert super_resolve(model, lr_hsi, steps=2, generator=seeded()).isfinite().all()
+    assert (
+        card["metrics"]["denoiser"]["best_validation_psnr_db"]
+        == card["metrics"]["denoiser"]["validation_psnr_db"][-1][1]
+    )
     with pytest.raises(ValueError, match="weights of preset 'tiny', got preset 'tiny-as-"):
         load_model("tiny", folder=tmp_path)

@@ -14,7 +14,8 @@ Source: this project.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -175,6 +176,42 @@ def residual_std(target: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
     check_same_shape(base, target, ("base", "target"))
     size = (target - base).square().mean((0, 2, 3)).sqrt()
     return torch.where(size > 1e-6, size, 1.0)
+
+
+# --- matching again ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rematch:
+    """How a texture is looked for again while an image is drawn.
+
+    Args:
+        every: calls of the denoiser between two matches.
+        texture: from an estimate of the images (B, Z, H, W) to their texture (B, T, H, W).
+    """
+
+    every: int
+    texture: Callable[[torch.Tensor], torch.Tensor]
+
+
+def rematched(
+    problem: DenoisingProblem, network: Network, rematch: Rematch, *, tile: int | None = None
+) -> DenoisingProblem:
+    """The same problem for one draw, its texture matched again with the last x̂0 after every `rematch.every` calls.
+
+    The arguments are those of `DenoisingProblem.of`, and how to match.
+    """
+    current, calls = problem.denoise, 0
+
+    def denoise(x: torch.Tensor, level: torch.Tensor, previous: torch.Tensor) -> torch.Tensor:
+        nonlocal current, calls
+        if calls and calls % rematch.every == 0:
+            texture = rematch.texture(problem.leave(previous))
+            current = tiled_denoise(network, problem.base, texture, tile)
+        calls += 1
+        return current(x, level, previous)
+
+    return replace(problem, denoise=denoise)
 
 
 # --- large images -----------------------------------------------------------------------------------------------------

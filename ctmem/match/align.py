@@ -16,27 +16,33 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 
-from ctmem.checks import as_image, check_same_shape, door, fail
+from ctmem.checks import as_image, check_choice, check_same_shape, door, fail
 
 Blur = Callable[[torch.Tensor], torch.Tensor]  # K: (·, c, H, W) → the same as the LR sensor would show it
 References = torch.Tensor | Sequence[torch.Tensor]  # a batch (1 or B, c, Hr, Wr), or several (1, c, Hr, Wr) each
 
+BORDERS = ("replicate", "constant")
 FLAT = 1e-6  # a band with a smaller deviation is constant
 
 
 @door
-def gradient_magnitude(x: torch.Tensor) -> torch.Tensor:
+def gradient_magnitude(x: torch.Tensor, border: str = "replicate") -> torch.Tensor:
     """Returns the length of each band's gradient, (B, C, H, W), units of x per pixel.
 
     Convention: central differences (x[i+1] − x[i−1]) / 2 with the border pixels repeated outside; 1e-6 stands
     under the root, so that a flat image has 0.001.
 
+    Args:
+        x: image (B, C, H, W).
+        border: what lies outside: `replicate`, or `constant`, zeros, which draws an edge round the image.
+
     Raises:
         TypeError: `x` is not a floating-point tensor.
-        ValueError: wrong rank or values that are not finite.
+        ValueError: wrong rank, values that are not finite, or another border.
     """
     x = as_image(x, "x", double=True)
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    check_choice(border, "border", BORDERS)
+    padded = F.pad(x, (1, 1, 1, 1), mode=border)
     down = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
     across = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
     return (down.square() + across.square() + 1e-6).sqrt()

@@ -57,6 +57,7 @@ def texture(
     temperature: float = 0.05,
     relevel: bool = True,
     hard_k: int = 1,
+    gradient_border: str = "replicate",
     chunk_mb: int = 256,
 ) -> torch.Tensor:
     """Returns what the reference hands over, (B, 4c, H, W): soft map, hard reference, hard gradient, hard difference.
@@ -75,6 +76,7 @@ def texture(
         relevel: give each transferred patch the query's mean and contrast, band by band: the gain and offset that
             fit the blurred candidate to the query patch.
         hard_k: how many of the best windows the hard maps average.
+        gradient_border: what lies outside of the reference for its gradient: `replicate`, or `constant`, zeros.
         chunk_mb: upper bound of the working memory, MB.
 
     Raises:
@@ -95,7 +97,7 @@ def texture(
     # what there is to take: the sharp reference, its gradient, and the blurred one, band by band
     if not inside():  # a `Prepared` has no holes in `sharp`, and no candidate window has one in `blurred`
         sharp = [fill_holes(one[None])[0][0] for one in sharp]
-    sources = [torch.cat([s, gradient_magnitude(s[None])[0], k]) for s, k in zip(sharp, blurred)]
+    sources = [torch.cat([s, gradient_magnitude(s[None], gradient_border)[0], k]) for s, k in zip(sharp, blurred)]
 
     # so many query patches at a time that all their windows fit into `chunk_mb`
     cut = pt.unfold(query, match.patch, match.query_stride)
@@ -152,7 +154,8 @@ def hand_over(
     hard_k = min(config.hard_k, match.scores.shape[2])
     maps = texture(
         match, prepared.query, prepared.sharp, prepared.blurred,
-        temperature=config.temperature, relevel=config.relevel, hard_k=hard_k, chunk_mb=chunk_mb,
+        temperature=config.temperature, relevel=config.relevel, hard_k=hard_k,
+        gradient_border=config.gradient_border, chunk_mb=chunk_mb,
     )  # fmt: skip
     return prepared.to_units(maps)
 

@@ -59,11 +59,13 @@ def new_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     what.add_argument(
         "--data", nargs="+", metavar="PATH",
-        help="scenes of yours (.mat, .npy, .npz) and folders of the .mat tree (default: the shipped scenes). The "
-        "centres of the bands in nm stand in a text file: my_scene.txt beside my_scene.mat, bands.txt in the folder",
+        help="scenes of yours (.mat, .npy, .npz) and folders of the .mat tree (default: the shipped scenes; Indian "
+        "Pines alone for a preset on bands, as drawn or as released). The centres of the bands in nm stand in a text "
+        "file: my_scene.txt beside my_scene.mat, bands.txt in the folder",
     )  # fmt: skip
     what.add_argument("--out", metavar="FOLDER", help="for weights, card, logs, checkpoints (default: runs/PRESET)")
     camera = parser.add_argument_group("the camera that it is for", "what is not given here is as the preset has it")
+    camera.add_argument("--scale", type=int, metavar="N", help="fine pixels per coarse pixel, along one side")
     camera.add_argument("--fwhm", type=float, metavar="PX", help="full width at half maximum of the blur, fine pixels")
     camera.add_argument("--snr", type=float, metavar="DB", help="signal-to-noise ratio of the coarse image, dB")
     camera.add_argument("--sensor", choices=SENSORS, metavar="NAME", help=f"multispectral one: {', '.join(SENSORS)}")
@@ -71,6 +73,7 @@ def new_parser() -> argparse.ArgumentParser:
     how.add_argument("--steps", type=int, metavar="N", help="steps of the denoiser")
     how.add_argument("--cnn-steps", type=int, metavar="N", help="steps of the CNN baseline")
     how.add_argument("--kernel-steps", type=int, metavar="N", help="steps of the degradation kernel")
+    how.add_argument("--crop", type=int, metavar="PX", help="side of the crops that CNN and denoiser learn from")
     how.add_argument("--batch", type=int, metavar="N", help="samples per step, over all processes")
     how.add_argument("--learning-rate", type=float, metavar="X", help="highest one of CNN and denoiser")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and samples (default: 0)")
@@ -92,8 +95,8 @@ def preset_of(options: argparse.Namespace) -> Preset:
     """The preset with what the command line changes."""
     preset = PRESETS[options.preset]
     loop = {"steps": options.steps, "batch": options.batch, "learning_rate": options.learning_rate}
-    camera = {"fwhm_px": options.fwhm, "snr_db": options.snr, "sensor": options.sensor}
-    rest = {"cnn_steps": options.cnn_steps, "kernel_steps": options.kernel_steps}
+    camera = {"scale": options.scale, "fwhm_px": options.fwhm, "snr_db": options.snr, "sensor": options.sensor}
+    rest = {"cnn_steps": options.cnn_steps, "kernel_steps": options.kernel_steps, "crop": options.crop}
     return replace(
         preset,
         camera=replace(preset.camera, **_given(camera)),
@@ -120,7 +123,11 @@ def main(arguments: list[str] | None = None) -> int:
             check_count(options.threads, "threads")
             torch.set_num_threads(options.threads)
         camera = Camera.from_config(preset.camera)
-        sources = own_sources(options.data, camera) if options.data else embedded_sources(camera)
+        if options.data:
+            sources = own_sources(options.data, camera)
+        else:  # a denoiser on bands learns from scenes of one band count
+            only = "indian_pines" if preset.denoiser.subspace is None else None
+            sources = embedded_sources(camera, only=only)
         train(
             preset, sources, out, seed=options.seed, parts=options.parts, micro_batch=options.micro_batch,
             accelerator=accelerator,

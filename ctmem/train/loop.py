@@ -50,9 +50,11 @@ def new_accelerator(*, cpu: bool = False, precision: str | None = None, place: b
 
 
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
-    """Share of the learning rate at a step: linear warm-up, then cosine decay to 0."""
+    """Share of the learning rate at a step: linear warm-up, then cosine decay to 0, or 1 without `cosine`."""
     if step < config.warmup:
-        return (step + 1) / config.warmup
+        return (step + 1) / max(config.warmup, 1)
+    if not config.cosine:
+        return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - config.warmup) / max(config.steps - config.warmup, 1)))
 
 
@@ -114,7 +116,8 @@ class Run:
             group["lr"] = config.learning_rate * learning_rate_factor(self.step, config)
         self.optimizer.zero_grad(set_to_none=True)
         self.losses.append(self._gradients(pool))
-        nn.utils.clip_grad_norm_(self.network.parameters(), config.clip, error_if_nonfinite=True)
+        limit = math.inf if config.clip is None else config.clip  # not clipped, but looked at
+        nn.utils.clip_grad_norm_(self.network.parameters(), limit, error_if_nonfinite=True)
         self.optimizer.step()
         self.step += 1
         decay = min(config.ema, self.step / (self.step + 10))
@@ -147,9 +150,12 @@ class Run:
         return [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def validate(self, score: Score) -> float:
-        """Scores the averaged weights, keeps them if they are the best so far, and adds a row to the history."""
+        """Scores the averaged weights, keeps them if they are the best so far (or always, without `keep_best`).
+
+        Adds a row to the history.
+        """
         value = score(self.average)
-        if value > self.best_score:
+        if value > self.best_score or not self.config.keep_best:
             self.best_score = value
             self.best.load_state_dict(self.average.state_dict())
         self.history.append([self.step, sum(self.losses) / max(len(self.losses), 1), value])

@@ -49,8 +49,8 @@ class Pool:
 def build_pool(sources: Sequence[Source], preset: Preset, blur: Blur, *, stride: int | None = None) -> Pool:
     """Matches every training area once with each of its references and cuts it into encoded crops.
 
-    Crops lie on the patch grid, so that their textures are those that matching the crop alone would find in the
-    same area. Each crop of a source appears once per reference.
+    A crop's side is that of the preset, rounded down to a multiple of the scale. Its texture is cut from that of the
+    whole area. Each crop of a source appears once per reference.
 
     Args:
         sources: scenes, areas, references.
@@ -59,18 +59,17 @@ def build_pool(sources: Sequence[Source], preset: Preset, blur: Blur, *, stride:
         stride: between crops, fine pixels; a multiple of the scale; None: twice the scale.
 
     Raises:
-        ValueError: scenes of several band counts for a denoiser that works on bands.
+        ValueError: what `check_sources` refuses.
     """
-    counts = sorted({source.scene.gt.shape[1] for source in sources})
-    if preset.denoiser.subspace is None and len(counts) > 1:
-        fail("sources", "scenes of one band count for a denoiser on bands", " and ".join(map(str, counts)))
+    check_sources(sources, preset)
+    side = preset.crop // preset.scale * preset.scale
     entries = []
     for source in sources:
         if source.train is None:
             continue
         area = source.scene.cut(source.train)
         lr_hsi_up = area.lr_hsi_up
-        boxes = crops(Box(0, 0, *area.gt.shape[2:]), preset.crop, stride or 2 * area.scale)
+        boxes = crops(Box(0, 0, *area.gt.shape[2:]), side, stride or 2 * area.scale)
         for reference in source.references:
             # one match for the whole area, then a crop of everything
             texture, _ = dmb(lr_hsi_up, reference, area.camera, preset.match, blur=blur)
@@ -80,6 +79,29 @@ def build_pool(sources: Sequence[Source], preset: Preset, blur: Blur, *, stride:
                 target = encoded.encode(area.gt[here])
                 entries.append((encoded.base, target, encoded.texture, encoded.weight))
     return Pool(*(torch.cat(column) for column in zip(*entries)))
+
+
+def check_sources(sources: Sequence[Source], preset: Preset) -> None:
+    """Raises unless crops of the preset can be cut from these sources and go through one denoiser.
+
+    Raises:
+        ValueError: scenes of several band counts for a denoiser that works on bands; a crop larger than a training
+            area, or smaller than a patch.
+    """
+    counts = sorted({source.scene.gt.shape[1] for source in sources})
+    if preset.denoiser.subspace is None and len(counts) > 1:
+        fail("sources", "scenes of one band count for a denoiser on bands", " and ".join(map(str, counts)))
+    sides = {min(s.train.height, s.train.width): s.name for s in sources if s.train is not None}
+    if sides and preset.crop > min(sides):
+        smallest = min(sides)
+        expected = (
+            f"at most {smallest} px, the shorter side of the training area of {sides[smallest]!r} (train with "
+            f"`--crop {smallest}`, that is `replace(preset, crop={smallest})`, or on larger scenes)"
+        )
+        fail("crop", expected, preset.crop)
+    least = max(preset.match.patch, preset.scale)
+    if preset.crop < least:
+        fail("crop", f"at least {least} px, a patch and a coarse pixel", preset.crop)
 
 
 def draw_batch(pool: Pool, config: TrainConfig, generator: torch.Generator) -> Pool:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ctmem.checks import fail
+from ctmem.checks import check_choice, fail
 from ctmem.data.areas import Box, split_areas
 from ctmem.data.mat_tree import read_mat_tree
 from ctmem.data.samples import Degraded, degrade_scene
@@ -45,25 +45,28 @@ class Source:
     references: tuple[torch.Tensor, ...]  # fine MSI (1, c, Hr, Wr) of other ground, for training and validation
 
 
-def embedded_sources(camera: Camera) -> list[Source]:
+def embedded_sources(camera: Camera, *, only: str | None = None) -> list[Source]:
     """The shipped scenes as sources, see `scene_sources`.
 
     Args:
         camera: what is simulated; of the Sentinel-2 scene its bands are taken to be those of the sensor.
+        only: the one scene that is learned from and judged by, for a denoiser on bands; its references are those of all
+            scenes. None: all scenes.
 
     Raises:
-        ValueError: a camera with another number of multispectral bands than that scene has.
+        ValueError: a camera with another number of multispectral bands than the Sentinel-2 scene has, or another scene.
     """
     pines = load_scene("indian_pines")
     farmland = load_scene("sentinel2_farmland")
     if camera.msi_channels != farmland.bands:
         fail("camera", f"one of {farmland.bands} multispectral bands, as the Sentinel-2 scene", camera.msi_channels)
-    return scene_sources(
-        {
-            pines.name: (pines, camera.for_wavelengths(pines.wavelengths_nm)),
-            farmland.name: (farmland, replace(camera, srf=torch.eye(farmland.bands))),
-        }
-    )
+    scenes = {
+        pines.name: (pines, camera.for_wavelengths(pines.wavelengths_nm)),
+        farmland.name: (farmland, replace(camera, srf=torch.eye(farmland.bands))),
+    }
+    if only is not None:
+        check_choice(only, "only", scenes)
+    return [source for source in scene_sources(scenes) if only in (None, source.name)]
 
 
 def scene_sources(scenes: Mapping[str, tuple[Scene, Camera]]) -> list[Source]:

@@ -42,7 +42,7 @@ from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import LearnedBlur, train_kernel
 from ctmem.teaching import progress
 from ctmem.train.loop import Loss, Run, Score, fit, new_accelerator
-from ctmem.train.pool import Pool, build_pool
+from ctmem.train.pool import Pool, build_pool, check_sources
 from ctmem.train.sources import Source
 
 __all__ = ["Run", "cnn_loss", "denoiser_loss", "fit", "new_accelerator", "one_step_estimate", "train"]
@@ -66,8 +66,9 @@ def train_kernel_on(
                 area = source.scene.cut(box)
                 sharp[name].append(area.hr_msi)
                 blurry[name].append(area.camera.see(area.lr_hsi_up))
-    # K is learned from crops of these, no larger than the smallest area
-    crop = min(KERNEL_CROP, *(side for image in sharp["train"] for side in image.shape[2:]))
+    # K is learned from crops of these, no larger than the smallest area, of whole coarse pixels
+    scale = sources[0].scene.scale
+    crop = min(KERNEL_CROP, *(side for image in sharp["train"] for side in image.shape[2:])) // scale * scale
     with progress(range(steps), "kernel") as bar:
 
         def on_step(_: int, loss: float) -> None:
@@ -106,7 +107,8 @@ def validation_score(sources: Sequence[Source], preset: Preset, blur: Blur, esti
             box = source.validation
             if box is None:
                 continue
-            part = replace(box, height=min(box.height, VALIDATION_SIDE), width=min(box.width, VALIDATION_SIDE))
+            most = VALIDATION_SIDE // preset.scale * preset.scale
+            part = replace(box, height=min(box.height, most), width=min(box.width, most))
             area = source.scene.cut(part)
             texture, _ = dmb(area.lr_hsi_up, source.references[0], area.camera, preset.match, blur=blur)
             cases.append((area, texture))
@@ -172,7 +174,8 @@ def train(
         The card: preset, data, seed, versions, and per part its steps, minutes and metrics.
 
     Raises:
-        ValueError: an unknown part, no validation area, or a folder of another run.
+        ValueError: an unknown part, no validation area, sources that `check_sources` refuses, or a folder of another
+            run.
         OSError: the folder cannot be written; the last checkpoint stays whole.
     """
     for part in parts:
@@ -185,6 +188,8 @@ def train(
     for area in ("train", "validation"):
         if all(getattr(source, area) is None for source in sources):
             fail("sources", f"at least one with a {area} area", "none")
+    if set(parts) & {"cnn", "denoiser"}:
+        check_sources(sources, preset)
     accelerator = accelerator or new_accelerator()
     if accelerator.is_main_process:
         check_writable(folder)
