@@ -1,7 +1,7 @@
 """Which candidates cannot be among the best, told from a few numbers of each, and exactly.
 
-Patches of images lie close to a space of few dimensions. Split two vectors q and k into their parts in such a space, V q
-and V k, and the rests: by Cauchy and Schwarz q·k ≤ V q · V k + |rest of q| · |rest of k|. So the product of two
+Patches of images lie close to a space of few dimensions. Split two vectors q and k into their parts in such a space,
+V q and V k, and the rests: by Cauchy and Schwarz q·k ≤ V q · V k + |rest of q| · |rest of k|. So the product of two
 *shadows*, (V q, |rest of q|) and (V k, |rest of k|), is a bound of q·k from above, for about an eighth of the work.
 Where it lies below the `top_k`-th best score so far, the candidate is out; the scores of the few others are computed in
 full. Norms of rests are widened by what rounding may do, so no candidate is lost by it.
@@ -17,22 +17,18 @@ from __future__ import annotations
 import torch
 
 LEFT = 0.015  # share of the energy that the directions may leave to the rests
-WORTH = 200  # scores, in squared lengths of a vector, from which on it is worth looking for directions
 GROUP = 32  # neighbours whose largest bound is compared first
 CROWD = 8  # candidates of which more than one is left: computing all scores costs less
 PAIRS = 2048  # scores computed in full at a time: what they are made of stays in the cache
 
 
-def directions(vectors: torch.Tensor, scores: int) -> torch.Tensor | None:
+def directions(vectors: torch.Tensor) -> torch.Tensor | None:
     """Returns orthonormal columns (d, r) that hold most of the energy of `vectors`; None if that takes too many.
 
     Args:
         vectors: some of those that will be compared, (n, d).
-        scores: how many scores a search computes; of few it is not worth it.
     """
     length = vectors.shape[1]
-    if vectors.device.type != "cpu" or scores < WORTH * length**2:
-        return None
     # every vector counts the same, or a few long ones would set the directions
     unit = torch.nn.functional.normalize(vectors, dim=1)
     energy, columns = torch.linalg.eigh((unit.T @ unit).double())

@@ -2,7 +2,8 @@
 
 Every similarity is an inner product of two vectors made from the patches (`embed`), plus a number that depends on the
 query alone. So a search is a matrix product: rows are query patches, each in all its turns; columns are candidates. It
-is computed in blocks, of which only the best are kept; memory is bounded whatever the sizes.
+is computed in blocks, of which only the best are kept; memory is bounded whatever the sizes. Most of it need not be
+computed: on CPUs, `pruning` rules most candidates out.
 
 | similarity | query vector | candidate vector | larger is more alike |
 |---|---|---|---|
@@ -37,6 +38,7 @@ PIECE = 4096  # candidates cut at a time: they stay in the cache
 SPAN = 65536  # scores per query that are sorted at a time, at most
 PRODUCT = 2**23  # numbers in one matrix product, at most
 BOUNDS = 2**20  # the same for products of shadows, see `pruning`: they stay in the cache
+WORTH = 200  # scores of a search, in squared lengths of a vector, from which on directions are looked for
 SAMPLE = 2048  # vectors of either side that the directions are found from, about
 
 
@@ -179,9 +181,7 @@ class _Best:
         values, order = _largest(self._product(self._of(self.rows, here), candidates), self.top_k)
         return values, order % many * self.turns + order // many
 
-    def _few(
-        self, here: slice, candidates: torch.Tensor, shadow: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _few(self, here: slice, candidates: torch.Tensor, shadow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The same, more or fewer than `top_k`: only scores whose bound says that they may be among the best."""
         assert self.shadows is not None
         rows = self._of(self.rows, here)
@@ -224,8 +224,10 @@ def _directions(
     similarity: str,
     turns: int,
 ) -> torch.Tensor | None:
-    """Directions to rule candidates out by, from a sample of queries and candidates; None if there are none."""
+    """Directions to rule candidates out by, from a sample of queries and candidates; None if it is not worth it."""
     count = sum(map(len, corners))
+    if query.device.type != "cpu" or turns * len(query) * count < WORTH * query[0].numel() ** 2:
+        return None
     step = max(1, count // SAMPLE)
     pieces = [
         embed(pt.cut(image, places[::step], query.shape[-1]), similarity)
@@ -234,7 +236,7 @@ def _directions(
     ]
     some = query[:: max(1, turns * len(query) // SAMPLE)]
     pieces += [embed(pt.turn_back(some, k), similarity, candidate=False) for k in range(turns)]
-    return directions(torch.cat(pieces), turns * len(query) * count)
+    return directions(torch.cat(pieces))
 
 
 def _spans(
