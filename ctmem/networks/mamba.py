@@ -25,8 +25,8 @@ DELTA_FLOOR = 1e-4
 class Stream(nn.Module):
     """One S6 stream without its output projection: tokens (B, L, D) → gated features (B, L, expand·D).
 
-    in_proj → causal depth-wise convolution → SiLU → selective scan → times SiLU of the gate z. Where the scan's backend is
-    `numba`, all that follows in_proj is one compiled operation, `scan.numba_stream`.
+    in_proj → causal depth-wise convolution → SiLU → selective scan → times SiLU of the gate z. Where the backend of the
+    scan is `numba`, all that follows in_proj is one compiled operation, `scan.numba_stream`.
     """
 
     def __init__(self, d_model: int, *, d_state: int = 16, d_conv: int = 4, expand: int = 2):

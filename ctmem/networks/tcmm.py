@@ -170,6 +170,18 @@ class NoiseEmbedding(nn.Module):
         return self.mlp(torch.cat([angles.sin(), angles.cos()], 1))
 
 
+class Pointwise(nn.Conv2d):
+    """A 1×1 convolution (B, in, H, W) → (B, out, H, W), on a CPU one product of matrices."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 1)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if input.device.type != "cpu":
+            return super().forward(input)
+        return F.linear(input.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
 class Branch(nn.Module):
     """Image (B, in, H, W) → features (B, D, H, W); the noise branch also takes the embedded noise level."""
 
@@ -305,7 +317,7 @@ class CrossChannelAttention(nn.Module):
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.query = _pointwise_depthwise(width, width)
         self.key_value = _pointwise_depthwise(width, 2 * width)
-        self.out = nn.Conv2d(width, width, 1)
+        self.out = Pointwise(width, width)
 
     def forward(self, x: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
         query = self.query(self.norm_x(x))
@@ -322,7 +334,7 @@ class GatedFeedForward(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(1, width)
         self.expand = _pointwise_depthwise(width, 2 * expansion * width)
-        self.out = nn.Conv2d(expansion * width, width, 1)
+        self.out = Pointwise(expansion * width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate, value = self.expand(self.norm(x)).chunk(2, dim=1)
@@ -362,4 +374,4 @@ def to_image(tokens: torch.Tensor, size: tuple[int, int] | torch.Size, order: in
 
 def _pointwise_depthwise(width: int, out: int) -> nn.Sequential:
     """1×1 convolution, then depth-wise 3×3."""
-    return nn.Sequential(nn.Conv2d(width, out, 1), nn.Conv2d(out, out, 3, padding=1, groups=out))
+    return nn.Sequential(Pointwise(width, out), nn.Conv2d(out, out, 3, padding=1, groups=out))

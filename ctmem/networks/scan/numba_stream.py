@@ -114,7 +114,7 @@ def _sigmoid(x):
 
 @njit(fastmath=OPTIONS["fastmath"], inline="always")
 def _softplus(x):
-    """log(1 + e^x) in float32, relative error 2e-7: for 0 < u ≤ 1, log(1 + u) = 2 artanh(s) with s = u / (2 + u) ≤ ⅓."""
+    """log(1 + e^x) in float32, relative error 2e-7: log(1 + u) = 2 artanh(u / (2 + u)), as a series for 0 < u ≤ 1."""
     u = _exp2(-abs(x) * LOG2E)
     s = u / (np.float32(2.0) + u)
     q = s * s
