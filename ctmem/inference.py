@@ -181,8 +181,7 @@ def finish_estimate(encoded: Encoded, lr_hsi: torch.Tensor, camera: Camera | Non
     if camera is None:
         return pred
     fewest, most = BACK_PROJECTIONS
-    pred = camera.back_project(pred, lr_hsi, steps=fewest)
-    return camera.back_project(pred, lr_hsi, steps=most - fewest, tolerance=MISMATCH)
+    return camera.back_project(pred, lr_hsi, steps=most, at_least=fewest, tolerance=MISMATCH)
 
 
 @door

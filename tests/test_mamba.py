@@ -1,10 +1,19 @@
 """Mamba blocks: the sizes of the stock block, causality, and the two streams."""
 
+from unittest import mock
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ctmem.networks.mamba import CrossMambaBlock, MambaBlock
+from ctmem.networks import mamba
+from ctmem.networks.mamba import CrossMambaBlock, MambaBlock, Stream
+from ctmem.networks.scan.selective import obstacle
+
+without = obstacle("numba", torch.device("cpu"), torch.float32)
+needs_numba = pytest.mark.skipif(without is not None, reason=str(without))
 
 STOCK = {  # names and shapes of mamba_ssm.Mamba(d_model=128)
     "A_log": (256, 16),
@@ -74,3 +83,69 @@ def test_errors(tokens):
         CrossMambaBlock(12)(tokens[0], tokens[0])
     with pytest.raises(ValueError, match=r"`guide` must be of the shape of `tokens` \(2, 21, 12\)"):
         CrossMambaBlock(12)(tokens, tokens[:, :5])
+
+
+# --- the compiled stream ---
+
+
+def gradients(stream, tokens, weight):
+    """Output, and the gradients of the tokens and all parameters."""
+    tokens = tokens.clone().requires_grad_()
+    y = stream.features(tokens)
+    parameters = dict(stream.named_parameters())
+    found = torch.autograd.grad((y * weight).sum(), [tokens, *parameters.values()])
+    return dict(zip(["y", "tokens", *parameters], [y.detach(), *found]))
+
+
+@needs_numba
+@settings(max_examples=15, deadline=None, derandomize=True, database=None)
+@given(st.integers(1, 3), st.integers(1, 70), st.sampled_from([5, 16, 40]), st.integers(1, 9), st.integers(1, 5))
+def test_the_compiled_stream_is_the_composition(batch, length, width, states, taps):
+    """Values and all gradients, for lengths around those of chunks and of the convolution."""
+    torch.manual_seed(length)
+    stream = Stream(width, d_state=states, d_conv=taps)
+    tokens, weight = torch.randn(batch, length, width), torch.randn(batch, length, 2 * width)
+    assert mamba.compiled_stream(tokens) is not None
+    found = gradients(stream, tokens, weight)
+    with mock.patch.object(mamba, "compiled_stream", return_value=None):
+        wanted = gradients(stream.double(), tokens.double(), weight.double())
+    for name, x in wanted.items():
+        error = float((found[name] - x).abs().max()) / max(float(x.abs().max()), 1e-3)
+        assert error < 2e-5, (name, error)
+
+
+@needs_numba
+def test_the_compiled_stream_on_two_threads(monkeypatch):
+    stream = Stream(40)
+    tokens, weight = torch.randn(1, 50, 40), torch.randn(1, 50, 80)
+    alone = gradients(stream, tokens, weight)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    for name, x in gradients(stream, tokens, weight).items():
+        torch.testing.assert_close(x, alone[name], rtol=1e-4, atol=1e-5 * float(alone[name].abs().max()))
+
+
+@needs_numba
+def test_the_compiled_stream_takes_any_gate_and_step():
+    """Numbers far out: exp does not overflow, and NaN stays NaN."""
+    stream = Stream(8)
+    tokens = torch.cat([torch.full((1, 3, 8), 1e3), torch.full((1, 3, 8), -1e3), torch.zeros(1, 3, 8)], 1)
+    y = stream.features(tokens)
+    with mock.patch.object(mamba, "compiled_stream", return_value=None):
+        torch.testing.assert_close(y, stream.features(tokens), rtol=1e-5, atol=1e-5)
+    tokens[0, 5, 2] = torch.nan
+    assert torch.isfinite(stream.features(tokens)[0, :5]).all() and stream.features(tokens)[0, 5:].isnan().all()
+
+
+@needs_numba
+def test_the_compiled_stream_has_no_second_derivative(tokens):
+    y = MambaBlock(12)(tokens.requires_grad_()).square().sum()
+    with pytest.raises(RuntimeError, match="no second derivative: set CTMEM_SCAN=reference"):
+        torch.autograd.grad(y, tokens, create_graph=True)
+
+
+@pytest.mark.parametrize("why", ["double", "autocast", "another backend"])
+def test_the_compiled_stream_stands_back(why, tokens, monkeypatch):
+    if why == "another backend":
+        monkeypatch.setenv("CTMEM_SCAN", "torch")
+    with torch.autocast("cpu", enabled=why == "autocast"):
+        assert mamba.compiled_stream(tokens.double() if why == "double" else tokens) is None

@@ -8,8 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ctmem.match import patches, search
+from ctmem.match import patches, pruning, search
 from tests.matching_oracle import alike, turned
 
 
@@ -88,25 +91,33 @@ def full_sort(query, images, corners, similarity, turns, top_k):
     return table.flatten(1).sort(dim=1, descending=True).values[:, :top_k], table
 
 
+def smooth(bands, height, width, seed):
+    """A random image of few details, float32."""
+    coarse = random(1, bands, height // 3, width // 3, seed=seed)
+    return F.interpolate(coarse, size=(height, width), mode="bicubic")[0]
+
+
 SPOT = torch.zeros(3, 20, 31)
 SPOT[1, 7, 9] = 1
 TILE = random(3, 5, 5, seed=1)
 IMAGES = {
     "random": [random(3, 20, 31, seed=1), random(3, 9, 17, seed=2)],
+    "smooth": [smooth(3, 20, 31, seed=1), smooth(3, 9, 17, seed=2)],
     "all equal": [torch.full((3, 20, 31), 0.5), torch.full((3, 9, 17), 0.5)],
     "every window often": [TILE.repeat(1, 4, 6), TILE.repeat(1, 2, 4)],
     "flat but for a spot": [SPOT, torch.zeros(3, 9, 17)],
 }
 
 
-@pytest.mark.parametrize("small", [False, True], ids=["one block", "many blocks"])
+@pytest.mark.parametrize("way", ["one block", "many blocks", "pruned", "pruned, many blocks"])
 @pytest.mark.parametrize("turns", [1, 8])
 @pytest.mark.parametrize("similarity", search.SIMILARITIES)
 @pytest.mark.parametrize("kind", IMAGES)
-def test_nearest_equals_a_full_sort(kind, similarity, turns, small, monkeypatch):
-    if small:
-        for name, value in [("PIECE", 7), ("SPAN", 50 * turns), ("PRODUCT", 130)]:
+def test_nearest_equals_a_full_sort(kind, similarity, turns, way, monkeypatch):
+    if "many" in way:
+        for name, value in [("PIECE", 7), ("SPAN", 50 * turns), ("PRODUCT", 130), ("BOUNDS", 130 * turns)]:
             monkeypatch.setattr(search, name, value)
+    monkeypatch.setattr(search, "WORTH", 0 if "pruned" in way else math.inf)
     images, query = [image.double() for image in IMAGES[kind]], random(5, 3, 4, 4, dtype=torch.float64)
     query[0] = images[0][:, 3:7, 5:9]
     query[1] = 0.25
@@ -160,3 +171,59 @@ def test_an_unknown_similarity():
     with pytest.raises(ValueError) as error:
         search.similarities(random(1, 1, 2, 2), random(1, 1, 2, 2), "x")
     assert str(error.value) == "`similarity` must be one of 'dot', 'cosine', 'zncc', 'l2', got 'x'"
+
+
+# --- pruning ---
+
+
+def low_rank(count, length, rank, seed, noise=0.02):
+    """Vectors (count, length) close to `rank` directions."""
+    columns = torch.linalg.qr(random(length, rank, seed=1)).Q
+    return random(count, rank, seed=seed) @ columns.T + noise * random(count, length, seed=seed + 1)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(
+    st.integers(1, 12), st.integers(1, 90), st.integers(6, 70), st.integers(1, 6), st.floats(0, 1), st.integers(0, 99)
+)
+def test_the_product_of_two_shadows_is_a_bound(queries, candidates, length, rank, noise, seed):
+    """For any vectors and any orthonormal basis, also where the bound is an equality."""
+    rows, columns = (low_rank(n, length, rank, seed + n, noise) for n in (queries, candidates))
+    basis = torch.linalg.qr(torch.cat([rows, random(length, length, seed=seed)]).T).Q[:, :rank]
+    bound = pruning.shadows(rows, basis) @ pruning.shadows(columns, basis).T
+    assert (bound >= (rows.double() @ columns.double().T).float()).all()
+
+
+@pytest.mark.parametrize(("noise", "found"), [(0.01, True), (3.0, False)])
+def test_directions_are_found_where_there_are_any(noise, found):
+    basis = pruning.directions(low_rank(500, 60, 6, 0, noise))
+    assert (basis is not None) == found
+    if found:
+        assert basis.shape == (60, 8)
+        torch.testing.assert_close(basis.T @ basis, torch.eye(8), atol=1e-5, rtol=0)
+
+
+def test_pruning_computes_few_scores_and_finds_the_same(monkeypatch):
+    """On a smooth image: the same windows in the same order, with a small share of the scores computed."""
+    image, query = smooth(4, 90, 80, seed=1), smooth(4, 40, 48, seed=2)
+    cut = patches.unfold(query[None], 8, 4)[0]
+    corners = [patches.windows(90, 80, 8, 1)]
+    options = {"turns": 8, "top_k": 20}
+    monkeypatch.setattr(search, "WORTH", math.inf)
+    wanted = search.nearest(cut, [image], corners, **options)
+    computed = []
+    scores = pruning.pair_scores
+
+    def counted(*pairs):
+        computed.append(len(pairs[2]))
+        return scores(*pairs)
+
+    monkeypatch.setattr(pruning, "pair_scores", counted)
+    monkeypatch.setattr(search, "WORTH", 0)
+    found = search.nearest(cut, [image], corners, **options)
+    assert 0 < sum(computed) < 0.02 * 8 * len(cut) * len(corners[0])
+    torch.testing.assert_close(found[0], wanted[0], atol=2e-6, rtol=0)
+    clear = (wanted[0].diff(dim=1) < -5e-6).all(1)  # no ties in the order
+    assert clear.any()
+    assert torch.equal(found[1][clear], wanted[1][clear])
+    assert torch.equal(found[2][clear], wanted[2][clear])

@@ -4,9 +4,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from ctmem.config import TINY
-from ctmem.networks.tcmm import CIM, TCMM, ChannelAttention, CrossChannelAttention, HalfNormBlock, to_image, to_tokens
+from ctmem.networks.tcmm import (
+    CIM,
+    TCMM,
+    ChannelAttention,
+    CrossChannelAttention,
+    HalfNormBlock,
+    Pointwise,
+    channels_last,
+    to_image,
+    to_tokens,
+)
 
 CONFIG = replace(TINY.denoiser, width=16, state=4)
 B, Z, T, H, W = 2, 5, 12, 12, 20  # T: texture channels
@@ -152,3 +163,19 @@ def test_errors(network, inputs):
         network.denoise(x_t, level[:1], previous, condition)
     with pytest.raises(ValueError, match="`heads` must be a divisor of the width 16, got 3"):
         TCMM(Z, T, replace(CONFIG, heads=3))
+
+
+def test_a_pointwise_convolution_is_a_convolution():
+    """With the names and shapes of torch's own, in both orders of memory."""
+    layer = Pointwise(5, 7)
+    x = torch.randn(2, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    wanted = F.conv2d(x, layer.weight, layer.bias)
+    for image in (x, channels_last(x)):
+        torch.testing.assert_close(layer(image), wanted)
+    assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == {"weight": (7, 5, 1, 1), "bias": (7,)}
+
+
+def test_channels_last_changes_nothing_but_the_order_in_memory():
+    x = torch.randn(2, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(channels_last(x), x)
+    assert to_tokens(channels_last(x)).is_contiguous()

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 
 from ctmem.checks import as_image, check_count, check_same_shape, door, fail, inside
 from ctmem.config import MatchConfig
@@ -39,11 +40,12 @@ from ctmem.match.align import (
     prepare_query,
     prepare_reference,
 )
-from ctmem.match.matching import Match, Search, check_sizes, cut_windows, match, reference_list
+from ctmem.match.matching import Match, Search, check_sizes, match, reference_list
 from ctmem.match.search import FLAT, nearest
 from ctmem.observe.camera import Camera
 
 GAINS = (0.0, 3.0)  # contrast a transferred patch may be multiplied by
+PIECE = 2**20  # numbers of windows that are worked on at a time: they stay in the cache
 
 
 @door
@@ -94,26 +96,34 @@ def texture(
     kept = match.scores.shape[2]
     check_count(hard_k, "hard_k", at_most=kept)
 
-    # what there is to take: the sharp reference, its gradient, and the blurred one, band by band
+    # what there is to take: the sharp reference, its gradient, and the blurred one, band by band, pixel after pixel
     if not inside():  # a `Prepared` has no holes in `sharp`, and no candidate window has one in `blurred`
         sharp = [fill_holes(one[None])[0][0] for one in sharp]
-    sources = [torch.cat([s, gradient_magnitude(s[None], gradient_border)[0], k]) for s, k in zip(sharp, blurred)]
+    sources = [
+        torch.cat([s, gradient_magnitude(s[None], gradient_border)[0], k]).flatten(1) for s, k in zip(sharp, blurred)
+    ]
+    pixels = torch.cat(sources, 1) if len(sources) > 1 else sources[0]
+    places, offsets, kinds = _pixels_of(match)
 
-    # so many query patches at a time that all their windows fit into `chunk_mb`
+    # so many query patches at a time that all their windows fit into the processor's cache, and into `chunk_mb`
     cut = pt.unfold(query, match.patch, match.query_stride)
-    block = max(1, int(chunk_mb * 1e6) // (8 * kept * 3 * cut[0, 0].numel()))
+    numbers = kept * 3 * cut[0, 0].numel()
+    block = max(1, min(int(chunk_mb * 1e6) // 8, PIECE) // numbers)
     maps = []
-    found = (cut, match.scores.to(cut), match.scenes, match.windows)
+    found = (cut.flatten(3), match.scores.to(cut), places, kinds)
     for parts in zip(*(x.flatten(0, 1).split(block) for x in found)):
-        patches, scores, scenes, windows = parts
-        taken = cut_windows(sources, scenes, windows, match.patch)
-        if relevel:
-            taken = _level(taken, patches)
+        patches, scores, first, kind = parts
+        numbers_of = (first[..., None] + offsets[kind]).flatten()
+        taken = pixels.index_select(1, numbers_of).view(3, -1, *kind.shape, offsets.shape[1])
         # the soft map averages all windows that were kept, the hard maps the best ones
-        soft = _mean(taken.chunk(3, dim=2)[2], scores / temperature)
-        hard, gradient, low = _mean(taken[:, :hard_k], scores[:, :hard_k] / temperature).chunk(3, dim=1)
-        maps.append(torch.cat([soft, hard, gradient, hard - low], dim=1))
-    return pt.fold(torch.cat(maps).unflatten(0, cut.shape[:2]), match.size, match.query_stride)
+        every = _mean(taken, scores / temperature, patches if relevel else None)
+        best = every
+        if hard_k < kept:
+            best = _mean(taken[:, :, :, :hard_k], scores[:, :hard_k] / temperature, patches if relevel else None)
+        hard, gradient, low = best
+        maps.append(torch.cat([every[2], hard, gradient, hard - low]).transpose(0, 1))
+    whole = torch.cat(maps).unflatten(0, cut.shape[:2]).unflatten(3, cut.shape[3:])
+    return pt.fold(whole, match.size, match.query_stride)
 
 
 def find(
@@ -232,23 +242,42 @@ def _check_fit(match: Match, query: torch.Tensor, sharp: list[torch.Tensor], blu
     check_sizes(match, blurred, "blurred_reference")
 
 
-def _level(taken: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-    """Gives patches (n, k, [sharp, gradient, blurred], P, P) the query's level, band by band.
+def _pixels_of(match: Match) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Which pixels the windows of a match hold, numbered row-major through all references.
 
-    The gain is that of least squares from the blurred patch to the query patch (n, c, P, P), within GAINS, and 1 for a
-    constant patch; the offset then brings their means together.
+    Returns:
+        The number of each window's first pixel, (B, N, k); offsets from there, in the order in which the turned window
+        has its pixels, for every width and turn, (8 · references, P·P); and which of these a window has, (B, N, k).
     """
-    sharp, gradient, low = taken.chunk(3, dim=2)
-    mean_q = query.mean((-2, -1), keepdim=True)[:, None]
-    mean_k = low.mean((-2, -1), keepdim=True)
+    device = match.windows.device
+    widths = torch.tensor([width for _, width in match.reference_sizes], device=device)
+    ends = torch.tensor([height * width for height, width in match.reference_sizes], device=device).cumsum(0)
+    starts = F.pad(ends[:-1], (1, 0))
+    row, column, turn = match.windows.unbind(-1)
+    one = torch.arange(match.patch, device=device)
+    grids = [one[:, None] * width + one for width in widths]
+    offsets = torch.stack([pt.turned(grid, k).flatten() for grid in grids for k in range(8)])
+    return starts[match.scenes] + row * widths[match.scenes] + column, offsets, 8 * match.scenes + turn
+
+
+def _mean(taken: torch.Tensor, logits: torch.Tensor, query: torch.Tensor | None) -> torch.Tensor:
+    """Mean of patches (3, c, n, k, P·P) [sharp, gradient, blurred] weighted by softmax over k, (3, c, n, P·P).
+
+    With query patches (n, c, P·P) each patch is first given the level of its query patch, band by band: the gain of
+    least squares from the blurred patch to the query patch, within GAINS, 1 for a constant patch, and the offset that
+    then brings their means together.
+    """
+    weights = torch.softmax(logits, dim=1)
+    if query is None:
+        return torch.matmul(weights[:, None], taken).squeeze(3)
+    low = taken[2]
+    query = query.transpose(0, 1)  # (c, n, P·P)
+    mean_q = query.mean(-1, keepdim=True)
+    mean_k = low.mean(-1, keepdim=True)
     rest = low - mean_k
-    power = rest.square().sum((-2, -1), keepdim=True)
-    varies = power > FLAT**2 * low.square().sum((-2, -1), keepdim=True)
-    gain = ((query[:, None] - mean_q) * rest).sum((-2, -1), keepdim=True) / torch.where(varies, power, 1)
-    gain = torch.where(varies, gain.clamp(*GAINS), 1)
-    return torch.cat([gain * (sharp - mean_k) + mean_q, gain * gradient, gain * rest + mean_q], dim=2)
-
-
-def _mean(taken: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Mean of patches (n, k, C, P, P) weighted by softmax over k, (n, C, P, P)."""
-    return torch.einsum("nk,nkcij->ncij", torch.softmax(logits, dim=1), taken)
+    power = torch.linalg.vecdot(rest, rest)
+    varies = power > FLAT**2 * torch.linalg.vecdot(low, low)
+    gain = torch.matmul(rest, (query - mean_q)[..., None]).squeeze(3) / torch.where(varies, power, 1)
+    gain = weights * torch.where(varies, gain.clamp(*GAINS), 1)  # (c, n, k)
+    sharp, gradient, low = (torch.matmul(gain[:, :, None], x).squeeze(2) for x in (taken[0], taken[1], rest))
+    return torch.stack([sharp - torch.matmul(gain[:, :, None], mean_k).squeeze(2) + mean_q, gradient, low + mean_q])

@@ -2,7 +2,8 @@
 
 Every similarity is an inner product of two vectors made from the patches (`embed`), plus a number that depends on the
 query alone. So a search is a matrix product: rows are query patches, each in all its turns; columns are candidates. It
-is computed in blocks, of which only the best are kept; memory is bounded whatever the sizes.
+is computed in blocks, of which only the best are kept; memory is bounded whatever the sizes. Most of it need not be
+computed: on CPUs, `pruning` rules most candidates out.
 
 | similarity | query vector | candidate vector | larger is more alike |
 |---|---|---|---|
@@ -29,12 +30,16 @@ import torch.nn.functional as F
 
 from ctmem.checks import check_choice
 from ctmem.match import patches as pt
+from ctmem.match.pruning import GROUP, directions, pair_scores, shadows, spread, survivors
 
 SIMILARITIES = ("dot", "cosine", "zncc", "l2")
 FLAT = 1e-6  # a patch whose deviation is below this share of its length is constant up to rounding
 PIECE = 4096  # candidates cut at a time: they stay in the cache
 SPAN = 65536  # scores per query that are sorted at a time, at most
 PRODUCT = 2**23  # numbers in one matrix product, at most
+BOUNDS = 2**20  # the same for products of shadows, see `pruning`: they stay in the cache
+WORTH = 200  # scores of a search, in squared lengths of a vector, from which on directions are looked for
+SAMPLE = 2048  # vectors of either side that the directions are found from, about
 
 
 def similarities(query: torch.Tensor, candidates: torch.Tensor, similarity: str = "zncc") -> torch.Tensor:
@@ -115,47 +120,123 @@ def nearest(
     budget = int(chunk_mb * 1e6 / 4 / query.element_size())  # a quarter for query, candidates, product and their copies
     length = embed(query[:1], similarity).shape[1]
     columns = max(1, min(SPAN // turns, budget // (2 * length)))
+    basis = _directions(query, images, corners, similarity, turns)
     found = []
     for part in query.split(max(1, budget // (turns * length))):
         turned = torch.stack([pt.turn_back(part, k) for k in range(turns)], 1).flatten(0, 1)
         rows = embed(turned, similarity, candidate=False)
-        best = _Best(len(part), top_k, query)
+        best = _Best(rows, len(part), top_k, basis)
         for first, candidates in _spans(images, corners, query.shape[-1], similarity, columns):
-            best.update(rows, candidates, first, max(1, min(PRODUCT, budget) // (turns * len(candidates))))
+            best.update(candidates, first, min(PRODUCT, budget))
         found.append((finish(best.scores, part, similarity), best.ids))
     scores, ids = (torch.cat(parts) for parts in zip(*found))
     return scores, ids // turns, ids % turns
 
 
 class _Best:
-    """The `top_k` best candidates of n queries so far: `scores` and `ids`, (n, ≤ top_k); id = turns · window + turn."""
+    """The `top_k` best candidates of n queries so far: `scores` and `ids`, (n, ≤ top_k); id = turns · window + turn.
 
-    def __init__(self, count: int, top_k: int, like: torch.Tensor) -> None:
+    Args:
+        rows: vectors of the queries, each in all its turns, (n · turns, d).
+        count: n.
+        top_k: how many are kept.
+        basis: directions (d, r) to rule candidates out by, see `pruning`; None: all scores are computed.
+    """
+
+    def __init__(self, rows: torch.Tensor, count: int, top_k: int, basis: torch.Tensor | None) -> None:
+        self.rows = rows
+        self.turns = len(rows) // count
         self.top_k = top_k
-        self.scores = like.new_empty(count, 0)
-        self.ids = torch.empty(count, 0, dtype=torch.long, device=like.device)
-        self.product = like.new_empty(0)  # one buffer for all blocks: fresh memory is slower than the product
+        self.basis = basis
+        self.shadows = None if basis is None else shadows(rows, basis)
+        self.scores = rows.new_empty(count, 0)
+        self.ids = torch.empty(count, 0, dtype=torch.long, device=rows.device)
+        self.product = rows.new_empty(0)  # one buffer for all blocks: fresh memory is slower than the product
 
-    def update(self, rows: torch.Tensor, candidates: torch.Tensor, first: int, block: int) -> None:
-        """Takes up the candidates numbered from `first`; `block` queries at a time."""
-        turns = len(rows) // len(self.scores)
-        many = len(candidates)
-        if self.product.numel() < block * turns * many:
-            self.product = rows.new_empty(block * turns * many)
-        # block by block: the product, its largest values, and the best of these and of those known so far
+    def update(self, candidates: torch.Tensor, first: int, most: int) -> None:
+        """Takes up the candidates numbered from `first`; at most `most` scores at a time."""
+        shadow = None
+        if self.basis is not None:
+            shadow = F.pad(shadows(candidates, self.basis), (0, 0, 0, -len(candidates) % GROUP))
+            most = min(most, BOUNDS)
+        # block by block: the best of the new ones and of those known so far
+        block = max(1, most // (self.turns * len(candidates if shadow is None else shadow)))
         scores = []
         ids = []
-        for part, old, known in zip(rows.split(block * turns), self.scores.split(block), self.ids.split(block)):
-            out = self.product[: len(part) * many].view(len(part), many)
-            values, order = _largest(torch.mm(part, candidates.T, out=out).view(len(old), -1), self.top_k)
-            order = (order % many + first) * turns + order // many
-            values = torch.cat([old, values], 1)
-            order = torch.cat([known, order], 1)
+        for start in range(0, len(self.scores), block):
+            here = slice(start, start + block)
+            values, order = self._few(here, candidates, shadow) if shadow is not None else self._all(here, candidates)
+            order = torch.where(order < 0, order, order + first * self.turns)
+            values = torch.cat([self.scores[here], values], 1)
+            order = torch.cat([self.ids[here], order], 1)
             values, keep = values.topk(min(self.top_k, values.shape[1]), dim=1)
             scores.append(values)
             ids.append(order.gather(1, keep))
         self.scores = torch.cat(scores)
         self.ids = torch.cat(ids)
+
+    def _all(self, here: slice, candidates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The best candidates of some queries, (scores, turns · number + turn): all scores, and the largest of them."""
+        many = len(candidates)
+        values, order = _largest(self._product(self._of(self.rows, here), candidates), self.top_k)
+        return values, order % many * self.turns + order // many
+
+    def _few(self, here: slice, candidates: torch.Tensor, shadow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, more or fewer than `top_k`: only scores whose bound says that they may be among the best."""
+        assert self.shadows is not None
+        rows = self._of(self.rows, here)
+        old = self.scores[here]
+        if old.shape[1] < self.top_k and self.turns * len(candidates) < self.top_k:
+            return self._all(here, candidates)
+        # what a score must reach: the least of those known, or at first that of candidates with the largest bounds
+        bounds = self._product(self._of(self.shadows, here), shadow)
+        if old.shape[1] == self.top_k:
+            least = old[:, -1:]
+        else:
+            real = bounds.view(-1, len(shadow))[:, : len(candidates)]
+            order = _largest(real.reshape(len(old), -1), self.top_k)[1]
+            query = torch.arange(len(old))[:, None] * self.turns + order // len(candidates)
+            known = pair_scores(rows, candidates, query.flatten(), (order % len(candidates)).flatten())
+            least = known.view_as(order).amin(1, keepdim=True)
+        found = survivors(bounds.view(-1, len(shadow)), least.repeat_interleave(self.turns, 0), rows, candidates)
+        if found is None:
+            return self._all(here, candidates)
+        row, column, scores = found
+        return spread(row // self.turns, scores, column * self.turns + row % self.turns, len(old))
+
+    def _of(self, rows: torch.Tensor, here: slice) -> torch.Tensor:
+        """The vectors of some queries in all their turns."""
+        return rows[here.start * self.turns : here.stop * self.turns]
+
+    def _product(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """The products of all pairs, (queries, turns · columns), in the one buffer."""
+        numbers = len(rows) * len(columns)
+        if self.product.numel() < numbers:
+            self.product = rows.new_empty(numbers)
+        out = self.product[:numbers].view(len(rows), len(columns))
+        return torch.mm(rows, columns.T, out=out).view(len(rows) // self.turns, -1)
+
+
+def _directions(
+    query: torch.Tensor,
+    images: Sequence[torch.Tensor],
+    corners: Sequence[torch.Tensor],
+    similarity: str,
+    turns: int,
+) -> torch.Tensor | None:
+    """Directions to rule candidates out by, from a sample of queries and candidates; None if it is not worth it."""
+    count = sum(map(len, corners))
+    if query.device.type != "cpu" or turns * len(query) * count < WORTH * query[0].numel() ** 2:
+        return None
+    step = max(1, count // SAMPLE)
+    pieces = [
+        embed(pt.cut(image, places[::step], query.shape[-1]), similarity)
+        for image, places in zip(images, corners)
+        if len(places)
+    ]
+    some = query[:: max(1, turns * len(query) // SAMPLE)]
+    pieces += [embed(pt.turn_back(some, k), similarity, candidate=False) for k in range(turns)]
+    return directions(torch.cat(pieces))
 
 
 def _spans(

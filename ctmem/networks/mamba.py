@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ctmem.checks import fail
-from ctmem.networks.scan.selective import selective_scan
+from ctmem.networks.scan.selective import compiled_stream, selective_scan
 
 DELTA_RANGE = (1e-3, 1e-1)  # step sizes at the start, drawn log-uniformly
 DELTA_FLOOR = 1e-4
@@ -25,7 +25,8 @@ DELTA_FLOOR = 1e-4
 class Stream(nn.Module):
     """One S6 stream without its output projection: tokens (B, L, D) → gated features (B, L, expand·D).
 
-    in_proj → causal depth-wise convolution → SiLU → selective scan → times SiLU of the gate z.
+    in_proj → causal depth-wise convolution → SiLU → selective scan → times SiLU of the gate z. Where the backend of the
+    scan is `numba`, all that follows in_proj is one compiled operation, `scan.numba_stream`.
     """
 
     def __init__(self, d_model: int, *, d_state: int = 16, d_conv: int = 4, expand: int = 2):
@@ -52,12 +53,17 @@ class Stream(nn.Module):
 
     def features(self, tokens: torch.Tensor) -> torch.Tensor:
         """Returns (B, L, expand·D), what the output projection then reads."""
-        length = tokens.shape[1]
-        x, z = self.in_proj(tokens).chunk(2, dim=-1)
-        x = F.silu(self.conv1d(x.transpose(1, 2))[..., :length]).transpose(1, 2)
+        xz = self.in_proj(tokens)
+        A = -torch.exp(self.A_log)
+        compiled = compiled_stream(xz)
+        if compiled is not None:
+            conv, x_proj, dt = self.conv1d, self.x_proj, self.dt_proj
+            return compiled(xz, conv.weight, conv.bias, x_proj.weight, dt.weight, dt.bias, A, self.D)
+        x, z = xz.chunk(2, dim=-1)
+        x = F.silu(self.conv1d(x.transpose(1, 2))[..., : tokens.shape[1]]).transpose(1, 2)
         delta, B, C = self.x_proj(x).split([self.rank, self.d_state, self.d_state], dim=-1)
         delta = F.softplus(self.dt_proj(delta))
-        y = selective_scan(x, delta, -torch.exp(self.A_log), B, C, self.D)
+        y = selective_scan(x, delta, A, B, C, self.D)
         return y * F.silu(z)
 
 

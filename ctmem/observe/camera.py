@@ -21,6 +21,7 @@ import torch
 
 from ctmem.checks import as_image, as_psf, as_srf, check_choice, check_count, door, fail
 from ctmem.config import CameraConfig
+from ctmem.observe.coarse import blurs_of, corrections, enlarge
 from ctmem.observe.optics import add_noise, adjoint, blur_down, blur_on_grid, gaussian_psf, upsample
 from ctmem.observe.responses import SENSORS, Wavelengths, apply_srf, load_rsr, srf_matrix
 
@@ -200,7 +201,13 @@ class Camera:
 
     @door
     def back_project(
-        self, pred: torch.Tensor, lr_hsi: torch.Tensor, *, steps: int = 10, tolerance: float = 0.0
+        self,
+        pred: torch.Tensor,
+        lr_hsi: torch.Tensor,
+        *,
+        steps: int = 10,
+        at_least: int = 0,
+        tolerance: float = 0.0,
     ) -> torch.Tensor:
         """Returns an image near `pred` that, downsampled, gives back the observation: x ← x + up(lr_hsi − down(x)).
 
@@ -208,6 +215,7 @@ class Camera:
             pred: estimate (B, C, H, W).
             lr_hsi: observation (B, C, h, w), H = scale·h.
             steps: repetitions, at most; it stops where the mismatch grows to twice the least, and gives that image.
+            at_least: repetitions before it stops at the tolerance.
             tolerance: mismatch, the norm of lr_hsi − down(x) over that of lr_hsi, at which it stops.
 
         Raises:
@@ -216,22 +224,18 @@ class Camera:
         pred = as_image(pred, "pred", double=True)
         lr_hsi = as_image(lr_hsi, "lr_hsi", bands=pred.shape[1], double=True)
         check_count(steps, "steps", at_least=0)
+        check_count(at_least, "at_least", at_least=0)
         wanted = tuple(self.scale * side for side in lr_hsi.shape[2:])
         if tuple(pred.shape[2:]) != wanted:
             got = f"{pred.shape[2]}×{pred.shape[3]}"
             fail("pred", f"{self.scale} times the size of `lr_hsi`, {wanted[0]}×{wanted[1]}", got)
-        best, least = pred, math.inf
-        for _ in range(steps):
-            missing = lr_hsi - self.downsample(pred)
-            mismatch = float(missing.norm())
-            if mismatch > 2 * least:  # with a PSF far off its centre it would grow without bound
-                return best
-            if mismatch <= tolerance * float(lr_hsi.norm()):
-                break
-            if mismatch < least:
-                best, least = pred, mismatch
-            pred = pred + self.upsample(missing)
-        return pred
+        size = (lr_hsi.shape[2], lr_hsi.shape[3])
+        # all repetitions on the coarse grid, and one enlarged image added to the estimate
+        added = corrections(
+            lr_hsi - self.downsample(pred), blurs_of(self.psf, self.scale, size, pred),
+            steps=steps, at_least=at_least, tolerance=tolerance * float(lr_hsi.norm()),
+        )  # fmt: skip
+        return pred if added is None else pred + enlarge(added, self.scale)
 
     # --- what is known about it --------------------------------------------------------------------------------------
 

@@ -102,7 +102,8 @@ class Run:
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
         self.best = copy.deepcopy(self.average)
         self.best_score = -math.inf
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+        fused = self.device.type in ("cpu", "cuda")  # all parameters in one pass
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=fused or None)
         self.generator = torch.Generator().manual_seed(seed)
         self.history: list[list[float]] = []
         self.clock: list[float] = []
@@ -117,13 +118,12 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.losses.append(self._gradients(pool))
         limit = math.inf if config.clip is None else config.clip  # not clipped, but looked at
-        nn.utils.clip_grad_norm_(self.network.parameters(), limit, error_if_nonfinite=True)
+        nn.utils.clip_grad_norm_(self.network.parameters(), limit, error_if_nonfinite=True, foreach=True)
         self.optimizer.step()
         self.step += 1
         decay = min(config.ema, self.step / (self.step + 10))
         with torch.no_grad():
-            for mean, current in zip(self.average.parameters(), self.network.parameters()):
-                mean.lerp_(current, 1 - decay)
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
         return self.losses[-1]
 
     def _gradients(self, pool: Pool) -> float:

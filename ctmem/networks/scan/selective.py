@@ -47,6 +47,7 @@ MODULES = {
     "numba": "ctmem.networks.scan.numba_backend",
     "mamba_ssm": "ctmem.networks.scan.cuda_backend",
 }
+STREAM = "ctmem.networks.scan.numba_stream"
 VARIABLE = "CTMEM_SCAN"
 
 
@@ -98,6 +99,16 @@ def selective_scan(
         y = _RUN[name](*inputs)
         y = y if D is None else y + D.to(dtype) * inputs[0]
     return y.to(u.dtype)
+
+
+def compiled_stream(x: torch.Tensor) -> Callable[..., torch.Tensor] | None:
+    """The function `numba_stream.stream` if `selective_scan` would take the backend `numba` for x; None otherwise."""
+    name = os.environ.get(VARIABLE, "auto")
+    if name not in ("auto", "numba") or torch.is_autocast_enabled(x.device.type):
+        return None
+    if obstacle("numba", x.device, x.dtype):
+        return None
+    return importlib.import_module(STREAM).stream
 
 
 def scan_reference(
