@@ -219,7 +219,7 @@ def _run_method(
             _skip(row, str(error), table, say)
             continue
         table.add(rows, resampled)
-        found = rows[1]["gain_db"] or f"consistency {rows[1]['consistency']}"
+        found = rows[1].get("gain_db") or f"consistency {rows[1]['consistency']}"
         say(f"{case.scene}, {told.name}, {name}, {grade}, seed {seed}: {found} ({rows[1]['seconds']} s)")
 
 

@@ -18,6 +18,7 @@ from ctmem.observe.camera import Camera
 BLOCK = 16  # side of the blocks that are drawn, pixels; errors of neighbours are not independent
 REPLICATES = 1000
 EVERY = 8  # bands between those whose likeness D_λ compares: all pairs of 200 bands would take minutes
+QNR_WINDOW = 7  # side of the windows of D_s, coarse pixels
 
 WITHOUT_TRUTH = ("consistency", "d_lambda", "d_s", "qnr")
 WITH_TRUTH = (*METRICS[:1], "psnr_band_max_db", *METRICS[1:])
@@ -39,16 +40,19 @@ def without_truth(
 
     `consistency` is the norm of lr_hsi − down(pred) over that of lr_hsi. D_λ compares the likeness of every eighth band
     with every other one before and after; D_s the likeness of each MSI band of `pred` with the fine MSI of the same
-    ground, and is left out where there is none; QNR is (1 − D_λ)(1 − D_s).
+    ground, and is left out where there is none; QNR is (1 − D_λ)(1 − D_s). All three need coarse
+    images of more than 11 px a side.
     """
     missing = (lr_hsi - replace(camera, snr_db=None).downsample(pred)).norm() / lr_hsi.norm()
     found = {"consistency": float(missing), "d_lambda": math.nan, "d_s": math.nan, "qnr": math.nan}
     if not qnr:
         return found
     found["d_lambda"] = float(spectral_distortion_index(pred[:, ::EVERY], lr_hsi[:, ::EVERY]))
-    if hr_msi is not None and camera.srf is not None:
+    if hr_msi is not None and camera.srf is not None and min(lr_hsi.shape[2:]) > QNR_WINDOW:
         fine, coarse = camera.see(pred), camera.see(lr_hsi)
-        found["d_s"] = float(spatial_distortion_index(fine, coarse, hr_msi, camera.downsample(hr_msi)))
+        found["d_s"] = float(
+            spatial_distortion_index(fine, coarse, hr_msi, camera.downsample(hr_msi), window_size=QNR_WINDOW)
+        )
         found["qnr"] = (1 - found["d_lambda"]) * (1 - found["d_s"])
     return found
 

@@ -32,8 +32,9 @@ NEIGHBOURS = 32  # averaged
 def per_component(grey: Grey, *, channels: int = CHANNELS, fitted: bool = True) -> Callable[[Setting], Method]:
     """Returns what makes a method of a function on grey images: `register_maker("mine", Entry(per_component(f)))`.
 
-    What the function adds to bicubic upsampling counts with a factor per component. The factors are fitted by least
-    squares on the training ground of the `Setting`; without any they are 1.
+    Each component is enlarged by the function and back-projected; what this adds to the back-projected bicubic one
+    counts with a factor per component. The factors are fitted by least squares on the training ground of the `Setting`;
+    without any they are 1.
 
     Args:
         grey: (N, 1, h, w) and the camera → (N, 1, scale·h, scale·w); each image has about mean 0 and deviation 1.
@@ -45,28 +46,32 @@ def per_component(grey: Grey, *, channels: int = CHANNELS, fitted: bool = True) 
         factors = _residual_factors(grey, setting.training, channels) if fitted else torch.ones(channels)
 
         def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
-            space, added = _added(grey, lr_hsi, camera, channels)
+            space, base, added = _sharpened(grey, lr_hsi, camera, channels)
+            lr_hsi_up = camera.upsample(lr_hsi)
             weights = factors[: space.channels].reshape(1, -1, 1, 1).to(added)
-            return camera.upsample(lr_hsi) + space.decode_difference(weights * added)
+            return lr_hsi_up + space.decode_difference(base + weights * added - space.encode(lr_hsi_up))
 
         return method
 
     return make
 
 
-def _added(grey: Grey, lr_hsi: torch.Tensor, camera: Camera, channels: int) -> tuple[Subspace, torch.Tensor]:
-    """The subspace of an image, and what the function adds to its upsampled components, (1, Z, H, W)."""
+def _sharpened(
+    grey: Grey, lr_hsi: torch.Tensor, camera: Camera, channels: int
+) -> tuple[Subspace, torch.Tensor, torch.Tensor]:
+    """The subspace of an image, its components back-projected, and what the function adds to these, (1, Z, H, W)."""
     space = fit(lr_hsi, channels)
-    z = space.encode(lr_hsi)
-    return space, grey(z.transpose(0, 1), camera).transpose(0, 1) - space.encode(camera.upsample(lr_hsi))
+    z = space.encode(lr_hsi).transpose(0, 1)
+    base, sharp = (camera.back_project(x, z).transpose(0, 1) for x in (camera.upsample(z), grey(z, camera)))
+    return space, base, sharp - base
 
 
 def _residual_factors(grey: Grey, training: Sequence[Degraded], channels: int) -> torch.Tensor:
     """The factor of each component, (channels,), that fits what is added to what is missing on training ground."""
     products = torch.zeros(2, channels)
     for one in training:
-        space, added = _added(grey, one.lr_hsi, one.camera, channels)
-        missing = space.encode(one.gt) - space.encode(one.lr_hsi_up)
+        space, base, added = _sharpened(grey, one.lr_hsi, one.camera, channels)
+        missing = space.encode(one.gt) - base
         pair = torch.stack([(added * missing).sum((0, 2, 3)), added.square().sum((0, 2, 3))])
         products[:, : space.channels] += pair
     return torch.where(products[1] > 0, products[0] / products[1].clamp_min(1e-12), torch.ones(channels))

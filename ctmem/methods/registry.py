@@ -151,7 +151,7 @@ def _bands_last(image: torch.Tensor) -> np.ndarray:
 
 def _checked(pred: torch.Tensor, lr_hsi: torch.Tensor, camera: Camera, name: str) -> torch.Tensor:
     """The answer of a method, or the error of one that is not an image of the right size."""
-    pred = as_image(pred, f"what the method {name!r} returns")
+    pred = as_image(pred, f"what the method {name!r} returns", finite=False)
     if not bool(torch.isfinite(pred).all()):  # a stranger's numbers are read, inside a door, too
         fail("method", "one whose answers are finite everywhere", f"NaN or infinite values from {name!r}")
     wanted = (*lr_hsi.shape[:2], *(camera.scale * side for side in lr_hsi.shape[2:]))
