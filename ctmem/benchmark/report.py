@@ -55,7 +55,8 @@ gain."""
 HOW_WORTH = """\
 The gain with a real reference minus the gain with the *best* control: nothing, noise, blobs, the negative, permuted
 bands, or random windows of the same reference. `helps` where the interval excludes 0 and the worth is more than twice
-the scatter over seeds; otherwise the difference is within what chance makes."""
+the scatter over seeds; otherwise the difference is within what chance makes. (`knn-reference` looks at single bands and
+at either sign: to it `negative` and `permuted` are the real reference.)"""
 
 
 def write_report(table: Table) -> str:
@@ -106,7 +107,11 @@ def report(rows: Sequence[Row], worths: Sequence[Row], name: str) -> str:
 def _about(rows: Sequence[Row]) -> str:
     """Where and when."""
     lines = _unique((row["date"], row["commit"], row["machine"]) for row in rows)
-    return "\n".join(f"- {date}, commit {commit}, {machine}" for date, commit, machine in lines)
+    said = [f"- {date}, commit {commit}, {machine}" for date, commit, machine in lines]
+    labels = _unique(row["weights"] for row in rows if row["weights"])
+    if labels:
+        said.append(f"- weights: {', '.join(labels)}; ± holds the scatter over trainings only where there are several")
+    return "\n".join(said)
 
 
 def _scene(scene: str, area: str, rows: Sequence[Row]) -> str:

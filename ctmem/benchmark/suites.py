@@ -8,7 +8,8 @@
 | folder | files of yours | each whole | the others | the next one; Sentinel-2 |
 
 The test areas of `embedded` are read once per release. Of the pair, Hyperion's image is degraded once more, so that
-there is truth (Wald's protocol), and is also taken as it is, without any.
+there is truth (Wald's protocol), and is also taken as it is, without any. Both instruments have pixels of 30 m: ALI's
+image is the fine one of the same ground for the degraded half, and no image is for the other.
 The files of `la` and `pair` are not part of this project: `--scenes` says where they lie.
 
 Source: this project.
