@@ -17,8 +17,9 @@ from ctmem.benchmark import report, run, scores, suites
 from ctmem.benchmark.__main__ import main
 from ctmem.benchmark.cameras import GRID, parse_camera, parse_cameras
 from ctmem.benchmark.references import GRADES, blobs, glued_windows, moved, permuted, pink, uniform
-from ctmem.benchmark.run import COLUMNS, Plan, Table, read_rows
+from ctmem.benchmark.run import Plan
 from ctmem.benchmark.suites import Case, inwards
+from ctmem.benchmark.table import COLUMNS, Table, read_rows
 from ctmem.benchmark.weights import find_weights
 from ctmem.config import TINY
 from ctmem.data.areas import Box, split_areas

@@ -18,8 +18,9 @@ import ctmem.inference  # noqa: F401  (it enters its methods)
 from ctmem.benchmark.cameras import USUAL, parse_cameras
 from ctmem.benchmark.references import GRADES
 from ctmem.benchmark.report import write_report
-from ctmem.benchmark.run import Plan, Table, run
+from ctmem.benchmark.run import Plan, run
 from ctmem.benchmark.suites import SCENES, SUITES, Case, missing
+from ctmem.benchmark.table import Table
 from ctmem.benchmark.weights import find_weights
 from ctmem.checks import check_choice, check_count, fail
 from ctmem.data.areas import Box

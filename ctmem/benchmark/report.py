@@ -16,11 +16,12 @@ from typing import Any
 import torch
 
 from ctmem.benchmark.references import GRADES
-from ctmem.benchmark.run import BASELINE, Row, Table
 from ctmem.benchmark.scores import interval
+from ctmem.benchmark.table import STAGES, Row, Table
 from ctmem.files import write_text
 
-AFTER = "after"
+BASELINE = "bicubic"  # after back-projection it is what all others are compared with
+AFTER = STAGES[1]
 SHOWN = {  # heading and decimals of the columns beside the gain
     "psnr_db": ("PSNR/dB ↑", 2),
     "psnr_band_max_db": ("PSNR/dB, peak: band maximum ↑", 2),

@@ -8,129 +8,24 @@ Source: this project.
 
 from __future__ import annotations
 
-import csv
 import datetime
 import functools
-import io
-import math
-import os
-import platform
-import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 
-import numpy as np
 import torch
 
 from ctmem.benchmark.cameras import Told
+from ctmem.benchmark.machine import commit, forget_peak_memory, machine, peak_memory_mb
 from ctmem.benchmark.references import GRADES
-from ctmem.benchmark.scores import (
-    WITH_TRUTH,
-    WITHOUT_TRUTH,
-    block_count,
-    interval,
-    resampled_psnr,
-    scores,
-    without_truth,
-)
+from ctmem.benchmark.scores import block_count, interval, resampled_psnr, scores, without_truth
 from ctmem.benchmark.suites import Case
+from ctmem.benchmark.table import GAIN, STAGES, Row, Table, key_of, written
 from ctmem.benchmark.weights import Weights
-from ctmem.checks import fail
 from ctmem.data.samples import Degraded
 from ctmem.methods.registry import METHODS, Entry, Method, Setting, consistent, make_method
-
-BASELINE = "bicubic"  # after back-projection it is what all others are compared with
-KEY = ("suite", "scene", "area", "camera", "method", "reference", "seed", "stage")
-GAIN = ("gain_db", "gain_low_db", "gain_high_db")
-NUMBERS = (*GAIN, *WITH_TRUTH, *WITHOUT_TRUTH, "seconds", "peak_memory_mb")
-COLUMNS = (*KEY, "weights", *NUMBERS, "blocks", "reason", "commit", "machine", "date")
-STAGES = ("before", "after")  # back-projection
-
-Row = dict[str, str]
-
-
-# --- the table --------------------------------------------------------------------------------------------------------
-
-
-class Table:
-    """A CSV file that grows by whole rows, and beside it the resampled PSNR of each row, for paired intervals.
-
-    Args:
-        path: the file; rows that it has already are kept, and not measured again.
-
-    Raises:
-        ValueError: a file with other columns.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.replicates = path.with_suffix(".replicates")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows = read_rows(path) if path.is_file() else []
-        if not self.rows:
-            path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-        else:
-            _drop_broken_end(path)
-        self.done = {key_of(row) for row in self.rows}
-
-    def add(self, rows: Sequence[Row], resampled: Sequence[torch.Tensor | None]) -> None:
-        """Appends rows, in one write."""
-        for row, values in zip(rows, resampled):
-            if values is not None:
-                self.replicates.mkdir(exist_ok=True)
-                np.save(self.replicates / f"{_file_name(row)}.npy", values.numpy().astype(np.float32))
-        rows = [{name: row.get(name, "") for name in COLUMNS} for row in rows]
-        text = io.StringIO()
-        csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        self.rows += rows
-        self.done |= {key_of(row) for row in rows}
-
-    def resampled(self, row: Row) -> torch.Tensor | None:
-        """The resampled PSNR of a row, where this machine has it."""
-        path = self.replicates / f"{_file_name(row)}.npy"
-        return torch.from_numpy(np.load(path, allow_pickle=False)).double() if path.is_file() else None
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Returns the whole rows of a table; a last one that was cut off is left out.
-
-    Raises:
-        ValueError: other columns.
-    """
-    text = path.read_text(encoding="utf-8")
-    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-    rows = [{name: value or "" for name, value in row.items()} for row in reader]
-    if tuple(reader.fieldnames or COLUMNS) != COLUMNS:
-        fail("out", "a folder whose table has the columns of this version", f"other columns in {path.name}")
-    return rows
-
-
-def key_of(row: Row) -> tuple[str, ...]:
-    """What a row is of."""
-    return tuple(row[name] for name in KEY)
-
-
-def _drop_broken_end(path: Path) -> None:
-    """Cuts off what stands after the last line break."""
-    data = path.read_bytes()
-    if not data.endswith(b"\n"):
-        path.write_bytes(data[: data.rfind(b"\n") + 1])
-
-
-def _file_name(row: Row) -> str:
-    """A row's key as the name of a file."""
-    return "~".join("".join(c if c.isalnum() or c in ".-" else "_" for c in part) for part in key_of(row))
-
-
-# --- the run ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -265,53 +160,3 @@ def _skip(row: Row, reason: str, table: Table, say: Callable[[str], None]) -> No
     if key_of(row) not in table.done:
         table.add([row], [None])
         say(f"skipped: {row['scene']}, {row['camera']}, {row['method']}, {row['reference']}: {reason}")
-
-
-def written(value: float) -> str:
-    """A number with six significant digits; nothing for NaN.
-
-    Example:
-        >>> written(0.123456789), written(float("nan"))
-        ('0.123457', '')
-    """
-    return "" if math.isnan(value) else f"{value:.6g}"
-
-
-# --- the machine ------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def commit() -> str:
-    """The commit of a source tree, or else the version that is installed."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return version("ctmem")
-    return found.strip()
-
-
-@functools.cache
-def machine() -> str:
-    """Processor, cores and threads in use, in words."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    names = sorted({line.split(":")[1].strip() for line in lines if line.startswith("model name")})
-    name = "; ".join(names) or platform.processor() or platform.machine()
-    return f"{name}; {os.cpu_count()} cores; {torch.get_num_threads()} thread(s); torch {torch.__version__}"
-
-
-def forget_peak_memory() -> None:
-    """Lets the peak of this process begin again at what it uses now, where the system can (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def peak_memory_mb() -> float:
-    """The most memory that this process has used since `forget_peak_memory`, MB; NaN where the system does not say."""
-    path = Path("/proc/self/status")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return found[0] / 1024 if found else math.nan
