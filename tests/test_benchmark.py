@@ -468,6 +468,10 @@ def test_an_answer_that_is_refused_is_a_row_with_its_reason(tmp_path, entered):
     assert table.rows[1]["reason"].startswith("no weights of the wiring 'as-drawn'")
     run.run(plan([case_of()], ["broken", "ctmem-as-drawn"]), table, silent)
     assert len(table.rows) == 2
+    register_method("broken", lambda lr, ref, camera: camera.upsample(lr))  # mended: a new run tries it again
+    again = Table(tmp_path / "t.csv")
+    run.run(plan([case_of()], ["broken", "ctmem-as-drawn"]), again, silent)
+    assert [row["stage"] for row in read_rows(tmp_path / "t.csv")] == ["before", "after", ""]
 
 
 # --- weights ---

@@ -17,6 +17,7 @@ import torch
 
 from ctmem.benchmark.scores import WITH_TRUTH, WITHOUT_TRUTH
 from ctmem.checks import fail
+from ctmem.files import write_text
 
 KEY = ("suite", "scene", "area", "camera", "method", "reference", "seed", "stage")
 GAIN = ("gain_db", "gain_low_db", "gain_high_db")
@@ -31,7 +32,7 @@ class Table:
     """A CSV file that grows by whole rows, and beside it the resampled PSNR of each row, for paired intervals.
 
     Args:
-        path: the file; rows that it has already are kept, and not measured again.
+        path: the file; rows that it has already are kept, and not measured again, but for those that were skipped.
 
     Raises:
         ValueError: a file with other columns.
@@ -41,11 +42,9 @@ class Table:
         self.path = path
         self.replicates = path.with_suffix(".replicates")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows = read_rows(path) if path.is_file() else []
-        if not self.rows:
-            path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-        else:
-            _drop_broken_end(path)
+        # what was skipped may be there now, and is tried again; a last line that was cut off goes, too
+        self.rows = [row for row in read_rows(path) if not row["reason"]] if path.is_file() else []
+        write_text(_as_csv([dict(zip(COLUMNS, COLUMNS)), *self.rows]), path)
         self.done = {key_of(row) for row in self.rows}
 
     def add(self, rows: Sequence[Row], resampled: Sequence[torch.Tensor | None]) -> None:
@@ -55,10 +54,8 @@ class Table:
                 self.replicates.mkdir(exist_ok=True)
                 np.save(self.replicates / f"{_file_name(row)}.npy", values.numpy().astype(np.float32))
         rows = [{name: row.get(name, "") for name in COLUMNS} for row in rows]
-        text = io.StringIO()
-        csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(text.getvalue())
+            file.write(_as_csv(rows))
             file.flush()
             os.fsync(file.fileno())
         self.rows += rows
@@ -89,11 +86,11 @@ def key_of(row: Row) -> tuple[str, ...]:
     return tuple(row[name] for name in KEY)
 
 
-def _drop_broken_end(path: Path) -> None:
-    """Cuts off what stands after the last line break."""
-    data = path.read_bytes()
-    if not data.endswith(b"\n"):
-        path.write_bytes(data[: data.rfind(b"\n") + 1])
+def _as_csv(rows: Sequence[Row]) -> str:
+    """Rows as lines of text."""
+    text = io.StringIO()
+    csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _file_name(row: Row) -> str:
