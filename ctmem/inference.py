@@ -13,6 +13,7 @@ Source: Qu et al., IEEE TGRS 2025; data consistency, tiles and averaging are thi
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import torch
 
@@ -24,14 +25,14 @@ from ctmem.diffusion.schedule import make_schedule
 from ctmem.match.align import Blur, References
 from ctmem.match.dmb import dmb
 from ctmem.match.texture_library import TextureLibrary
+from ctmem.methods import components, peers  # noqa: F401  (they enter their methods)
+from ctmem.methods.registry import Entry, Method, Setting, consistent, make_method, register_maker
 from ctmem.model import Model, load_model
 from ctmem.observe.camera import Camera
 
 __all__ = ["Model", "draw", "encode", "finish_estimate", "load_model", "super_resolve"]
 
-
-MISMATCH = 1e-3  # of an answer that counts as consistent: its degraded form from lr_hsi, relative
-BACK_PROJECTIONS = (10, 50)  # at least, as the baseline; at most
+THIS = "ctmem"  # the method of this module, the default
 
 
 @door
@@ -42,6 +43,7 @@ def super_resolve(
     ref_msi: References | TextureLibrary | None = None,
     *,
     camera: Camera | None = None,
+    method: str = THIS,
     steps: int | None = None,
     draws: int = 1,
     sampler: Sampler | None = None,
@@ -67,6 +69,10 @@ def super_resolve(
         camera: what `lr_hsi` was observed with; default: the one that the weights were trained for. Its blur is used
             for matching and consistency, its response `srf` for the reference, with which it is needed:
             `model.camera.for_wavelengths(nm)`. One of another blur or noise than in training is warned of, once.
+        method: "ctmem", or another one by its name, to compare with: "cnn-bp" (the residual CNN, finished with
+            back-projection), "bicubic", "bicubic-bp", "knn-reference-bp", or one of your own, see
+            `ctmem.methods.registry.register_method`. The arguments below are then of no effect but for `generator`, and
+            the reference is one image, or one for each of `lr_hsi`.
         steps: of the chain; default: the preset's, 1. One step is the network's best guess of the mean; more steps
             draw a *sample*, which looks sharper and has a larger squared error.
         draws: how many samples are drawn and averaged.
@@ -89,7 +95,8 @@ def super_resolve(
             `model` or `generator`.
         ValueError: wrong rank, batch or band count, values that are not finite, an image smaller than a patch,
             a reference and a camera without `srf`, a camera of another scale, a count below 1, more steps than the
-            chain has, `start` outside (0, 1], an uncertainty of one draw, `rematch_every` without a reference.
+            chain has, `start` outside (0, 1], an uncertainty of one draw, `rematch_every` without a reference; an
+            unknown `method`, or an uncertainty of another method than "ctmem".
     """
     if not isinstance(model, Model):
         fail("model", "a model, as `load_model` returns it", type(model).__name__, TypeError)
@@ -98,6 +105,13 @@ def super_resolve(
     if callback is not None and not callable(callback):
         fail("callback", "a function, or None", type(callback).__name__, TypeError)
     lr_hsi = as_image(lr_hsi, "lr_hsi")
+    if method != THIS:
+        if uncertainty:
+            fail(
+                "uncertainty", f"False for another method than {THIS!r}, which alone has draws", f"True for {method!r}"
+            )
+        make = make_method(method, Setting(model, generator=generator))
+        return _one_by_one(make, lr_hsi.to(model.device), ref_msi, (camera or model.camera).to(model.device))
     check_count(draws, "draws", at_least=2 if uncertainty else 1)
     check_count(tile, "tile", at_least=8)
     steps = model.preset.sampling_steps if steps is None else steps
@@ -178,10 +192,7 @@ def _check_sampling(model: Model, steps: int, sampler: Sampler, start: float) ->
 def finish_estimate(encoded: Encoded, lr_hsi: torch.Tensor, camera: Camera | None, z: torch.Tensor) -> torch.Tensor:
     """The spectra (1, C, H, W) of an estimate z (1, Z, H, W); with a camera, made consistent with the observation."""
     pred = encoded.decode(z)
-    if camera is None:
-        return pred
-    fewest, most = BACK_PROJECTIONS
-    return camera.back_project(pred, lr_hsi, steps=most, at_least=fewest, tolerance=MISMATCH)
+    return pred if camera is None else consistent(pred, lr_hsi, camera)
 
 
 @door
@@ -259,3 +270,56 @@ def _texture(
     if isinstance(ref_msi, TextureLibrary):
         return ref_msi.texture(lr_hsi_up, camera, blur=blur)[0]
     return dmb(lr_hsi_up, ref_msi, camera, model.preset.match, blur=blur)[0]
+
+
+# --- under their names -----------------------------------------------------------------------------------------------
+
+
+def _one_by_one(
+    method: Method, lr_hsi: torch.Tensor, ref_msi: References | TextureLibrary | None, camera: Camera
+) -> torch.Tensor:
+    """The answers of a method for a batch, (B, C, H, W); each image has the one reference, or its own."""
+    references: list[torch.Tensor | None] = [None] * len(lr_hsi)
+    if ref_msi is not None:
+        if isinstance(ref_msi, TextureLibrary | list | tuple):
+            fail("ref_msi", "one image (1 or B, c, Hr, Wr) for another method than 'ctmem'", type(ref_msi).__name__)
+        image = as_image(ref_msi, "ref_msi", finite=False).to(lr_hsi.device)
+        if len(image) not in (1, len(lr_hsi)):
+            fail("ref_msi", f"one image, or one for each of {len(lr_hsi)}", len(image))
+        references = list(image.expand(len(lr_hsi), -1, -1, -1).split(1))
+    return torch.cat([method(one, reference, camera) for one, reference in zip(lr_hsi.split(1), references)])
+
+
+def _of_model(setting: Setting, name: str) -> Model:
+    """The trained networks that a method needs."""
+    if setting.model is None:
+        fail("model", f"trained networks, for the method {name!r}", None)
+    return setting.model
+
+
+def _cnn(setting: Setting) -> Method:
+    """The residual CNN alone, on the same components that the denoiser works on."""
+    model = _of_model(setting, "cnn")
+
+    def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
+        (encoded,) = encode(model, lr_hsi, camera=camera)
+        return encoded.decode(model.cnn(encoded.base))
+
+    return method
+
+
+def _ctmem(setting: Setting) -> Method:
+    """One estimate of `super_resolve` before back-projection."""
+    model = _of_model(setting, THIS)
+
+    def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+        pred = super_resolve(model, lr_hsi, ref_msi, camera=camera, consistency=False, generator=setting.generator)
+        return cast(torch.Tensor, pred)
+
+    return method
+
+
+register_maker("cnn", Entry(_cnn, uses_reference=False, variant=""))
+register_maker(THIS, Entry(_ctmem, random=True, variant=""))
+for variant in ("as-drawn", "as-released"):
+    register_maker(f"{THIS}-{variant}", Entry(_ctmem, random=True, variant=variant))

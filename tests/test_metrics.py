@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional.image import structural_similarity_index_measure, universal_image_quality_index
 
 from ctmem.evaluation import metrics
 
@@ -116,6 +117,14 @@ def test_cc_is_scipys_pearson(images):
         for ps, ts in zip(*(x.double().numpy() for x in images), strict=True)
     ]
     assert metrics.cc(*images).tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_windows_are_torchmetrics_ones(images):
+    pred, target = (x.double() for x in images)
+    _, full = structural_similarity_index_measure(pred, target, data_range=1.0, return_full_image=True)
+    assert metrics.ssim(*images).tolist() == pytest.approx(full[..., 5:-5, 5:-5].mean((1, 2, 3)).tolist(), rel=1e-12)
+    index = universal_image_quality_index(pred, target, reduction="none")
+    assert metrics.uiqi(*images).tolist() == pytest.approx(index.mean((1, 2, 3)).tolist(), rel=1e-12)
 
 
 def test_uiqi_is_scikit_images_ssim_without_constants(images):

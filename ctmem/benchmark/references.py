@@ -1,0 +1,152 @@
+"""Reference grades: from nothing and from images without any ground in them, up to the very ground that is looked for.
+
+The *controls* hold nothing of a place like the one that is sharpened. What a real reference is worth is what it gains
+beyond the best of them: a method that gains as much from a control has learned nothing from the place. A control counts
+for a method only as far as it spoils what the method uses: `knn-reference` looks at single bands and at either sign, so
+that `negative` and `permuted` are to it the real reference.
+
+| grade | kind | what it is |
+|---|---|---|
+| none | control | no reference |
+| uniform | control | noise, the same at all frequencies |
+| pink | control | noise, amplitude falling as 1/frequency |
+| blobs | control | such noise cut at its median into two grey levels, the same in all bands |
+| negative | control | 1 − the real reference of the own sensor |
+| permuted | control | its bands in another order |
+| windows | control | windows drawn from it at random and glued, so that nothing is at its place |
+| other-sensor | real | other ground, seen by another sensor |
+| own-sensor | real | other ground, seen by the own sensor |
+| half | same | left half the same ground, right half other ground |
+| altered | same | the same ground, moved by 1.5 px, turned by 90°, with other radiometry |
+| same | same | the same ground |
+
+A grade of yours: `GRADES["mine"] = Grade("real", function)`, the function (case, camera, generator) → image or None.
+
+Source: this project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import scipy.ndimage
+import torch
+
+from ctmem.benchmark.suites import Case
+from ctmem.observe.camera import Camera
+
+WINDOW = 8  # side of the windows that are glued, pixels
+MOVED = 1.5  # pixels, down and across
+GAIN, OFFSET = (0.6, 0.8, 0.7, 0.9), (0.15, 0.05, 0.1, 0.0)  # other radiometry, band after band
+
+Make = Callable[[Case, Camera, torch.Generator], torch.Tensor | None]
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A kind of reference; `make` returns (1, c, Hr, Wr) in [0, 1], or None where the scene has none of that kind."""
+
+    kind: str  # control, real, same
+    make: Make
+    random: bool = False  # whether seeds make different ones
+
+
+def real(case: Case) -> torch.Tensor | None:
+    """The real reference that controls are made of and like: other ground, own sensor's if there is one."""
+    return case.other if case.own is None else case.own
+
+
+def _of_real(change: Callable[[torch.Tensor, torch.Generator], torch.Tensor]) -> Make:
+    """A grade that is made from the real reference."""
+
+    def make(case: Case, camera: Camera, generator: torch.Generator) -> torch.Tensor | None:  # noqa: ARG001  (the form of all grades)
+        image = real(case)
+        return None if image is None or case.srf is None else change(image, generator)
+
+    return make
+
+
+def uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Noise without any likeness from pixel to pixel, every band its own."""
+    return torch.rand(like.shape, generator=generator)
+
+
+def pink(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Noise with an amplitude that falls as 1/frequency, every band its own, mean 0.5 and deviation 0.15."""
+    height, width = like.shape[-2:]
+    spectrum = torch.fft.rfft2(torch.randn(like.shape, generator=generator))
+    down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    frequency = (down.square() + across.square()).sqrt().clamp_min(1 / max(height, width))
+    image = torch.fft.irfft2(spectrum / frequency, s=(height, width))
+    image = image - image.mean((2, 3), keepdim=True)
+    return (0.5 + 0.15 * image / image.std((2, 3), keepdim=True)).clamp(0, 1)
+
+
+def blobs(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """1/f noise cut at its median into two grey levels, the same in all bands."""
+    noise = pink(like[:, :1], generator)
+    return (0.3 + 0.4 * (noise > noise.median()).float()).expand(-1, like.shape[1], -1, -1).contiguous()
+
+
+def permuted(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Bands in an order in which none is at its place: each takes the next one's, a random number of places on."""
+    bands = image.shape[1]
+    by = int(torch.randint(1, max(bands, 2), (), generator=generator))
+    return image.roll(by, 1)
+
+
+def glued_windows(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Windows of the image, drawn at random and glued to an image of the same size."""
+    height, width = image.shape[-2:]
+    side = min(WINDOW, height, width)
+    rows, columns = -(-height // side), -(-width // side)
+    tops = torch.randint(height - side + 1, (rows, columns), generator=generator).tolist()
+    lefts = torch.randint(width - side + 1, (rows, columns), generator=generator).tolist()
+    lines = [
+        torch.cat([image[..., top : top + side, left : left + side] for top, left in zip(*line)], -1)
+        for line in zip(tops, lefts)
+    ]
+    return torch.cat(lines, -2)[..., :height, :width].contiguous()
+
+
+def moved(image: torch.Tensor, by: float = MOVED) -> torch.Tensor:
+    """The image moved down and across by `by` pixels, by cubic splines, its border repeated."""
+    found = scipy.ndimage.shift(image.numpy(), (0, 0, by, by), order=3, mode="nearest")
+    return torch.from_numpy(found).clamp(0, 1)
+
+
+def altered(case: Case, camera: Camera, generator: torch.Generator) -> torch.Tensor | None:  # noqa: ARG001
+    """The same ground as another day and another sensor might have it."""
+    image = case.same_ground(camera)
+    if image is None:
+        return None
+    bands = torch.arange(image.shape[1]) % len(GAIN)
+    gain, offset = (torch.tensor(values)[bands].reshape(1, -1, 1, 1) for values in (GAIN, OFFSET))
+    return torch.rot90(gain * moved(image) + offset, 1, (-2, -1)).clamp(0, 1).contiguous()
+
+
+def half(case: Case, camera: Camera, generator: torch.Generator) -> torch.Tensor | None:  # noqa: ARG001
+    """The left half of the same ground beside other ground."""
+    image, other = case.same_ground(camera), real(case)
+    if image is None or other is None:
+        return None
+    height = min(image.shape[2], other.shape[2])
+    left, right = image.shape[3] // 2, min(image.shape[3] - image.shape[3] // 2, other.shape[3])
+    return torch.cat([image[..., :height, :left], other[..., :height, :right]], -1)
+
+
+GRADES: dict[str, Grade] = {
+    "none": Grade("control", lambda case, camera, generator: None),
+    "uniform": Grade("control", _of_real(uniform), random=True),
+    "pink": Grade("control", _of_real(pink), random=True),
+    "blobs": Grade("control", _of_real(blobs), random=True),
+    "negative": Grade("control", _of_real(lambda image, generator: 1 - image)),
+    "permuted": Grade("control", _of_real(permuted), random=True),
+    "windows": Grade("control", _of_real(glued_windows), random=True),
+    "other-sensor": Grade("real", lambda case, camera, generator: None if case.srf is None else case.other),
+    "own-sensor": Grade("real", lambda case, camera, generator: case.own),
+    "half": Grade("same", half),
+    "altered": Grade("same", altered),
+    "same": Grade("same", lambda case, camera, generator: case.same_ground(camera)),
+}

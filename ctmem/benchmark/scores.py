@@ -1,0 +1,86 @@
+"""What is measured of one answer: all metrics, a bootstrap over blocks of pixels, and what can be said without truth.
+
+Source: QNR: Alparone et al., 2008, by torchmetrics; block bootstrap: Künsch, 1989.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torchmetrics.functional.image import spatial_distortion_index, spectral_distortion_index
+
+from ctmem.evaluation.metrics import METRICS, PSNR_CAP_DB, evaluate, psnr_per_band
+from ctmem.observe.camera import Camera
+
+BLOCK = 16  # side of the blocks that are drawn, pixels; errors of neighbours are not independent
+REPLICATES = 1000
+EVERY = 8  # bands between those whose likeness D_λ compares: all pairs of 200 bands would take minutes
+QNR_WINDOW = 7  # side of the windows of D_s, coarse pixels
+
+WITHOUT_TRUTH = ("consistency", "d_lambda", "d_s", "qnr")
+WITH_TRUTH = (*METRICS[:1], "psnr_band_max_db", *METRICS[1:])
+
+
+def scores(pred: torch.Tensor, gt: torch.Tensor, scale: int) -> dict[str, float]:
+    """All metrics with truth: those of `ctmem.evaluation.metrics`, and the PSNR whose peak is each band's maximum."""
+    pred, gt = pred.double(), gt.double()
+    found = evaluate(pred, gt, scale=scale)
+    peaks = 20 * gt.amax((2, 3)).clamp_min(1e-10).log10()
+    bands = (psnr_per_band(pred, gt) + peaks).clamp(max=PSNR_CAP_DB)
+    return {"psnr_db": found.pop("psnr_db"), "psnr_band_max_db": float(bands.mean())} | found
+
+
+def without_truth(
+    pred: torch.Tensor, lr_hsi: torch.Tensor, camera: Camera, hr_msi: torch.Tensor | None, *, qnr: bool
+) -> dict[str, float]:
+    """What needs no truth: consistency, and with `qnr` the QNR family.
+
+    `consistency` is the norm of lr_hsi − down(pred) over that of lr_hsi. D_λ compares the likeness of every eighth band
+    with every other one before and after; D_s the likeness of each MSI band of `pred` with the fine MSI of the same
+    ground, and is left out where there is none; QNR is (1 − D_λ)(1 − D_s). All three need coarse
+    images of more than 11 px a side.
+    """
+    missing = (lr_hsi - replace(camera, snr_db=None).downsample(pred)).norm() / lr_hsi.norm()
+    found = {"consistency": float(missing), "d_lambda": math.nan, "d_s": math.nan, "qnr": math.nan}
+    if not qnr:
+        return found
+    found["d_lambda"] = float(spectral_distortion_index(pred[:, ::EVERY], lr_hsi[:, ::EVERY]))
+    if hr_msi is not None and camera.srf is not None and min(lr_hsi.shape[2:]) > QNR_WINDOW:
+        fine, coarse = camera.see(pred), camera.see(lr_hsi)
+        found["d_s"] = float(
+            spatial_distortion_index(fine, coarse, hr_msi, camera.downsample(hr_msi), window_size=QNR_WINDOW)
+        )
+        found["qnr"] = (1 - found["d_lambda"]) * (1 - found["d_s"])
+    return found
+
+
+def resampled_psnr(pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
+    """PSNR in dB, mean over bands, of the image and of 1000 images of blocks drawn from it: (1001,), float64.
+
+    Two answers for the same ground are drawn alike, so that differences of these numbers are paired.
+    """
+    squares = F.avg_pool2d((pred - gt).double().square(), BLOCK, ceil_mode=True)[0].flatten(1).T  # (blocks, C)
+    ones = torch.ones(1, 1, *gt.shape[2:], dtype=torch.float64)
+    pixels = F.avg_pool2d(F.pad(ones, [0, -gt.shape[3] % BLOCK, 0, -gt.shape[2] % BLOCK]), BLOCK).flatten()
+    blocks = len(pixels)
+    drawn = torch.randint(blocks, (REPLICATES, blocks), generator=torch.Generator().manual_seed(0))
+    counts = torch.zeros(REPLICATES, blocks, dtype=torch.float64).scatter_add_(
+        1, drawn, torch.ones(REPLICATES, blocks, dtype=torch.float64)
+    )
+    weights = torch.cat([torch.ones(1, blocks, dtype=torch.float64), counts]) * pixels
+    errors = weights @ squares / weights.sum(1, keepdim=True)
+    return (-10 * errors.clamp_min(1e-10).log10()).mean(1)
+
+
+def interval(differences: torch.Tensor) -> tuple[float, float, float]:
+    """The measured difference and the ends of its 95 % interval, of what `resampled_psnr` returned for two answers."""
+    low, high = torch.quantile(differences[1:], torch.tensor([0.025, 0.975], dtype=differences.dtype)).tolist()
+    return float(differences[0]), low, high
+
+
+def block_count(gt: torch.Tensor) -> int:
+    """How many blocks an image has."""
+    return math.prod(-(-side // BLOCK) for side in gt.shape[2:])

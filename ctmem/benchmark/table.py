@@ -1,0 +1,108 @@
+"""The table of a run: a CSV file that grows by whole rows, and can be gone on with.
+
+Source: this project.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ctmem.benchmark.scores import WITH_TRUTH, WITHOUT_TRUTH
+from ctmem.checks import fail
+from ctmem.files import write_text
+
+KEY = ("suite", "scene", "area", "camera", "method", "reference", "seed", "stage")
+GAIN = ("gain_db", "gain_low_db", "gain_high_db")
+NUMBERS = (*GAIN, *WITH_TRUTH, *WITHOUT_TRUTH, "seconds", "peak_memory_mb")
+COLUMNS = (*KEY, "weights", *NUMBERS, "blocks", "reason", "commit", "machine", "date")
+STAGES = ("before", "after")  # back-projection
+
+Row = dict[str, str]
+
+
+class Table:
+    """A CSV file that grows by whole rows, and beside it the resampled PSNR of each row, for paired intervals.
+
+    Args:
+        path: the file; rows that it has already are kept, and not measured again, but for those that were skipped.
+
+    Raises:
+        ValueError: a file with other columns.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.replicates = path.with_suffix(".replicates")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # what was skipped may be there now, and is tried again; a last line that was cut off goes, too
+        self.rows = [row for row in read_rows(path) if not row["reason"]] if path.is_file() else []
+        write_text(_as_csv([dict(zip(COLUMNS, COLUMNS)), *self.rows]), path)
+        self.done = {key_of(row) for row in self.rows}
+
+    def add(self, rows: Sequence[Row], resampled: Sequence[torch.Tensor | None]) -> None:
+        """Appends rows, in one write."""
+        for row, values in zip(rows, resampled):
+            if values is not None:
+                self.replicates.mkdir(exist_ok=True)
+                np.save(self.replicates / f"{_file_name(row)}.npy", values.numpy().astype(np.float32))
+        rows = [{name: row.get(name, "") for name in COLUMNS} for row in rows]
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_as_csv(rows))
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows += rows
+        self.done |= {key_of(row) for row in rows}
+
+    def resampled(self, row: Row) -> torch.Tensor | None:
+        """The resampled PSNR of a row, where this machine has it."""
+        path = self.replicates / f"{_file_name(row)}.npy"
+        return torch.from_numpy(np.load(path, allow_pickle=False)).double() if path.is_file() else None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Returns the whole rows of a table; a last one that was cut off is left out.
+
+    Raises:
+        ValueError: other columns.
+    """
+    text = path.read_text(encoding="utf-8")
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+    rows = [{name: value or "" for name, value in row.items()} for row in reader]
+    if tuple(reader.fieldnames or COLUMNS) != COLUMNS:
+        fail("out", "a folder whose table has the columns of this version", f"other columns in {path.name}")
+    return rows
+
+
+def key_of(row: Row) -> tuple[str, ...]:
+    """What a row is of."""
+    return tuple(row[name] for name in KEY)
+
+
+def _as_csv(rows: Sequence[Row]) -> str:
+    """Rows as lines of text."""
+    text = io.StringIO()
+    csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _file_name(row: Row) -> str:
+    """A row's key as the name of a file."""
+    return "~".join("".join(c if c.isalnum() or c in ".-" else "_" for c in part) for part in key_of(row))
+
+
+def written(value: float) -> str:
+    """A number with six significant digits; nothing for NaN.
+
+    Example:
+        >>> written(0.123456789), written(float("nan"))
+        ('0.123457', '')
+    """
+    return "" if math.isnan(value) else f"{value:.6g}"

@@ -1,0 +1,165 @@
+"""Methods by name: functions (lr_hsi, ref_msi, camera) → pred, which `super_resolve` and the benchmark call alike.
+
+    @register_method("nearest")
+    def nearest(lr_hsi, ref_msi, camera):
+        return lr_hsi.repeat_interleave(camera.scale, 2).repeat_interleave(camera.scale, 3)
+
+    super_resolve(model, lr_hsi, camera=camera, method="nearest-bp")
+
+A name with `-bp` at its end is the same method finished with back-projection. What has to be trained or fitted first is
+registered by a function that makes the method of a `Setting`.
+
+Source: this project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ctmem.checks import as_image, check_choice, fail
+from ctmem.data.samples import Degraded
+from ctmem.model import Model
+from ctmem.observe.camera import Camera
+
+Method = Callable[[torch.Tensor, torch.Tensor | None, Camera], torch.Tensor]
+NumpyPipeline = Callable[[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray], np.ndarray]
+
+FINISHED = "-bp"  # at the end of a name: with back-projection
+MISMATCH = 1e-3  # of an answer that counts as consistent: its degraded form from lr_hsi, relative
+BACK_PROJECTIONS = (10, 50)  # at least, as the baseline; at most
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method may be made of; most need nothing of it."""
+
+    model: Model | None = None  # trained networks
+    training: Sequence[Degraded] = ()  # ground with its truth to fit numbers on, never that of the image in question
+    generator: torch.Generator | None = None  # of what the method draws
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered method: how it is made, and what its answer depends on."""
+
+    make: Callable[[Setting], Method]
+    uses_reference: bool = True
+    random: bool = False  # whether two calls differ by what is drawn
+    variant: str | None = None  # wiring whose weights it needs: "", "as-drawn", "as-released"; None: no weights
+
+
+METHODS: dict[str, Entry] = {}
+
+
+def register_method(name: str, function: Method | None = None, *, uses_reference: bool = True) -> Callable[..., object]:
+    """Enters a method under a name: `register_method("mine", function)`, or as a decorator.
+
+    Args:
+        name: without `-bp` at its end; a name that is taken is replaced.
+        function: (lr_hsi (1, C, h, w), ref_msi (1, c, Hr, Wr) or None, camera) → pred (1, C, scale·h, scale·w).
+        uses_reference: False where `ref_msi` is not looked at: the benchmark then runs it once.
+
+    Returns:
+        The function, or, without one, what a decorator returns.
+
+    Raises:
+        TypeError: something that is not a function.
+        ValueError: a name that ends in `-bp`.
+    """
+
+    def enter(function: Method) -> Method:
+        if not callable(function):
+            fail("function", "a function (lr_hsi, ref_msi, camera) → pred", type(function).__name__, TypeError)
+        register_maker(name, Entry(lambda setting: function, uses_reference=uses_reference))
+        return function
+
+    return enter if function is None else enter(function)
+
+
+def register_maker(name: str, entry: Entry) -> None:
+    """Enters a method that is made of a `Setting`: of weights, of training ground, with random numbers.
+
+    Raises:
+        ValueError: a name that ends in `-bp`.
+    """
+    if not name or name.endswith(FINISHED):
+        fail("name", f"a name that does not end in {FINISHED!r}, which asks for back-projection", repr(name))
+    METHODS[name] = entry
+
+
+def make_method(name: str, setting: Setting = Setting()) -> Method:
+    """Returns the method of a name, ready to be called; its answers are looked at.
+
+    Args:
+        name: one of `METHODS`, with or without `-bp` at its end.
+        setting: what it may be made of.
+
+    Raises:
+        ValueError: an unknown name, or a method that needs what `setting` does not have. The method itself raises where
+            its answer is not a finite image of the right size.
+    """
+    bare = name.removesuffix(FINISHED)
+    check_choice(bare, "method", METHODS)
+    function = METHODS[bare].make(setting)
+
+    def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+        pred = _checked(function(lr_hsi, ref_msi, camera), lr_hsi, camera, bare)
+        return consistent(pred, lr_hsi, camera) if name.endswith(FINISHED) else pred
+
+    return method
+
+
+def consistent(pred: torch.Tensor, lr_hsi: torch.Tensor, camera: Camera) -> torch.Tensor:
+    """Returns `pred` after back-projection: 10 steps, and up to 50 until the observation is given back to a thousandth.
+
+    Args:
+        pred: estimate (B, C, H, W).
+        lr_hsi: observation (B, C, h, w).
+        camera: between the two.
+    """
+    fewest, most = BACK_PROJECTIONS
+    return camera.back_project(pred, lr_hsi, steps=most, at_least=fewest, tolerance=MISMATCH)
+
+
+def from_numpy_pipeline(function: NumpyPipeline) -> Method:
+    """Returns a method that calls a pipeline of another form: arrays with the bands last.
+
+    Args:
+        function: (lr (h, w, C), ref (Hr, Wr, c) or None, srf (c, C) or None, psf (k, k)) → (scale·h, scale·w, C);
+            float32, images in [0, 1].
+    """
+
+    def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+        lr = _bands_last(lr_hsi)
+        ref = None if ref_msi is None else _bands_last(ref_msi)
+        srf = None if camera.srf is None else camera.srf.cpu().numpy()
+        pred = np.asarray(function(lr, ref, srf, camera.psf.cpu().numpy()), dtype=np.float32)
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pred, -1, 0)[None])).to(lr_hsi.device)
+
+    return method
+
+
+def _bands_last(image: torch.Tensor) -> np.ndarray:
+    """An image (1, C, H, W) as an array (H, W, C)."""
+    return image[0].permute(1, 2, 0).cpu().numpy()
+
+
+def _checked(pred: torch.Tensor, lr_hsi: torch.Tensor, camera: Camera, name: str) -> torch.Tensor:
+    """The answer of a method, or the error of one that is not an image of the right size."""
+    pred = as_image(pred, f"what the method {name!r} returns", finite=False)
+    if not bool(torch.isfinite(pred).all()):  # a stranger's numbers are read, inside a door, too
+        fail("method", "one whose answers are finite everywhere", f"NaN or infinite values from {name!r}")
+    wanted = (*lr_hsi.shape[:2], *(camera.scale * side for side in lr_hsi.shape[2:]))
+    if tuple(pred.shape) != wanted:
+        fail("method", f"one that returns an image of shape {wanted}", f"{tuple(pred.shape)} from {name!r}")
+    return pred
+
+
+@register_method("bicubic", uses_reference=False)
+def bicubic(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
+    """Bicubic upsampling; `bicubic-bp` is the back-projection that needs no training."""
+    return camera.upsample(lr_hsi)
