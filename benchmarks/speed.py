@@ -31,8 +31,9 @@ from ctmem.train.loop import Run, new_accelerator
 SIDE = 144  # of the query, fine pixels
 READING = """\
 `difference`: largest absolute one of the two results; of a search, of the scores, and of a training step, of the losses of the
-first three. The definition of a search computes all scores; that of a training step has the stream as torch's operations, images
-with their channels apart, and 1×1 convolutions by torch (Adam and the average of the weights are the same in both).
+first three (a weak test: the network hardly adds anything yet; `tests/test_mamba.py` compares all gradients). The definition of a
+search computes all scores; that of a training step has the stream as torch's operations, images with their channels apart, and 1×1
+convolutions by torch (Adam and the average of the weights are the same in both).
 Back-projection: ten steps at full size. Numbers above 1 in `ratio` are gains."""
 
 
