@@ -19,6 +19,7 @@ from ctmem.benchmark.references import GRADES
 from ctmem.benchmark.scores import interval
 from ctmem.benchmark.table import STAGES, Row, Table
 from ctmem.files import write_text
+from ctmem.methods.registry import METHODS
 
 BASELINE = "bicubic"  # after back-projection it is what all others are compared with
 AFTER = STAGES[1]
@@ -56,8 +57,9 @@ gain."""
 HOW_WORTH = """\
 The gain with a real reference minus the gain with the *best* control: nothing, noise, blobs, the negative, permuted
 bands, or random windows of the same reference. `helps` where the interval excludes 0 and the worth is more than twice
-the scatter over seeds; otherwise the difference is within what chance makes. (`knn-reference` looks at single bands and
-at either sign: to it `negative` and `permuted` are the real reference.)"""
+the scatter over seeds; otherwise the difference is within what chance makes. Controls that are to a
+method the real reference itself do not count: the negative and permuted bands for `knn-reference`, which looks at
+single bands and at either sign."""
 
 
 def write_report(table: Table) -> str:
@@ -211,7 +213,10 @@ def worth(table: Table) -> Iterable[Row]:
             if (row["scene"], row["area"], row["camera"], row["method"]) == (scene, area, camera, method)
         ]
         by_grade = {name: [row for row in group if row["reference"] == name] for name in GRADES}
-        controls = {name: found for name, found in by_grade.items() if found and GRADES[name].kind == "control"}
+        blind = METHODS[method].blind_to if method in METHODS else ()
+        controls = {
+            n: found for n, found in by_grade.items() if found and GRADES[n].kind == "control" and n not in blind
+        }
         real = {name: found for name, found in by_grade.items() if found and GRADES[name].kind != "control"}
         if len(controls) < 2 or not real:
             continue
