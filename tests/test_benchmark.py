@@ -536,6 +536,18 @@ def test_a_reference_helps_only_beyond_the_best_control_its_interval_and_the_see
     assert float(found["own-sensor"]["low_db"]) == pytest.approx(0.09, abs=1e-3)  # scattered alike: paired
 
 
+def test_a_control_that_spoils_nothing_for_a_method_is_no_control(tmp_path, entered):
+    register_maker("ctmem", Entry(lambda setting: None, blind_to=("negative",)))
+    table = Table(tmp_path / "t.csv")
+    for reference, gain in {"none": 0.0, "blobs": 0.1, "negative": 0.3, "own-sensor": 0.3}.items():
+        made_row(table, reference, 0, gain)
+    (found,) = report.worth(table)
+    assert found["best_control"] == "blobs" and found["helps"] == "one seed"  # of a control that is random
+    made_row(table, "blobs", 1, 0.1)
+    (found,) = report.worth(table)
+    assert found["helps"] == "yes"
+
+
 def test_an_interval_that_holds_zero_is_no_help(tmp_path):
     table = Table(tmp_path / "t.csv")
     for reference, gain, seed in (("none", 0.0, 0), ("blobs", 0.1, 1), ("own-sensor", 0.2, 2)):

@@ -2,8 +2,8 @@
 
 The *controls* hold nothing of a place like the one that is sharpened. What a real reference is worth is what it gains
 beyond the best of them: a method that gains as much from a control has learned nothing from the place. A control counts
-for a method only as far as it spoils what the method uses: `knn-reference` looks at single bands and at either sign, so
-that `negative` and `permuted` are to it the real reference.
+for a method only where it spoils what the method uses (`Entry.blind_to`): `knn-reference` looks at single bands and at
+either sign, so that `negative` and `permuted` are to it the real reference.
 
 | grade | kind | what it is |
 |---|---|---|

@@ -19,6 +19,7 @@ from ctmem.benchmark.references import GRADES
 from ctmem.benchmark.scores import interval
 from ctmem.benchmark.table import STAGES, Row, Table
 from ctmem.files import write_text
+from ctmem.methods.registry import METHODS
 
 BASELINE = "bicubic"  # after back-projection it is what all others are compared with
 AFTER = STAGES[1]
@@ -56,8 +57,11 @@ gain."""
 HOW_WORTH = """\
 The gain with a real reference minus the gain with the *best* control: nothing, noise, blobs, the negative, permuted
 bands, or random windows of the same reference. `helps` where the interval excludes 0 and the worth is more than twice
-the scatter over seeds; otherwise the difference is within what chance makes. (`knn-reference` looks at single bands and
-at either sign: to it `negative` and `permuted` are the real reference.)"""
+the scatter over seeds; otherwise the difference is within what chance makes. Controls that are to a
+method the real reference itself do not count: the negative and permuted bands for `knn-reference`, which looks at
+single bands and at either sign."""
+
+VERDICTS = {"yes": "helps", "no": "not beyond the control", "one seed": "not judged: one seed of what is random"}
 
 
 def write_report(table: Table) -> str:
@@ -169,7 +173,7 @@ def _worths(worths: Sequence[Row]) -> str:
     for one in worths:
         value = f"{float(one['worth_db']):+.3f} [{float(one['low_db']):+.3f}, {float(one['high_db']):+.3f}]"
         scatter = f"{float(one['scatter_db']):.3f}" if one["scatter_db"] else "—"
-        verdict = "helps" if one["helps"] == "yes" else "not beyond the control"
+        verdict = VERDICTS[one["helps"]]
         cells = [one["scene"], one["camera"], title_of(one["method"]), one["reference"], one["best_control"]]
         lines.append([*cells, value, scatter, verdict])
     return f"## What the reference is worth\n\n{HOW_WORTH}\n\n{markdown(head, lines)}"
@@ -211,7 +215,10 @@ def worth(table: Table) -> Iterable[Row]:
             if (row["scene"], row["area"], row["camera"], row["method"]) == (scene, area, camera, method)
         ]
         by_grade = {name: [row for row in group if row["reference"] == name] for name in GRADES}
-        controls = {name: found for name, found in by_grade.items() if found and GRADES[name].kind == "control"}
+        blind = METHODS[method].blind_to if method in METHODS else ()
+        controls = {
+            n: found for n, found in by_grade.items() if found and GRADES[n].kind == "control" and n not in blind
+        }
         real = {name: found for name, found in by_grade.items() if found and GRADES[name].kind != "control"}
         if len(controls) < 2 or not real:
             continue
@@ -232,12 +239,19 @@ def _one_worth(table: Table, found: Sequence[Row], control: Sequence[Row], best:
         _, low, high = interval(mine - theirs)
     spreads = [deviation(side, "gain_db") for side in (found, control)]
     scatter = math.hypot(*(0.0 if math.isnan(x) else x for x in spreads))
+    judged = all(len(side) > 1 or not _is_random(side[0]) for side in (found, control))
     helps = low > 0 and value > 2 * scatter
     return {
         "best_control": best, "worth_db": f"{value:.6g}", "low_db": f"{low:.6g}", "high_db": f"{high:.6g}",
         "scatter_db": "" if all(map(math.isnan, spreads)) else f"{scatter:.6g}",
-        "seeds": str(max(len(found), len(control))), "helps": "yes" if helps else "no",
+        "seeds": str(max(len(found), len(control))), "helps": ("yes" if judged else "one seed") if helps else "no",
     }  # fmt: skip
+
+
+def _is_random(row: Row) -> bool:
+    """Whether another seed would have given another answer."""
+    method = METHODS.get(row["method"])
+    return GRADES[row["reference"]].random or (method is not None and method.random)
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------

@@ -163,4 +163,4 @@ def _enlarged(z: torch.Tensor, camera: Camera, examples: Examples) -> torch.Tens
 
 
 register_maker("knn", Entry(_knn, uses_reference=False))
-register_maker("knn-reference", Entry(_knn_reference))
+register_maker("knn-reference", Entry(_knn_reference, blind_to=("negative", "permuted")))  # either sign, single bands

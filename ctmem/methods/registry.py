@@ -49,6 +49,7 @@ class Entry:
     make: Callable[[Setting], Method]
     uses_reference: bool = True
     random: bool = False  # whether two calls differ by what is drawn
+    blind_to: tuple[str, ...] = ()  # controls of the benchmark that are to it the real reference itself
     variant: str | None = None  # wiring whose weights it needs: "", "as-drawn", "as-released"; None: no weights
 
 
