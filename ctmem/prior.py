@@ -85,7 +85,7 @@ def load_prior(folder: str | Path | None = None) -> ComponentPrior:
     try:
         network = ComponentPrior(**json.loads(card.read_text(encoding="utf-8"))["network"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"`weights` must be a folder with a card.json of this version, got {card}: {error!r}") from error
+        raise ValueError(f"`weights` must be those of a card.json of this version, got {card}: {error!r}") from error
     load_module(network, card.with_name(f"{PART}.safetensors"), part=PART, preset=PART)
     return network.eval().requires_grad_(False)
 
@@ -124,6 +124,6 @@ def _noise_share(camera: Camera) -> float:
 
 
 def _noise_of_components(lr_hsi: torch.Tensor, space: Subspace, camera: Camera) -> torch.Tensor:
-    """Deviation (Z,) of the noise in whitened components: that of each band, as `optics.add_noise` has it, projected."""
+    """Deviation (Z,) of the noise in whitened components: that of the bands, as `optics.add_noise` has it."""
     bands = lr_hsi[0].square().mean((1, 2)) * _noise_share(camera) ** 2
     return (space.basis.square().T @ bands).sqrt() / space.std

@@ -42,8 +42,10 @@ class ComponentPrior(nn.Module):
 
     def __init__(self, width: int = 64, blocks: int = 12, head: int = 8):
         super().__init__()
+        self.width, self.blocks, self.head = width, blocks, head
         told = 2 * len(FREQUENCIES) + 2  # two profiles, noise, scale
-        self.condition = nn.Sequential(nn.Linear(told, 64), nn.SiLU(), nn.Linear(64, 2 * width * blocks))
+        film = nn.Linear(64, 2 * width * blocks)
+        self.condition = nn.Sequential(nn.Linear(told, 64), nn.SiLU(), film)
         self.stem = nn.Conv2d(1, width, 3, padding=1)
         self.first = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(blocks))
         self.second = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(blocks))
@@ -51,9 +53,10 @@ class ComponentPrior(nn.Module):
         self.expand = nn.ModuleDict({str(s): nn.Conv2d(width, head * s * s, 3, padding=1) for s in SCALES})
         self.out = nn.ModuleDict({str(s): nn.Conv2d(head, 1, 3, padding=1) for s in SCALES})
         # starts as bicubic enlargement for any camera, with small steps from block to block
-        for convolution in self.second:
-            convolution.weight.data.mul_(0.1)
-        for parameter in [*self.condition[2].parameters(), *self.out.parameters()]:
+        with torch.no_grad():
+            for name, parameter in self.second.named_parameters():
+                parameter.mul_(0.1 if name.endswith("weight") else 1)
+        for parameter in [*film.parameters(), *self.out.parameters()]:
             nn.init.zeros_(parameter)
 
     def forward(
