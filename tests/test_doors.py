@@ -34,11 +34,13 @@ from ctmem.match import align, matching, patches
 from ctmem.match import dmb as stage
 from ctmem.match.texture_library import TextureLibrary
 from ctmem.model import Model, build_networks, load_model
+from ctmem.networks.component_prior import ComponentPrior
 from ctmem.networks.kernel_net import KernelNet
 from ctmem.networks.residual_cnn import ResidualCNN
 from ctmem.observe import optics, responses
 from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import PsfKernel, impulse_response, train_kernel
+from ctmem.prior import component_prior
 
 PACKAGE = Path(checks.__file__).parent
 READERS = {"as_image", "as_srf", "as_psf", "check_finite"}  # what reads numbers through
@@ -104,6 +106,7 @@ DOORS = [
     "observe.responses.band_edges",
     "observe.responses.box_srf",
     "observe.responses.srf_matrix",
+    "prior.component_prior",
 ]
 
 
@@ -263,6 +266,9 @@ def network(kind: type, *args: int) -> torch.nn.Module:
         return kind(*args)
 
 
+PRIOR = network(ComponentPrior, 8, 1, 2)
+
+
 def written(folder: Path, **images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
     """A tree of one sample, written and read again."""
     count = sum(1 for _ in folder.iterdir())
@@ -386,6 +392,10 @@ TAKES_IMAGES = {
     "observe.optics.blur_on_grid": (lambda m, f, x: optics.blur_on_grid(x, PSF, 4), {"x": X}),
     "observe.optics.upsample": (lambda m, f, x: optics.upsample(x, 2), {"x": X}),
     "observe.responses.apply_srf": (lambda m, f, x: responses.apply_srf(x, SRF), {"x": X}),
+    "prior.component_prior": (
+        lambda m, f, x: component_prior(x, camera=SEEN, weights=PRIOR),
+        {"lr_hsi": LOW},
+    ),
 }  # fmt: skip
 TAKES_NONE = [
     "data.areas.crops",

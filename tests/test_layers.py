@@ -16,6 +16,7 @@ explorers benchmark
 inference
 methods train
 model
+prior
 networks diffusion
 match
 data

@@ -40,7 +40,8 @@ def find_weights(folders: Sequence[Path] = ()) -> dict[str, list[Weights]]:
         ValueError: weights that do not fit their card.
     """
     shipped = data_path(f"weights/{SHIPPED}/card.json").parent
-    beside = sorted(path.parent for path in shipped.parent.rglob("card.json") if path.parent != shipped)
+    others = {path.parent for part in PARTS for path in shipped.parent.rglob(f"{part}.safetensors")} - {shipped}
+    beside = sorted(folder for folder in others if (folder / "card.json").is_file())
     found: dict[str, list[Weights]] = {}
     for folder in (shipped, *beside, *folders):
         model = _load(folder)

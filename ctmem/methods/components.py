@@ -2,6 +2,8 @@
 
 Whatever sharpens photographs sharpens a hyperspectral image that way, whatever its band count: `per_component`. Two
 that learn from examples are here as well: `knn` takes them from training ground, `knn-reference` from the reference.
+`prior` is `ctmem.prior.component_prior` with the shipped weights. It finishes with back-projection by itself, as far as
+the camera's noise lets; `prior-bp` does so to the end.
 
 Source: example-based super-resolution after Freeman, Jones and Pasztor, 2002; the residual factors are this project's.
 """
@@ -17,8 +19,9 @@ from ctmem.data.samples import Degraded
 from ctmem.diffusion.subspace import Subspace, fit
 from ctmem.match.align import fill_holes
 from ctmem.match.patches import fold, turned, unfold
-from ctmem.methods.registry import Entry, Method, Setting, register_maker
+from ctmem.methods.registry import Entry, Method, Setting, register_maker, register_method
 from ctmem.observe.camera import Camera
+from ctmem.prior import component_prior
 
 Grey = Callable[[torch.Tensor, Camera], torch.Tensor]  # (N, 1, h, w) → (N, 1, scale·h, scale·w), deviation about 1
 
@@ -160,6 +163,12 @@ def _enlarged(z: torch.Tensor, camera: Camera, examples: Examples) -> torch.Tens
     """Coarse grey images enlarged bicubically, with the detail of the examples."""
     up = camera.upsample(z)
     return up + examples.detail(up)
+
+
+@register_method("prior", uses_reference=False)
+def _prior(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
+    """The prior from open imagery."""
+    return component_prior(lr_hsi, camera=camera)
 
 
 register_maker("knn", Entry(_knn, uses_reference=False))

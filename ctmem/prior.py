@@ -1,0 +1,129 @@
+"""Super-resolution of one principal component after the other by a prior from open imagery; no reference.
+
+    pred = component_prior(lr_hsi, camera=camera)                         # the shipped weights
+    pred = component_prior(lr_hsi, camera=camera, weights="runs/prior")   # those of `python -m ctmem.train.prior`
+
+Components are independent of each other and the answer is odd, so neither their signs nor their order nor the
+number of bands changes it. The same weights serve scales of 2, 3, 4 and 6 and any blur and noise: they are told.
+
+Source: this project.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from ctmem.checks import as_image, door, fail
+from ctmem.diffusion.subspace import Subspace, fit
+from ctmem.files import data_path, load_module
+from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
+from ctmem.observe.camera import Camera
+
+PART = "prior"  # as the header of the weights has it
+COMPONENTS = 8  # directions that are sharpened; what lies outside is enlarged bicubically
+STEPS = 10  # of back-projection, at most
+AT_ONCE = 2**16  # coarse pixels that go through the network together: they stay in the processor's cache
+
+
+@door
+@torch.no_grad()
+def component_prior(
+    lr_hsi: torch.Tensor,
+    *,
+    camera: Camera,
+    weights: ComponentPrior | str | Path | None = None,
+    consistency: bool = True,
+) -> torch.Tensor:
+    """Returns `pred` (B, C, H, W), H = scale·h: each principal component of `lr_hsi` sharpened by itself.
+
+    Args:
+        lr_hsi: observed images (B, C, h, w), [0, 1]; any band count, at least two pixels that differ.
+        camera: what they were observed with: scale, blur and noise count, the response does not.
+        weights: the network, or the folder of its weights, see `load_prior`; None: the shipped ones.
+        consistency: finish with up to 10 back-projections, until only what the camera's noise explains is missing.
+
+    Raises:
+        TypeError: `lr_hsi` is not of floating-point numbers, `camera` is not a `Camera`.
+        ValueError: wrong rank, values that are not finite, a constant image, a scale without a head; weights that
+            do not fit.
+        FileNotFoundError: no weights there.
+    """
+    lr_hsi = as_image(lr_hsi, "lr_hsi")
+    if not isinstance(camera, Camera):
+        fail("camera", "a `Camera`", type(camera).__name__, TypeError)
+    if camera.scale not in SCALES:
+        fail("camera", f"one of scale {', '.join(map(str, SCALES))}, as the weights", f"scale {camera.scale}")
+    network = weights if isinstance(weights, ComponentPrior) else load_prior(weights)
+    network, camera = network.to(lr_hsi.device), camera.to(lr_hsi.device)
+    preds = torch.cat([_sharpened(one, camera, network) for one in lr_hsi.split(1)])
+    if not consistency:
+        return preds
+    # one after the other: where an image stops is its own affair
+    return torch.cat(
+        [
+            camera.back_project(pred, one, steps=STEPS, tolerance=_noise_share(camera))
+            for pred, one in zip(preds.split(1), lr_hsi.split(1))
+        ]
+    )
+
+
+def load_prior(folder: str | Path | None = None) -> ComponentPrior:
+    """The trained network of a folder, in evaluation mode; None: the shipped one.
+
+    Raises:
+        ValueError: a card of another version, or weights that do not fit it.
+        FileNotFoundError: no weights there.
+    """
+    if folder is None:
+        folder = data_path(f"weights/{PART}/card.json").parent
+    card = Path(folder) / "card.json"
+    if not card.is_file():
+        fail("weights", "a folder with card.json and prior.safetensors", f"{card.parent}, without", FileNotFoundError)
+    try:
+        network = ComponentPrior(**json.loads(card.read_text(encoding="utf-8"))["network"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"`weights` must be those of a card.json of this version, got {card}: {error!r}") from error
+    load_module(network, card.with_name(f"{PART}.safetensors"), part=PART, preset=PART)
+    return network.eval().requires_grad_(False)
+
+
+def sharpened_components(
+    z: torch.Tensor, camera: Camera, network: ComponentPrior, noise: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Coarse components (N, 1, h, w) → fine ones (N, 1, H, W), each by itself.
+
+    Args:
+        z: the components, any units.
+        camera: their camera.
+        network: the prior.
+        noise: deviation of the noise of each, (N,), in its units; None: no noise.
+    """
+    noise = z.new_zeros(len(z)) if noise is None else noise
+    profiles = camera.psf.sum(1)[None], camera.psf.sum(0)[None]
+    mtf = torch.cat([transfer(profile, camera.scale) for profile in profiles], 1).expand(len(z), -1)
+    some = max(1, AT_ONCE // z[0].numel())
+    parts = zip(z.split(some), camera.upsample(z).split(some), mtf.split(some), noise.split(some))
+    return torch.cat([network.odd(*part, camera.scale) for part in parts])
+
+
+def _sharpened(lr_hsi: torch.Tensor, camera: Camera, network: ComponentPrior) -> torch.Tensor:
+    """One image (1, C, h, w) before back-projection, (1, C, H, W)."""
+    space = fit(lr_hsi, COMPONENTS)
+    lr_hsi_up = camera.upsample(lr_hsi)
+    z = space.encode(lr_hsi).transpose(0, 1)
+    fine = sharpened_components(z, camera, network, _noise_of_components(lr_hsi, space, camera))
+    return lr_hsi_up + space.decode_difference(fine.transpose(0, 1) - space.encode(lr_hsi_up))
+
+
+def _noise_share(camera: Camera) -> float:
+    """Norm of the noise over that of the observation; 0 without noise."""
+    return 0.0 if camera.snr_db is None else 10 ** (-camera.snr_db / 20)
+
+
+def _noise_of_components(lr_hsi: torch.Tensor, space: Subspace, camera: Camera) -> torch.Tensor:
+    """Deviation (Z,) of the noise in whitened components: that of the bands, as `optics.add_noise` has it."""
+    bands = lr_hsi[0].square().mean((1, 2)) * _noise_share(camera) ** 2
+    return (space.basis.square().T @ bands).sqrt() / space.std

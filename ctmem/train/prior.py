@@ -1,0 +1,292 @@
+"""Trains the component-wise prior on open imagery: `python -m ctmem.train.prior --corpus FOLDER --minutes 2`.
+
+Each step draws grey crops (bands and principal components of the corpus and of the training areas of the shipped
+scenes), a scale, and for each crop a camera: a Gaussian of FWHM 0.5 to 1.75 coarse pixels, some of them anisotropic,
+or a box; no noise, or noise of 0.4 to 60 % of the deviation. It stops in time; every 20 seconds weights (in half
+precision) and card are written, so that whatever stops it leaves the last ones.
+
+Source: this project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch.nn import functional as F
+
+from ctmem.checks import check_count, fail
+from ctmem.config import TINY
+from ctmem.data.corpus import ORIGINS, read_corpus
+from ctmem.diffusion.subspace import fit
+from ctmem.files import check_writable, save_tensors, write_json
+from ctmem.match.patches import turned
+from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
+from ctmem.observe.camera import Camera
+from ctmem.observe.optics import upsample
+from ctmem.train.sources import embedded_sources
+
+SIDE = 168  # of a tile, pixels: the largest crop, 24 + 2·2 coarse pixels at scale 6
+STEP = 88  # between tiles
+COARSE, RIM = 24, 2  # side of a crop, and what the blur may read beyond it, coarse pixels
+ORDER = (4, 3, 4, 2, 4, 6)  # scales of the steps, over and over
+HELD_OUT = 0.01  # share of the tiles that judge
+SAVE_EVERY = 20.0  # seconds
+RATE, WARMUP = 1.2e-3, 200  # highest learning rate, steps until it is reached
+CAMERAS = {
+    "scales": list(SCALES),
+    "fwhm": "0.5 to 1.75 coarse pixels, the axes up to 1.65 times as wide as each other; box",
+    "noise": "none, or 0.4 to 60 % of the deviation of a component",
+}
+
+
+def training_tiles(images: Mapping[str, torch.Tensor], areas: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Grey tiles (N, SIDE, SIDE) of deviation about 1, in half precision: bands and principal components.
+
+    Args:
+        images: of the corpus, (C, H, W), NaN where there is no data; large ones at two or three resolutions.
+        areas: to learn from in the shipped scenes, (C, H, W): components alone, four times as often.
+
+    Raises:
+        ValueError: no tile without holes in them.
+    """
+    found = []
+    for image in images.values():
+        for level in (1, 2, 3):
+            if level == 1 or min(image.shape[1:]) // level >= 500:
+                x = F.avg_pool2d(image[None], level)[0]
+                found.append(_tiles(_standard(x[: 4 if level == 1 else 2]), STEP))
+                found.append(_tiles(_components(x, 4)[1:], STEP))
+    for area in areas.values():
+        found += [_tiles(_components(area, 8), STEP // 2)] * 4
+    tiles = torch.cat(found)
+    tiles = tiles[tiles.float().flatten(1).var(1, correction=0) > 0.08**2]
+    if not len(tiles):
+        fail("images", f"some with {SIDE}×{SIDE} px of data", "none")
+    return tiles
+
+
+def _standard(x: torch.Tensor) -> torch.Tensor:
+    """Bands (C, H, W) with mean 0 and deviation 1 where there is data."""
+    valid = x[:, torch.isfinite(x).all(0)]
+    return (x - valid.mean(1)[:, None, None]) / (valid.std(1) + 1e-6)[:, None, None]
+
+
+def _components(x: torch.Tensor, most: int) -> torch.Tensor:
+    """Principal components (Z, H, W) with mean 0 and deviation 1 where there is data; very weak ones are left out."""
+    valid = x[:, torch.isfinite(x).all(0)]
+    space = fit(valid[None, :, None], most)
+    strong = space.std > 3e-3 * space.std[0]
+    directions = (space.basis / space.std)[:, strong]
+    return torch.einsum("cz,chw->zhw", directions, x - space.mean[:, None, None])
+
+
+def _tiles(x: torch.Tensor, step: int) -> torch.Tensor:
+    """Tiles without holes of all bands (C, H, W), at least one pixel of each; smaller images are mirrored."""
+    short = [max(0, SIDE - side) for side in x.shape[1:]]
+    while any(short):
+        grown = [min(lack, side - 1) for lack, side in zip(short, x.shape[1:])]
+        x = F.pad(x[None], (0, grown[1], 0, grown[0]), mode="reflect")[0]
+        short = [max(0, SIDE - side) for side in x.shape[1:]]
+    tops, lefts = (sorted({*range(0, side - SIDE + 1, step), side - SIDE}) for side in x.shape[1:])
+    tiles = torch.stack([x[:, i : i + SIDE, j : j + SIDE] for i in tops for j in lefts], 1).flatten(0, 1)
+    return tiles[torch.isfinite(tiles).all(2).all(1)].half()
+
+
+class Batches:
+    """Draws crops, observes them through cameras drawn at random, on the device of the tiles."""
+
+    def __init__(self, tiles: torch.Tensor, batch: int, seed: int):
+        self.tiles = tiles
+        self.batch = batch
+        self.generator = torch.Generator(tiles.device).manual_seed(seed)
+
+    def draw(self, scale: int) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """What the network is given (y, y_up, mtf, noise), and the fine crop (batch, 1, H, W)."""
+        x = self._crops((COARSE + 2 * RIM) * scale)
+        # two profiles of the blur per crop; the coarse pixels of a crop as two matrix products
+        uniform = self._uniform
+        width = scale * torch.where(uniform() < 0.25, 1.0, 0.5 + 1.25 * uniform())
+        stretch = torch.where(uniform() < 0.25, ((uniform() - 0.5) / 2).exp(), 1.0)
+        box = uniform() < 0.12
+        centres = (torch.arange(COARSE, device=x.device) + RIM + 0.5) * scale
+        distance = torch.arange(x.shape[-1], device=x.device) + 0.5 - centres[:, None]
+        rows, columns = (_profiles(distance, w, box, scale) for w in (width * stretch, width / stretch))
+        y = rows @ x @ columns.mT
+        around = torch.arange(8 * scale, device=x.device) + 0.5 - 4 * scale
+        mtf = [transfer(_profiles(around, w, box, scale), scale) for w in (width * stretch, width / stretch)]
+        # noise, in shares of the deviation; four crops of ten have none
+        share = (math.log(0.004) + uniform() * math.log(0.6 / 0.004)).exp()
+        noise = torch.where(uniform() < 0.4, 0.0, share) * y.std((1, 2))
+        y = y + noise[:, None, None] * torch.randn(y.shape, device=x.device, generator=self.generator)
+        y = y[:, None]
+        inner = slice(RIM * scale, -RIM * scale)
+        return (y, upsample(y, scale), torch.cat(mtf, 1), noise), x[:, None, inner, inner]
+
+    def _uniform(self) -> torch.Tensor:
+        """Numbers in [0, 1), one per crop."""
+        return torch.rand(self.batch, device=self.tiles.device, generator=self.generator)
+
+    def _whole(self, below: int) -> torch.Tensor:
+        """Whole numbers from 0, (batch, 1, 1)."""
+        return (self._uniform() * below).long().clamp_max(below - 1)[:, None, None]
+
+    def _crops(self, side: int) -> torch.Tensor:
+        """Crops (batch, side, side) with random places, signs and turns."""
+        which = self._whole(len(self.tiles))
+        top, left = self._whole(SIDE - side + 1), self._whole(SIDE - side + 1)
+        along = torch.arange(side, device=self.tiles.device)
+        x = self.tiles[which, top + along[:, None], left + along].float() * (2 * self._whole(2) - 1)
+        return torch.cat([turned(part[:, None], k)[:, 0] for k, part in enumerate(x.chunk(8))])
+
+
+def _profiles(distance: torch.Tensor, fwhm: torch.Tensor, box: torch.Tensor, scale: int) -> torch.Tensor:
+    """Weights (B, …, k) of a Gaussian blur, or a box, at distances (…, k) from its middle, fine pixels; sums of 1."""
+    shape = (-1, *[1] * distance.ndim)
+    gauss = torch.exp(-4 * math.log(2) * (distance / fwhm.reshape(shape)).square())
+    weights = torch.where(box.reshape(shape), (distance.abs() <= scale / 2).float(), gauss)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def train_prior(
+    tiles: torch.Tensor,
+    folder: str | Path,
+    *,
+    minutes: float,
+    batch: int = 256,
+    bf16: bool = False,
+    seed: int = 0,
+    sizes: Mapping[str, int] | None = None,
+    data: list[dict[str, str]] | None = None,
+) -> dict[str, Any]:
+    """Trains in the time given, writes prior.safetensors and card.json to `folder`, and returns the card.
+
+    Args:
+        tiles: of `training_tiles`, on the device to train on.
+        folder: to write to.
+        minutes: of training, at least one step.
+        batch: crops per step.
+        bf16: matrix products in bfloat16.
+        seed: of weights and crops.
+        sizes: of `ComponentPrior`.
+        data: what the card says of the images.
+
+    Raises:
+        ValueError: a time that is not positive, a count below 1.
+        OSError: weights cannot be written.
+    """
+    if not minutes > 0:
+        fail("minutes", "a positive number", minutes)
+    check_count(batch, "batch")
+    check_writable(folder)
+    device = tiles.device
+    # tiles that judge, network, average
+    held = torch.rand(len(tiles), generator=torch.Generator().manual_seed(seed)) < HELD_OUT
+    held[0] = True
+    learned = Batches(tiles[~held.to(device)] if not held.all() else tiles, batch, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = ComponentPrior(**sizes or {})
+    network.to(device)
+    if device.type == "cuda":
+        cast(Any, network).to(memory_format=torch.channels_last)  # which the types of torch do not know
+    average = copy.deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-5, fused=device.type == "cuda")
+    sizes = {name: getattr(network, name) for name in ("width", "blocks", "head")}
+    card: dict[str, Any] = {"network": sizes, "camera": CAMERAS, "data": data or [], "seed": seed}
+    card |= {"versions": {name: version(name) for name in ("torch", "numpy", "ctmem")}, "device": _name(device)}
+    start = saved = time.perf_counter()
+    step, share = 0, 0.0
+    while share < 1 or step == 0:
+        # one step, at a rate that falls to 0 at the end of the time
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+        scale = ORDER[step % len(ORDER)]
+        given, gt = learned.draw(scale)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            pred = network(*given, scale)
+        error = pred.float() - gt
+        loss = error.abs().mean() / 2 + (error.square().mean((1, 2, 3)) + 1e-6).sqrt().mean() / 2
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        with torch.no_grad():
+            for mean, current in zip(average.parameters(), network.parameters()):
+                mean.lerp_(current, 1 - min(0.9995, step / (step + 20)))
+        # the time that is over, and what is due
+        now = time.perf_counter()
+        share = (now - start) / (60 * minutes)
+        if share >= 1 or now - saved > SAVE_EVERY:
+            saved = now
+            gains = judge(average, tiles[held.to(device)], min(batch, 64), bf16)
+            card |= {"steps": step, "minutes": round((now - start) / 60, 2), "metrics": {"gain_db": gains}}
+            half = {name: x.half() for name, x in average.state_dict().items()}
+            save_tensors(half, Path(folder) / "prior.safetensors", {"part": "prior", "preset": "prior"})
+            write_json(card, Path(folder) / "card.json")
+            print(f"{step} steps, {now - start:.0f} s, over bicubic: {gains}", flush=True)
+    return card
+
+
+def _name(device: torch.device) -> str:
+    """What the card calls a device."""
+    return f"one {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "CPU"
+
+
+@torch.no_grad()
+def judge(network: ComponentPrior, tiles: torch.Tensor, batch: int, bf16: bool = False) -> dict[str, float]:
+    """PSNR over that of bicubic enlargement, dB, per scale, on a batch of crops that is the same every time."""
+    gains = {}
+    for scale in SCALES:
+        given, gt = Batches(tiles, batch, seed=7).draw(scale)
+        with torch.autocast(tiles.device.type, torch.bfloat16, enabled=bf16):
+            pred = network(*given, scale).float()
+        mine, bicubic = ((x - gt).square().mean((1, 2, 3)).clamp_min(1e-8) for x in (pred, given[1]))
+        gains[f"x{scale}"] = round(float(10 * (bicubic / mine).log10().mean()), 3)
+    return gains
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
+    parser = argparse.ArgumentParser(prog="python -m ctmem.train.prior", description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", required=True, metavar="FOLDER", help="as `python -m ctmem.data.corpus` makes it")
+    parser.add_argument("--minutes", type=float, default=2.0, metavar="N", help="of training (default: 2)")
+    parser.add_argument("--batch", type=int, default=256, metavar="N", help="crops per step (default: 256)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of matrix products")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and crops (default: 0)")
+    parser.add_argument("--out", default="runs/prior", metavar="FOLDER", help="for weights and card")
+    options = parser.parse_args(arguments)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    try:
+        images = read_corpus(options.corpus)
+        sources = embedded_sources(Camera.from_config(TINY.camera))
+        areas = {source.name: source.scene.cut(source.train).gt[0] for source in sources if source.train}
+        data = [{"image": name} for name in images] + [{"training area of": name} for name in areas]
+        data += [{"package": name, "licence": licence} for name, (_, licence, _) in ORIGINS.items()]
+        train_prior(
+            training_tiles(images, areas).to(device), options.out, minutes=options.minutes, batch=options.batch,
+            bf16=options.precision == "bf16", seed=options.seed, data=data,
+        )  # fmt: skip
+    except (OSError, RuntimeError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"stopped; what was written last is in {options.out}", file=sys.stderr)
+        return 130
+    print(f"weights and card.json are in {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
