@@ -25,7 +25,7 @@ from ctmem.diffusion.schedule import make_schedule
 from ctmem.match.align import Blur, References
 from ctmem.match.dmb import dmb
 from ctmem.match.texture_library import TextureLibrary
-from ctmem.methods import components, peers  # noqa: F401  (they enter their methods)
+from ctmem.methods import components, fusion, peers  # noqa: F401  (they enter their methods)
 from ctmem.methods.registry import Entry, Method, Setting, consistent, make_method, register_maker
 from ctmem.model import Model, load_model
 from ctmem.observe.camera import Camera

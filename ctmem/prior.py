@@ -23,6 +23,9 @@ from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
 from ctmem.observe.camera import Camera
 
 PART = "prior"  # as the header of the weights has it
+SEEN = (
+    "sentinel2_farmland",
+)  # shipped scenes all of whose ground the shipped weights have learned from, see their card
 COMPONENTS = 8  # directions that are sharpened; what lies outside is enlarged bicubically
 STEPS = 10  # of back-projection, at most
 AT_ONCE = 2**16  # coarse pixels that go through the network together: they stay in the processor's cache
@@ -114,7 +117,7 @@ def _sharpened(lr_hsi: torch.Tensor, camera: Camera, network: ComponentPrior) ->
     space = fit(lr_hsi, COMPONENTS)
     lr_hsi_up = camera.upsample(lr_hsi)
     z = space.encode(lr_hsi).transpose(0, 1)
-    fine = sharpened_components(z, camera, network, _noise_of_components(lr_hsi, space, camera))
+    fine = sharpened_components(z, camera, network, noise_of_components(lr_hsi, space, camera))
     return lr_hsi_up + space.decode_difference(fine.transpose(0, 1) - space.encode(lr_hsi_up))
 
 
@@ -123,7 +126,7 @@ def _noise_share(camera: Camera) -> float:
     return 0.0 if camera.snr_db is None else 10 ** (-camera.snr_db / 20)
 
 
-def _noise_of_components(lr_hsi: torch.Tensor, space: Subspace, camera: Camera) -> torch.Tensor:
+def noise_of_components(lr_hsi: torch.Tensor, space: Subspace, camera: Camera) -> torch.Tensor:
     """Deviation (Z,) of the noise in whitened components: that of the bands, as `optics.add_noise` has it."""
     bands = lr_hsi[0].square().mean((1, 2)) * _noise_share(camera) ** 2
     return (space.basis.square().T @ bands).sqrt() / space.std

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = """
 explorers benchmark
 inference
-methods train
+train
+methods
 model
 prior
 networks diffusion

@@ -93,6 +93,9 @@ def _run_method(
     entry = METHODS[name]
     trained = [None] if entry.variant is None else plan.weights.get(entry.variant, [])
     base = about | {"scene": case.scene, "area": case.area, "camera": told.name, "method": name}
+    if case.scene in entry.seen:
+        _skip(base, f"the shipped weights of {name!r} have learned from this ground", table, say)
+        return
     if not trained:
         _skip(base, f"no weights of the wiring {entry.variant!r}; name their folder by --weights", table, say)
         return

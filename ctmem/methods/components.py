@@ -19,9 +19,9 @@ from ctmem.data.samples import Degraded
 from ctmem.diffusion.subspace import Subspace, fit
 from ctmem.match.align import fill_holes
 from ctmem.match.patches import fold, turned, unfold
-from ctmem.methods.registry import Entry, Method, Setting, register_maker, register_method
+from ctmem.methods.registry import Entry, Method, Setting, register_maker
 from ctmem.observe.camera import Camera
-from ctmem.prior import component_prior
+from ctmem.prior import SEEN, component_prior
 
 Grey = Callable[[torch.Tensor, Camera], torch.Tensor]  # (N, 1, h, w) → (N, 1, scale·h, scale·w), deviation about 1
 
@@ -165,11 +165,11 @@ def _enlarged(z: torch.Tensor, camera: Camera, examples: Examples) -> torch.Tens
     return up + examples.detail(up)
 
 
-@register_method("prior", uses_reference=False)
 def _prior(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
     """The prior from open imagery."""
     return component_prior(lr_hsi, camera=camera)
 
 
+register_maker("prior", Entry(lambda setting: _prior, uses_reference=False, seen=SEEN))
 register_maker("knn", Entry(_knn, uses_reference=False))
 register_maker("knn-reference", Entry(_knn_reference, blind_to=("negative", "permuted")))  # either sign, single bands

@@ -50,6 +50,7 @@ class Entry:
     uses_reference: bool = True
     random: bool = False  # whether two calls differ by what is drawn
     blind_to: tuple[str, ...] = ()  # controls of the benchmark that are to it the real reference itself
+    seen: tuple[str, ...] = ()  # scenes whose ground the shipped weights have learned from: not measured there
     variant: str | None = None  # wiring whose weights it needs: "", "as-drawn", "as-released"; None: no weights
 
 

@@ -1,0 +1,332 @@
+"""Training of the method `fusion`: one denoiser of single components, on references of all grades.
+
+    python -m ctmem.train.fusion --corpus corpus --areas 1000 --steps 2400 --batch 192 --out runs/fusion
+
+Ground is cut from open imagery (`ctmem.data.corpus`) and from the training areas of the shipped scenes, and observed by
+cameras drawn at random. Each piece is matched with two references, of a grade drawn for each: none; the same ground,
+half of it, other ground of the image, another image; most of them turned, moved by a fraction of a pixel, and of
+another radiometry. So the denoiser learns when to believe what it is handed, from the similarity that it is told.
+
+The shipped weights were trained so on a GPU; on a CPU `--areas 60 --steps 300 --batch 16` takes minutes and shows how.
+
+Source: this project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ctmem.checks import check_count
+from ctmem.config import TrainConfig
+from ctmem.data.corpus import read_corpus
+from ctmem.diffusion.problem import DenoisingProblem, Network
+from ctmem.diffusion.schedule import make_schedule
+from ctmem.evaluation.metrics import psnr_db
+from ctmem.files import save_module, write_json
+from ctmem.match.patches import turned
+from ctmem.methods.fusion import MAPS, SCALE, TIMESTEPS, components, new_denoiser
+from ctmem.observe.camera import Camera
+from ctmem.teaching import progress
+from ctmem.train.loop import Score, fit, new_accelerator
+from ctmem.train.pool import Pool
+from ctmem.train.sources import Source, embedded_sources
+
+SIDE, CROP, STEP = 128, 64, 32  # of a matched area, of a training crop, between crops; fine pixels
+RIM = 12  # of the same ground around it in a reference, fine pixels
+SHIFT = 24  # at most, of the window that a reference of the same ground shows
+FIRST = 6  # components kept of an area, of those above a hundredth of the first one's deviation
+SIGNED = [0, 1, 3, 7]  # maps that change their sign with the component's; see `MAPS`
+OF_REFERENCE = 7  # the first so many maps come from the reference
+
+
+class Random:
+    """Numbers from one generator, in few letters."""
+
+    def __init__(self, seed: int):
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def chance(self, share: float) -> bool:
+        """True in a share of the calls."""
+        return self.between(0, 1) < share
+
+    def between(self, low: float, high: float) -> float:
+        """A number, uniform."""
+        return low + (high - low) * float(torch.rand((), generator=self.generator))
+
+    def below(self, count: int) -> int:
+        """A whole number from 0 to count − 1."""
+        return int(torch.randint(max(count, 1), (), generator=self.generator))
+
+    def tensor(self, low: float, high: float, shape: Sequence[int]) -> torch.Tensor:
+        """Numbers, uniform."""
+        return low + (high - low) * torch.rand(tuple(shape), generator=self.generator)
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """A piece of an image, (1, C, H, W), and where it is in it."""
+
+    image: torch.Tensor  # (C, H', W'), the whole image; NaN where it has no data
+    piece: torch.Tensor
+    top: int
+    left: int
+
+
+# --- what is drawn ----------------------------------------------------------------------------------------------------
+
+
+def draw_ground(image: torch.Tensor, random: Random) -> Ground | None:
+    """A piece without holes and not all of one colour, or None where twenty draws found none."""
+    height, width = (min(SIDE, side // SCALE * SCALE) for side in image.shape[1:])
+    for _ in range(20):
+        top, left = random.below(image.shape[1] - height + 1), random.below(image.shape[2] - width + 1)
+        piece = image[None, :, top : top + height, left : left + width]
+        if bool(torch.isfinite(piece).all()) and float(piece[0, 0].std()) > 0.01:
+            return Ground(image, piece, top, left)
+    return None
+
+
+def draw_response(bands: int, random: Random) -> torch.Tensor:
+    """A response (c, C) of up to four bands, each mostly one band of the image with some of all others."""
+    count = min(bands, 4) if random.chance(0.6) else max(1, min(bands, 4) - 1)
+    picked = torch.randperm(bands, generator=random.generator)[:count]
+    response = F.one_hot(picked, bands).float() + random.between(0, 0.5) * random.tensor(0, 1, (count, bands))
+    return response / response.sum(1, keepdim=True)
+
+
+def draw_camera(response: torch.Tensor, random: Random) -> Camera:
+    """A Gaussian blur of 0.6 to 1.6 coarse pixels (often 1), with noise of 22 to 42 dB in four of ten."""
+    width = SCALE * (1.0 if random.chance(0.4) else random.between(0.6, 1.6))
+    camera = replace(Camera.gaussian(width, SCALE, sensor=None), srf=response)
+    return replace(camera, snr_db=random.between(22, 42)) if random.chance(0.4) else camera
+
+
+def draw_reference(
+    ground: Ground, camera: Camera, others: Sequence[torch.Tensor], random: Random
+) -> torch.Tensor | None:
+    """A reference (1, c, Hr, Wr) of a grade drawn at random, or None."""
+    grade = random.between(0, 1)
+    if grade < 0.12:
+        return None
+    if grade < 0.72:  # the same ground, or (beyond 0.5) half of it
+        reference = _see(_window(ground, random, half=grade >= 0.5), camera)
+        if random.chance(0.5):
+            reference = moved(reference, random.between(-1, 1), random.between(-1, 1))
+        if random.chance(0.6):
+            reference = turned(reference, random.below(8))
+    else:  # other ground of the same image, or (beyond 0.88) of another one, in any of its bands
+        other = ground.image if grade < 0.88 else others[random.below(len(others))]
+        drawn = draw_ground(other, random)
+        if drawn is None:
+            return None
+        reference = drawn.piece
+        if grade < 0.88:
+            reference = _see(reference, camera)
+        else:
+            picked = torch.randint(len(other), (camera.msi_channels,), generator=random.generator)
+            reference = reference[:, picked]
+    return other_radiometry(reference, random) if random.chance(0.85) else reference
+
+
+def _see(image: torch.Tensor, camera: Camera) -> torch.Tensor:
+    """What the multispectral sensor records of an image that may exceed 1."""
+    return torch.einsum("sc,bchw->bshw", camera.response().to(image), image)
+
+
+def _window(ground: Ground, random: Random, *, half: bool) -> torch.Tensor:
+    """A window of the image, (1, C, ·, ·), that shows the ground, all of it but for a shift, or half."""
+    height, width = ground.piece.shape[2:]
+    down, across = (random.below(2 * SHIFT) - SHIFT for _ in range(2))
+    if half and random.chance(0.5):
+        down = height // 2
+    elif half:
+        across = width // 2
+    top, left = max(0, ground.top + down - RIM), max(0, ground.left + across - RIM)
+    window = ground.image[None, :, top : top + height + 2 * RIM, left : left + width + 2 * RIM]
+    whole = min(window.shape[2:]) >= CROP // 2 and bool(torch.isfinite(window).all())
+    return window if whole else ground.piece
+
+
+def moved(image: torch.Tensor, down: float, across: float) -> torch.Tensor:
+    """The image (1, C, H, W) moved by fractions of a pixel, by cubic interpolation, its border mirrored."""
+    rows, columns = (torch.arange(side, dtype=image.dtype, device=image.device) for side in image.shape[2:])
+    rows, columns = ((2 * (at + by) + 1) / len(at) - 1 for at, by in ((rows, down), (columns, across)))
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)[None]
+    return F.grid_sample(image, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+
+
+def other_radiometry(image: torch.Tensor, random: Random) -> torch.Tensor:
+    """Another gamma, gain and offset in every band, and some noise."""
+    shape = (1, image.shape[1], 1, 1)
+    gamma, gain, offset = (
+        random.tensor(*limits, shape).to(image) for limits in ((0.75, 1.3), (0.6, 1.3), (-0.05, 0.15))
+    )
+    noise = torch.randn(image.shape, generator=random.generator).to(image)
+    return image.clamp_min(0) ** gamma * gain + offset + random.between(0, 0.015) * noise
+
+
+# --- the pool ---------------------------------------------------------------------------------------------------------
+
+
+def graded_pool(
+    corpus: Mapping[str, torch.Tensor], sources: Sequence[Source], *, areas: int, seed: int, device: torch.device
+) -> Pool:
+    """Crops of components: base, target and maps, from areas matched with references of all grades.
+
+    Args:
+        corpus: images (C, H, W) by name; those of one band, and those smaller than an area, are left out.
+        sources: scenes, of which the training areas are taken in one of five draws.
+        areas: how many areas are matched, each with two references.
+        seed: of everything that is drawn.
+        device: where they are matched; the pool is on the CPU.
+
+    Returns:
+        base and target (N, 1, 64, 64), texture (N, T, 64, 64), weight (N, 1, 1, 1).
+    """
+    check_count(areas, "areas")
+    random = Random(seed)
+    images = [x for x in corpus.values() if min(x.shape[1:]) >= SIDE and len(x) > 1]
+    sizes = torch.tensor([x.numel() ** 0.5 * (2 if len(x) > 4 else 1) for x in images])
+    rows: list[tuple[torch.Tensor, ...]] = []
+    for _ in progress(range(areas), "areas"):
+        if not images or random.chance(0.2):
+            source = sources[random.below(len(sources))]
+            if source.train is None:
+                continue
+            scene = source.scene.cut(source.train)
+            image, response = turned(scene.gt, random.below(8))[0], scene.camera.response().float()
+        else:
+            image = images[int(torch.multinomial(sizes, 1, generator=random.generator))]
+            if min(image.shape[1:]) >= 4 * SIDE and random.chance(0.4):
+                image = F.avg_pool2d(image[None], 2)[0]
+            response = draw_response(len(image), random)
+        ground = draw_ground(image, random)
+        if ground is None:
+            continue
+        camera = draw_camera(response, random).to(device)
+        gt = ground.piece.to(device)
+        lr_hsi = camera.observe(gt, generator=random.generator)
+        for _ in range(2):
+            reference = draw_reference(ground, camera, images or [image], random)
+            rows += _crops(gt, lr_hsi, None if reference is None else reference.to(device), camera)
+    return Pool(*(torch.stack(column) for column in zip(*rows)))
+
+
+@torch.no_grad()
+def _crops(
+    gt: torch.Tensor, lr_hsi: torch.Tensor, reference: torch.Tensor | None, camera: Camera
+) -> list[tuple[torch.Tensor, ...]]:
+    """The crops of one area with one reference, component after component."""
+    given = components(lr_hsi, reference, camera)
+    target = given.encoded.space.encode(gt).transpose(0, 1)
+    share = given.encoded.space.std / given.encoded.space.std[0]
+    # the first components count most; one that the prior misses by more than 0.6 counts less, or it would rule the loss
+    missed = (target - given.base).square().mean((1, 2, 3)).sqrt()
+    weight = (0.3 + 0.7 * share) / (missed / 0.6).clamp_min(1)
+    height, width = gt.shape[2:]
+    rows = []
+    for top in range(0, max(height - CROP, 0) + 1, STEP):
+        for left in range(0, max(width - CROP, 0) + 1, STEP):
+            here = (slice(None), slice(top, top + CROP), slice(left, left + CROP))
+            for k in range(min(len(share), FIRST)):
+                if float(share[k]) > 0.01 and min(height, width) >= CROP:
+                    parts = (given.base[k][here], target[k][here], given.maps[k][here], weight[k].reshape(1, 1, 1))
+                    rows.append(tuple(x.cpu() for x in parts))
+    return rows
+
+
+# --- the loss, the score and the run ----------------------------------------------------------------------------------
+
+
+def graded_loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> torch.Tensor:
+    """Half L1, half root of the mean square of each crop, at pure noise in half of the steps; a loss for `fit`."""
+    schedule = make_schedule("linear", TIMESTEPS)
+    count, device = len(batch), batch.base.device
+    sign = torch.randint(2, (count, 1, 1, 1), generator=generator).mul(2).sub(1).float().to(device)
+    kept = (torch.rand(count, 1, 1, 1, generator=generator) >= 0.1).float().to(device)
+    factors = torch.ones(count, len(MAPS), 1, 1, device=device)
+    factors[:, SIGNED] = sign
+    factors[:, :OF_REFERENCE] *= kept
+    base, target = batch.base * sign, batch.target * sign
+    problem = DenoisingProblem.of(cast(Network, network), base, batch.texture * factors)
+    if torch.rand((), generator=generator) < 0.5:
+        level = torch.zeros(count)
+    else:
+        level = schedule.noise_level(torch.randint(TIMESTEPS, (count,), generator=generator)).float()
+    level = level.to(device)
+    noise = torch.randn(base.shape, generator=generator).to(device)
+    share = level.reshape(-1, 1, 1, 1)
+    error = problem.denoise(share * target + (1 - share.square()).clamp_min(0).sqrt() * noise, level, base) - target
+    root = (error.square().mean((1, 2, 3), keepdim=True) + 1e-6).sqrt()
+    return 0.5 * (error.abs() * batch.weight).mean() + 0.5 * (root * batch.weight).mean()
+
+
+def graded_score(sources: Sequence[Source], device: torch.device) -> Score:
+    """Mean PSNR over the validation areas: without a reference, with other ground, with the same ground, turned."""
+    cases = []
+    for source in sources:
+        if source.validation is not None:
+            area = source.scene.cut(source.validation).to(device)
+            references = (None, source.references[0].to(device), turned(moved(area.hr_msi, 0.5, 0.5), 5))
+            cases += [(components(area.lr_hsi, one, area.camera), area.gt) for one in references]
+    schedule = make_schedule("linear", TIMESTEPS)
+
+    @torch.no_grad()
+    def score(network: nn.Module) -> float:
+        values = []
+        for given, gt in cases:
+            problem = DenoisingProblem.of(cast(Network, network), given.base, given.maps)
+            z = problem.draw(schedule, steps=1, generator=torch.Generator().manual_seed(0))
+            values.append(float(psnr_db(given.decode(z), gt).mean()))
+        return sum(values) / len(values)
+
+    return score
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ctmem.train.fusion", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="of `python -m ctmem.data.corpus`")
+    parser.add_argument("--areas", type=int, default=200, metavar="N", help="matched, each with two references")
+    parser.add_argument("--steps", type=int, default=1000, metavar="N")
+    parser.add_argument("--batch", type=int, default=32, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--out", type=Path, default=Path("runs/fusion"), metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    accelerator = new_accelerator()
+    try:
+        sources = embedded_sources(Camera.gaussian(scale=SCALE))
+        corpus = {} if options.corpus is None else read_corpus(options.corpus)
+        pool = graded_pool(corpus, sources, areas=options.areas, seed=options.seed, device=accelerator.device)
+        torch.manual_seed(options.seed)
+        every = max(1, options.steps // 8)
+        config = TrainConfig(options.steps, options.batch, ema=0.999, validate_every=every, save_every=every)
+        run = fit(
+            new_denoiser(), pool, graded_loss, graded_score(sources, accelerator.device), config, seed=options.seed,
+            checkpoint=options.out / "state.safetensors", log=options.out / "log_fusion.csv", accelerator=accelerator,
+        )  # fmt: skip
+        save_module(run.best, options.out / "fusion.safetensors", part="fusion", preset="fusion")
+        write_json({"steps": run.step, "areas": options.areas, "score_db": run.best_score}, options.out / "card.json")
+    except (OSError, RuntimeError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on from the checkpoint in {options.out}", file=sys.stderr)
+        return 130
+    print(f"weights and card.json are in {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

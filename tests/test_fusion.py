@@ -1,0 +1,179 @@
+"""The method `fusion`: what it does with references of several grades, and how it is trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import ctmem.inference  # noqa: F401  (it enters the methods)
+from ctmem.config import DenoiserConfig
+from ctmem.evaluation.metrics import psnr_db
+from ctmem.files import data_path
+from ctmem.match.patches import turned
+from ctmem.methods.fusion import MAPS, components, new_denoiser
+from ctmem.methods.registry import METHODS, make_method
+from ctmem.networks.folded import FoldedTCMM
+from ctmem.observe.camera import Camera
+from ctmem.train import fusion
+from ctmem.train.loop import Run
+from ctmem.train.sources import embedded_sources
+
+SMALL = DenoiserConfig(width=8, residual_blocks=1, cim_blocks=1, te_blocks=1, state=2, heads=2)
+
+
+@pytest.fixture(scope="module")
+def sources():
+    return embedded_sources(Camera.gaussian(scale=4))
+
+
+def area_of(source, side=64):
+    box = source.validation
+    return source.scene.cut(replace(box, height=min(side, box.height), width=min(side, box.width)))
+
+
+def gains(source, references):
+    """PSNR of `fusion-bp` with each reference beyond that without."""
+    area, method = area_of(source), make_method("fusion-bp")
+    values = {
+        name: float(psnr_db(method(area.lr_hsi, image, area.camera), area.gt).mean())
+        for name, image in {"none": None, **references}.items()
+    }
+    return {name: value - values["none"] for name, value in values.items()}
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["indian_pines", "sentinel2_farmland"])
+def test_the_same_ground_pays_and_controls_neither_pay_nor_harm(sources, index):
+    source = sources[index]
+    own = area_of(source).hr_msi
+    altered = 0.7 * turned(fusion.moved(own, 0.5, 0.5), 5) + 0.1
+    noise = torch.rand(own.shape, generator=torch.Generator().manual_seed(0))
+    other = source.references[0]
+    found = gains(
+        source, {"same": own, "turned": turned(own, 3), "altered": altered, "negative": 1 - other, "noise": noise}
+    )
+    assert found["same"] > 3
+    assert abs(found["turned"] - found["same"]) < 0.1
+    assert found["altered"] > 1
+    assert abs(found["negative"]) < 0.1
+    assert abs(found["noise"]) < 0.1
+
+
+def test_it_is_a_method_like_others_and_draws_nothing(sources):
+    entry = METHODS["fusion"]
+    area = area_of(sources[0], 32)
+    one, two = (make_method("fusion")(area.lr_hsi, area.hr_msi, area.camera) for _ in range(2))
+    assert entry.uses_reference
+    assert not entry.random
+    assert torch.equal(one, two)
+
+
+def test_another_scale_is_refused(sources):
+    area = area_of(sources[0], 32)
+    with pytest.raises(ValueError, match="`camera` must be one of scale 4"):
+        components(area.lr_hsi, None, Camera.gaussian(scale=2))
+
+
+def test_maps_are_what_they_say(sources):
+    area = area_of(sources[1], 32)
+    given = components(area.lr_hsi, area.hr_msi, area.camera)
+    maps = {name: given.maps[:, i] for i, name in enumerate(MAPS)}
+    assert given.base.shape == (4, 1, 32, 32)
+    assert 0.97 < float(maps["best score"].min()) <= float(maps["best score"].max()) <= 1.0001  # it finds itself
+    assert bool((maps["mean score"] <= maps["best score"] + 1e-5).all())
+    assert bool((maps["explained"][:3] > 0.99).all())  # the scene has but the sensor's bands
+    assert torch.equal(maps["bicubic"], given.encoded.base[0])
+    assert float(maps["blur"].abs().max()) < 0.05  # a FWHM of 4 px is told as 0
+    assert float(maps["noise"].abs().max()) == 0
+    empty = components(area.lr_hsi, None, area.camera)
+    assert float(empty.maps[:, :7].abs().max()) == 0
+
+
+def test_folding_is_pixel_unshuffle_around_the_denoiser():
+    torch.manual_seed(0)
+    network = FoldedTCMM(3, SMALL, fold=2).eval()
+    for parameter in network.inner.fusion[-1].parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    base, texture, x = (torch.randn(2, k, 8, 12) for k in (1, 3, 1))
+    level = torch.tensor([0.2, 0.7])
+    found = network.denoise(x, level, base, network.condition(base, texture))
+    inside = [F.pixel_unshuffle(image, 2) for image in (x, base, texture)]
+    wanted = network.inner(inside[0], level, inside[1], inside[1], inside[2])
+    assert found.shape == (2, 1, 8, 12)
+    assert torch.allclose(F.pixel_unshuffle(found, 2), wanted, atol=1e-5)
+
+
+def test_the_card_fits_the_weights():
+    card = json.loads(data_path("weights/fusion/card.json").read_text(encoding="utf-8"))
+    count = sum(parameter.numel() for parameter in new_denoiser().parameters())
+    assert card["part"] == "fusion"
+    assert f"{count / 1e6:.2f} million" in card["file"]
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def synthetic(bands=5, side=160):
+    image = torch.rand(1, bands, side // 8, side // 8, generator=torch.Generator().manual_seed(2))
+    return F.interpolate(image, scale_factor=8, mode="bicubic").clamp(0, 1)[0]
+
+
+@pytest.fixture(scope="module")
+def pool(sources):
+    return fusion.graded_pool(
+        {"a": synthetic(), "b": synthetic(3)}, sources, areas=2, seed=1, device=torch.device("cpu")
+    )
+
+
+def test_a_pool_has_crops_of_components_with_their_maps(pool):
+    assert len(pool) > 8
+    assert pool.base.shape[1:] == pool.target.shape[1:] == (1, 64, 64)
+    assert pool.texture.shape[1:] == (len(MAPS), 64, 64)
+    assert 0 < float(pool.weight.min()) <= float(pool.weight.max()) <= 1
+
+
+def test_every_grade_is_drawn(sources):
+    random = fusion.Random(0)
+    ground = fusion.draw_ground(synthetic(), random)
+    camera = fusion.draw_camera(fusion.draw_response(5, random), random)
+    drawn = [fusion.draw_reference(ground, camera, [synthetic(3)], random) for _ in range(60)]
+    images = [one for one in drawn if one is not None]
+    assert 0 < len(drawn) - len(images) < 25
+    assert all(one.shape[:2] == (1, camera.msi_channels) and bool(torch.isfinite(one).all()) for one in images)
+    assert len({one.shape for one in images}) > 2
+
+
+def test_the_loss_does_not_ask_for_the_sign(pool):
+    """With signs drawn anew the loss of an odd network stays: what is signed turns with the component."""
+    torch.manual_seed(0)
+
+    class Odd(torch.nn.Module):
+        target, residual_std = "x0", None
+
+        def condition(self, base, texture):
+            return base, texture
+
+        def denoise(self, x, level, previous, condition):
+            base, texture = condition
+            return base + 0.1 * texture[:, fusion.SIGNED].sum(1, keepdim=True)
+
+    batch = fusion.Pool(*(x[:6] for x in (pool.base, pool.target, pool.texture, pool.weight)))
+    batch.texture[:, : fusion.OF_REFERENCE] = 0  # which dropped references would change
+    values = [float(fusion.graded_loss(Odd(), batch, torch.Generator().manual_seed(seed))) for seed in range(4)]
+    assert max(values) - min(values) < 1e-5
+
+
+def test_a_few_steps_are_made(pool, sources):
+    run = Run(FoldedTCMM(len(MAPS), SMALL), fusion.graded_loss, fusion.TrainConfig(steps=2, batch=4))
+    before = [p.detach().clone() for p in run.network.parameters()]
+    for _ in range(2):
+        run.advance(pool)
+    assert any(not torch.equal(a, b) for a, b in zip(before, run.network.parameters()))
+
+
+def test_no_corpus_is_an_error_with_the_command(tmp_path, capsys):
+    assert fusion.main(["--corpus", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
+    assert "python -m ctmem.data.corpus" in capsys.readouterr().err
