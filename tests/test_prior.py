@@ -20,7 +20,7 @@ from ctmem.model import load_model
 from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import add_noise
-from ctmem.prior import _noise_of_components, component_prior, load_prior, sharpened_components
+from ctmem.prior import component_prior, load_prior, noise_of_components, sharpened_components
 from ctmem.train import prior as training
 from ctmem.train.sources import embedded_sources
 
@@ -105,9 +105,9 @@ def test_the_noise_of_a_component_is_that_which_is_added(lr_hsi):
     space = fit(clean, 8)
     noisy = add_noise(clean, 25.0, generator=torch.Generator().manual_seed(0))
     measured = (space.encode(noisy) - space.encode(clean)).std((0, 2, 3))
-    told = _noise_of_components(clean, space, replace(CAMERA, snr_db=25.0))
+    told = noise_of_components(clean, space, replace(CAMERA, snr_db=25.0))
     assert torch.allclose(told, measured, rtol=0.05)
-    assert not _noise_of_components(clean, space, CAMERA).any()
+    assert not noise_of_components(clean, space, CAMERA).any()
 
 
 # --- what is refused ---

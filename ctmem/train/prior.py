@@ -68,10 +68,9 @@ def training_tiles(images: Mapping[str, torch.Tensor], areas: Mapping[str, torch
     for area in areas.values():
         found += [_tiles(_components(area, 8), STEP // 2)] * 4
     tiles = torch.cat(found)
-    tiles = tiles[tiles.float().flatten(1).var(1, correction=0) > 0.08**2]
     if not len(tiles):
         fail("images", f"some with {SIDE}×{SIDE} px of data", "none")
-    return tiles
+    return tiles[tiles.float().std((1, 2)) > 0.08]
 
 
 def _standard(x: torch.Tensor) -> torch.Tensor:
@@ -90,14 +89,13 @@ def _components(x: torch.Tensor, most: int) -> torch.Tensor:
 
 
 def _tiles(x: torch.Tensor, step: int) -> torch.Tensor:
-    """Tiles without holes of all bands (C, H, W), at least one pixel of each; smaller images are mirrored."""
-    short = [max(0, SIDE - side) for side in x.shape[1:]]
-    while any(short):
-        grown = [min(lack, side - 1) for lack, side in zip(short, x.shape[1:])]
-        x = F.pad(x[None], (0, grown[1], 0, grown[0]), mode="reflect")[0]
-        short = [max(0, SIDE - side) for side in x.shape[1:]]
+    """Tiles without holes of all bands (C, H, W), at least one of each; smaller images are mirrored."""
+    for axis in (1, 2):
+        side = x.shape[axis]
+        there_and_back = torch.arange(max(side, SIDE)) % (2 * side)
+        x = x.index_select(axis, torch.minimum(there_and_back, 2 * side - 1 - there_and_back))
     tops, lefts = (sorted({*range(0, side - SIDE + 1, step), side - SIDE}) for side in x.shape[1:])
-    tiles = torch.stack([x[:, i : i + SIDE, j : j + SIDE] for i in tops for j in lefts], 1).flatten(0, 1)
+    tiles = torch.cat([x[:, i : i + SIDE, j : j + SIDE] for i in tops for j in lefts])
     return tiles[torch.isfinite(tiles).all(2).all(1)].half()
 
 
