@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import importlib
 import importlib.metadata
 import itertools
@@ -401,3 +402,51 @@ def test_a_wheel_would_hold_all_shipped_data():
     here = {path.relative_to(ROOT / "data").as_posix() for path in (ROOT / "data").rglob("*") if path.is_file()}
     assert {name for name in here if Path(name).suffix in {".csv", ".safetensors"}} <= names
     assert {"README.md", "sentinel2_farmland.npz"} <= names
+
+
+# --- figures --------------------------------------------------------------------------------------------------------
+
+METHODS_05 = {  # README's row: (the row of notebook 05, method and reference of the benchmark, before or after)
+    "bicubic": ("bicubic", "bicubic", "none", "before"),
+    "bicubic + back-projection, which needs no training": ("bicubic + back-projection", "bicubic", "none", "after"),
+    "residual CNN of the same size and minutes + back-projection": ("CNN + back-projection", "cnn", "none", "after"),
+    "ctmem without a reference": ("ctmem, no reference", "ctmem", "none", "after"),
+    "ctmem, reference of the same sensor": ("ctmem, same-sensor reference", "ctmem", "own-sensor", "after"),
+    "ctmem, Sentinel-2 reference": ("ctmem, Sentinel-2 reference", "ctmem", "other-sensor", "after"),
+    "`prior`: learned from open imagery, one principal component at a time": ("prior", "prior", "none", "after"),
+}
+
+
+def readme_table() -> dict[str, tuple[float, float]]:
+    """PSNR and SAM of README's table of methods."""
+    block = README.split("| method | PSNR/dB | SAM/° |")[1].split("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in block.splitlines()[2:]]
+    return {name: (float(psnr.strip("*")), float(sam.strip("* |"))) for name, psnr, sam in rows}
+
+
+def notebook_table() -> dict[str, tuple[float, float]]:
+    """The same of notebook 05's last table, as it is stored."""
+    cells = json.loads((ROOT / "notebooks" / "05_spectral_evaluation.ipynb").read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(out.get("text", "")) for cell in cells for out in cell.get("outputs", [])]
+    lines = next(text for text in reversed(texts) if text.startswith("method ")).splitlines()[1:]
+    rows = [re.split(r" {2,}", line) for line in lines]
+    return {row[0]: (float(row[1]), float(row[2])) for row in rows}
+
+
+def csv_table() -> dict[tuple[str, str, str], tuple[float, float]]:
+    """The same of the reading of the test areas, the mean over seeds."""
+    found: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    with (ROOT / "benchmarks" / "results" / "methods" / "embedded-test.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["scene"] == "indian_pines" and row["psnr_db"]:
+                key = row["method"], row["reference"], row["stage"]
+                found.setdefault(key, []).append((float(row["psnr_db"]), float(row["sam_deg"])))
+    return {key: tuple(sum(column) / len(column) for column in zip(*rows)) for key, rows in found.items()}
+
+
+def test_readme_notebook_and_table_of_the_test_areas_agree():
+    readme, notebook, table = readme_table(), notebook_table(), csv_table()
+    assert readme.keys() == METHODS_05.keys()
+    for name, (row, *key) in METHODS_05.items():
+        assert readme[name] == pytest.approx(notebook[row], abs=0.0051), name
+        assert readme[name] == pytest.approx(table[tuple(key)], abs=0.016), name
