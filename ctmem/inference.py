@@ -69,8 +69,9 @@ def super_resolve(
         camera: what `lr_hsi` was observed with; default: the one that the weights were trained for. Its blur is used
             for matching and consistency, its response `srf` for the reference, with which it is needed:
             `model.camera.for_wavelengths(nm)`. One of another blur or noise than in training is warned of, once.
-        method: "ctmem", or another one by its name, to compare with: "cnn-bp" (the residual CNN, finished with
-            back-projection), "bicubic", "bicubic-bp", "knn-reference-bp", or one of your own, see
+        method: "ctmem", or another by its name: "prior" (learned from open imagery, no reference), "fusion-bp" (for a
+            reference of the same ground in any position), "cnn-bp" (the residual CNN, finished with back-projection),
+            "bicubic", "bicubic-bp", "knn-reference-bp", or one of your own, see
             `ctmem.methods.registry.register_method`. The arguments below are then of no effect but for `generator`, and
             the reference is one image, or one for each of `lr_hsi`.
         steps: of the chain; default: the preset's, 1. One step is the network's best guess of the mean; more steps
