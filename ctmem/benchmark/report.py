@@ -81,7 +81,8 @@ def write_report(table: Table) -> str:
 def report(rows: Sequence[Row], worths: Sequence[Row], name: str) -> str:
     """The whole text."""
     measured = [row for row in rows if not row["reason"]]
-    parts = [f"# Benchmark: {name}", READING, _about(rows)]
+    without = [WITHOUT] if any(row["d_lambda"] for row in rows) else []
+    parts = [f"# Benchmark: {name}", READING, *without, _about(rows)]
     dates = sorted({row["date"] for row in rows if row["area"] == "test"})
     if dates:
         parts.insert(0, f"Test areas read: {', '.join(dates)}, version {version('ctmem')}.")
@@ -136,8 +137,7 @@ def _scene(scene: str, area: str, rows: Sequence[Row]) -> str:
         lines.append([title_of(method), grade, *gains, *cells])
     blocks = next((row["blocks"] for row in rows if row["blocks"]), "")
     title = f"## {scene}, {area}" + (f" ({blocks} blocks)" if blocks else "")
-    notes = [] if judged and not any(row["qnr"] for row in rows) else [WITHOUT]
-    return "\n\n".join([title, *notes, markdown(head, lines)])
+    return f"{title}\n\n{markdown(head, lines)}"
 
 
 def _means(rows: Sequence[Row], groups: Sequence[tuple[str, str]]) -> str:
