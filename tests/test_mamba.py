@@ -131,7 +131,7 @@ def test_the_compiled_stream_takes_any_gate_and_step():
     stream = Stream(8)
     tokens = torch.cat([torch.full((1, 3, 8), 1e3), torch.full((1, 3, 8), -1e3), torch.zeros(1, 3, 8)], 1)
     y = stream.features(tokens)
-    exact = copy.deepcopy(stream).double().features(tokens.double()).detach()  # sums of numbers of either sign, up to 1e9
+    exact = copy.deepcopy(stream).double().features(tokens.double()).detach()  # sums of either sign, up to 1e9
     assert float((y.detach() - exact).abs().max() / exact.abs().max()) < 1e-5
     tokens[0, 5, 2] = torch.nan
     assert torch.isfinite(stream.features(tokens)[0, :5]).all() and stream.features(tokens)[0, 5:].isnan().all()
