@@ -12,6 +12,7 @@ Source: this project.
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -23,9 +24,7 @@ from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
 from ctmem.observe.camera import Camera
 
 PART = "prior"  # as the header of the weights has it
-SEEN = (
-    "sentinel2_farmland",
-)  # shipped scenes all of whose ground the shipped weights have learned from, see their card
+SEEN = ("sentinel2_farmland",)  # scenes all of whose ground the shipped weights have learned from, see their card
 COMPONENTS = 8  # directions that are sharpened; what lies outside is enlarged bicubically
 STEPS = 10  # of back-projection, at most
 AT_ONCE = 2**16  # coarse pixels that go through the network together: they stay in the processor's cache
@@ -59,6 +58,7 @@ def component_prior(
         fail("camera", "a `Camera`", type(camera).__name__, TypeError)
     if camera.scale not in SCALES:
         fail("camera", f"one of scale {', '.join(map(str, SCALES))}, as the weights", f"scale {camera.scale}")
+    weights = shipped_prior() if weights is None else weights
     network = weights if isinstance(weights, ComponentPrior) else load_prior(weights)
     network, camera = network.to(lr_hsi.device), camera.to(lr_hsi.device)
     preds = torch.cat([_sharpened(one, camera, network) for one in lr_hsi.split(1)])
@@ -91,6 +91,12 @@ def load_prior(folder: str | Path | None = None) -> ComponentPrior:
         raise ValueError(f"`weights` must be those of a card.json of this version, got {card}: {error!r}") from error
     load_module(network, card.with_name(f"{PART}.safetensors"), part=PART, preset=PART)
     return network.eval().requires_grad_(False)
+
+
+@cache
+def shipped_prior() -> ComponentPrior:
+    """The shipped network, read once; the same object each time."""
+    return load_prior()
 
 
 def sharpened_components(

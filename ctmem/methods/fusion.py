@@ -24,13 +24,13 @@ from ctmem.diffusion.problem import DenoisingProblem
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.diffusion.subspace import fit_texture_map
 from ctmem.files import data_path, load_module
-from ctmem.match.dmb import find, hand_over, prepare
+from ctmem.match.dmb import dmb
 from ctmem.match.matching import Match
 from ctmem.match.patches import fold
-from ctmem.methods.registry import Entry, Method, Setting, register_maker
+from ctmem.methods.registry import Entry, register_maker
 from ctmem.networks.folded import FoldedTCMM
 from ctmem.observe.camera import Camera
-from ctmem.prior import SEEN, load_prior, noise_of_components, sharpened_components
+from ctmem.prior import SEEN, noise_of_components, sharpened_components, shipped_prior
 
 SCALE = 4  # of the weights
 MATCH = MatchConfig(patch=8, stride=1, query_stride=4, top_k=16, hard_k=1, temperature=0.02)
@@ -71,15 +71,13 @@ def components(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camer
     lr_hsi_up = camera.upsample(lr_hsi)
     texture, found = None, None
     if ref_msi is not None:
-        prepared = prepare(lr_hsi_up, ref_msi, camera, MATCH)
-        found = find(prepared, MATCH)
-        texture = hand_over(found, prepared, MATCH)
+        texture, found = dmb(lr_hsi_up, ref_msi, camera, MATCH)
     encoded = encode_image(lr_hsi, lr_hsi_up, texture, camera, DENOISER)
     # components, one by one, and what the prior makes of them
     count = encoded.space.channels
     z_up = encoded.space.encode(lr_hsi_up).transpose(0, 1)
     noise = noise_of_components(lr_hsi, encoded.space, camera)
-    prior = load_prior().to(lr_hsi.device)
+    prior = shipped_prior().to(lr_hsi.device)
     base = sharpened_components(encoded.space.encode(lr_hsi).transpose(0, 1), camera, prior, noise)
     # what is known of each pixel
     maps = lr_hsi_up.new_zeros(count, len(MAPS), *lr_hsi_up.shape[2:])
@@ -142,9 +140,4 @@ def fuse(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> 
     return given.decode(problem.draw(schedule, steps=1, generator=torch.Generator().manual_seed(0)))
 
 
-def _fusion(setting: Setting) -> Method:  # noqa: ARG001  (the form of all makers)
-    """The method, which needs no model of the setting."""
-    return fuse
-
-
-register_maker("fusion", Entry(_fusion, seen=SEEN))
+register_maker("fusion", Entry(lambda setting: fuse, seen=SEEN))
