@@ -78,9 +78,7 @@ def model_work(preset: Preset, device: torch.device, steps: int) -> dict[str, Ca
         torch.ones(batch, channels, 1, 1, device=device),
     )
     loss = denoiser_loss(preset)
-    optimiser = torch.optim.Adam(
-        network.parameters(), lr=0.0
-    )  # the pool is noise: what is timed must not learn from it
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.0)  # the pool is noise: nothing must be learned from it
     schedule = make_schedule(preset.schedule, preset.timesteps)
 
     def train() -> None:
@@ -137,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     listed = "\n".join(f"- `{name}`: {line}" for name, line in backends(device).items())
     head = f"# On a GPU\n\n{torch.cuda.get_device_name()}. {machine.describe('mamba-ssm')}.\n\n{listed}"
     parts = [head, f"## Preset {PAPER.name}\n\n" + model_table(PAPER, device, seconds=seconds / 2)]
+    machine.write("gpu", "\n\n".join(parts))
     for title, size in SIZES.items():
         for dtype in (torch.float32, torch.bfloat16):
             table = scan_table(names, size, dtype, seconds=seconds / 8)

@@ -35,7 +35,7 @@ from ctmem.prior import SEEN, noise_of_components, sharpened_components, shipped
 SCALE = 4  # of the weights
 MATCH = MatchConfig(patch=8, stride=1, query_stride=4, top_k=16, hard_k=1, temperature=0.02)
 DENOISER = DenoiserConfig(width=64, residual_blocks=2, cim_blocks=2, te_blocks=1, state=8, subspace=8)
-MAPS = ("soft", "hard", "gradient", "difference", "best score", "mean score", "explained", "bicubic", "blur", "noise")
+MAPS = ("soft", "hard", "gradient", "difference", "best score", "mean score", "explained", "bicubic", "blur", "noise", "offer")
 TIMESTEPS = 2000
 TILE = 192  # fine pixels
 
@@ -90,6 +90,7 @@ def components(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camer
         maps[:, 4] = _spread(found, found.scores[..., 0])
         maps[:, 5] = _spread(found, found.scores.mean(2))
         maps[:, 6] = _explained(encoded, z_up, camera)[:, None, None]
+        maps[:, 10] = z_up[:, 0] + maps[:, 3] - base[:, 0]
     return Components(encoded, base, maps)
 
 
@@ -110,7 +111,7 @@ def _explained(encoded: Encoded, z_up: torch.Tensor, camera: Camera) -> torch.Te
 
 def new_denoiser() -> FoldedTCMM:
     """An untrained denoiser of the method."""
-    return FoldedTCMM(len(MAPS), DENOISER, fold=SCALE)
+    return FoldedTCMM(len(MAPS), DENOISER, fold=SCALE, offer=MAPS.index("offer"))
 
 
 @cache

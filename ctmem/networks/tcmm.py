@@ -55,6 +55,7 @@ class TCMM(nn.Module):
         channels: Z, channels of x_t and of lr_hsi_up as the denoiser sees them.
         texture_channels: channels of the texture (4Z in the subspace, 4c on bands).
         config: width, depth and target.
+        outputs: channels that come out, if not Z; not for the target x0, which is added to lr_hsi_up.
 
     Raises:
         ValueError: an unknown target, skip or place of the noise level, or heads that do not divide the width.
@@ -62,7 +63,9 @@ class TCMM(nn.Module):
 
     residual_std: torch.Tensor | None
 
-    def __init__(self, channels: int, texture_channels: int, config: DenoiserConfig) -> None:
+    def __init__(
+        self, channels: int, texture_channels: int, config: DenoiserConfig, *, outputs: int | None = None
+    ) -> None:
         super().__init__()
         check_choice(config.target, "target", TARGETS)
         check_choice(config.level_enters, "level_enters", LEVEL_ENTERS)
@@ -85,7 +88,7 @@ class TCMM(nn.Module):
         self.noise_texture = nn.ModuleList(TEMamba(config) for _ in range(config.te_blocks))
         join = nn.Conv2d(2 * width, width, 3, padding=1)
         attend = ChannelAttentionBlock(width, config.fusion_slope)
-        last = nn.Conv2d(width, channels, 3, padding=1)
+        last = nn.Conv2d(width, outputs or channels, 3, padding=1)
         if config.zero_start:
             for parameter in last.parameters():
                 nn.init.zeros_(parameter)  # starts as the identity: x̂0 = lr_hsi_up (or as 0)

@@ -15,17 +15,21 @@ Source: this project.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import nn
 
-from ctmem.checks import check_count
+from ctmem.checks import check_count, fail
 from ctmem.config import TrainConfig
 from ctmem.data.corpus import read_corpus
 from ctmem.diffusion.problem import DenoisingProblem, Network
@@ -34,17 +38,19 @@ from ctmem.evaluation.metrics import psnr_db
 from ctmem.files import save_module, write_json
 from ctmem.match.patches import turned
 from ctmem.methods.fusion import MAPS, SCALE, TIMESTEPS, components, new_denoiser
+from ctmem.networks.folded import SPREAD
 from ctmem.observe.camera import Camera
 from ctmem.teaching import progress
-from ctmem.train.loop import Score, fit, new_accelerator
+from ctmem.train.loop import Run, Score, device_name, fit, new_accelerator
 from ctmem.train.pool import Pool
 from ctmem.train.sources import Source, embedded_sources
 
 SIDE, CROP, STEP = 128, 64, 32  # of a matched area, of a training crop, between crops; fine pixels
 RIM = 12  # of the same ground around it in a reference, fine pixels
 SHIFT = 24  # at most, of the window that a reference of the same ground shows
+NOISES = (0.02, 20.0)  # noise over data of what is learned from, where it is not noise alone
 FIRST = 6  # components kept of an area, of those above a hundredth of the first one's deviation
-SIGNED = [0, 1, 3, 7]  # maps that change their sign with the component's; see `MAPS`
+SIGNED = [0, 1, 3, 7, 10]  # maps that change their sign with the component's; see `MAPS`
 OF_REFERENCE = 7  # the first so many maps come from the reference
 
 
@@ -248,26 +254,31 @@ def _crops(
 
 
 def graded_loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> torch.Tensor:
-    """Half L1, half root of the mean square of each crop, at pure noise in half of the steps; a loss for `fit`."""
-    schedule = make_schedule("linear", TIMESTEPS)
+    """Root of the mean square of each crop; half of the crops at pure noise, there half of it is L1; a loss for `fit`.
+
+    Between, noise over data is drawn from 1/50 to 20, its logarithm uniform, and errors count the more the less noise
+    there is, as the network's answer is scaled. Means of squares, since what is drawn step by step must be a mean.
+    """
     count, device = len(batch), batch.base.device
     sign = torch.randint(2, (count, 1, 1, 1), generator=generator).mul(2).sub(1).float().to(device)
     kept = (torch.rand(count, 1, 1, 1, generator=generator) >= 0.1).float().to(device)
     factors = torch.ones(count, len(MAPS), 1, 1, device=device)
     factors[:, SIGNED] = sign
     factors[:, :OF_REFERENCE] *= kept
+    factors[:, 10:] *= kept
     base, target = batch.base * sign, batch.target * sign
     problem = DenoisingProblem.of(cast(Network, network), base, batch.texture * factors)
-    if torch.rand((), generator=generator) < 0.5:
-        level = torch.zeros(count)
-    else:
-        level = schedule.noise_level(torch.randint(TIMESTEPS, (count,), generator=generator)).float()
-    level = level.to(device)
+    ratio = (math.log(NOISES[0]) + math.log(NOISES[1] / NOISES[0]) * torch.rand(count, generator=generator)).exp()
+    pure = torch.arange(count) < count / 2
+    level = torch.where(pure, 0.0, (1 + ratio.square()).rsqrt()).to(device)
     noise = torch.randn(base.shape, generator=generator).to(device)
     share = level.reshape(-1, 1, 1, 1)
-    error = problem.denoise(share * target + (1 - share.square()).clamp_min(0).sqrt() * noise, level, base) - target
+    rest = 1 - share.square()
+    error = problem.denoise(share * target + rest.sqrt() * noise, level, base) - target
+    error = error / (rest / (share.square() * SPREAD**2 + rest)).sqrt()
     root = (error.square().mean((1, 2, 3), keepdim=True) + 1e-6).sqrt()
-    return 0.5 * (error.abs() * batch.weight).mean() + 0.5 * (root * batch.weight).mean()
+    part = torch.where(pure, 0.5, 0.0).reshape(-1, 1, 1, 1).to(device)
+    return ((part * error.abs().mean((1, 2, 3), keepdim=True) + (1 - part) * root) * batch.weight).mean()
 
 
 def graded_score(sources: Sequence[Source], device: torch.device) -> Score:
@@ -292,6 +303,36 @@ def graded_score(sources: Sequence[Source], device: torch.device) -> Score:
     return score
 
 
+def steps_within(minutes: float, pool: Pool, config: TrainConfig, accelerator: Accelerator) -> int:
+    """How many steps of training take so long here: 25 are made and forgotten, the last twenty timed.
+
+    Args:
+        minutes: of training.
+        pool: what is learned from.
+        config: batch and the rest.
+        accelerator: what it runs on.
+
+    Raises:
+        ValueError: a time that is not positive.
+    """
+    if not minutes > 0:
+        fail("minutes", "a positive number", minutes)
+    run = Run(new_denoiser(), graded_loss, config, accelerator=accelerator)
+    times = []
+    for _ in range(25):
+        start = time.perf_counter()
+        run.advance(pool)
+        times.append(time.perf_counter() - start)
+    return max(1, int(60 * minutes / (sum(times[5:]) / 20)))
+
+
+def _card(run: Run, options: argparse.Namespace, crops: int, seconds: float) -> dict[str, Any]:
+    """What is written beside the weights."""
+    named = {"steps": run.step, "batch": options.batch, "areas": options.areas, "crops": crops, "seed": options.seed}
+    named |= {"minutes": round(seconds / 60, 1), "device": device_name(run.device), "score_db": run.best_score}
+    return named | {"versions": {name: version(name) for name in ("torch", "numpy", "ctmem")}, "history": run.history}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
     parser = argparse.ArgumentParser(
@@ -299,7 +340,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="of `python -m ctmem.data.corpus`")
     parser.add_argument("--areas", type=int, default=200, metavar="N", help="matched, each with two references")
-    parser.add_argument("--steps", type=int, default=1000, metavar="N")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, default=1000, metavar="N")
+    length.add_argument("--minutes", type=float, metavar="N", help="of training, in place of a number of steps")
     parser.add_argument("--batch", type=int, default=32, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--out", type=Path, default=Path("runs/fusion"), metavar="FOLDER")
@@ -308,16 +351,23 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         sources = embedded_sources(Camera.gaussian(scale=SCALE))
         corpus = {} if options.corpus is None else read_corpus(options.corpus)
+        start = time.perf_counter()
         pool = graded_pool(corpus, sources, areas=options.areas, seed=options.seed, device=accelerator.device)
+        pool = pool.to(accelerator.device)
+        print(f"{len(pool)} crops, {time.perf_counter() - start:.0f} s", flush=True)
+        config = TrainConfig(options.steps, options.batch, ema=0.999)
+        if options.minutes is not None:
+            config = replace(config, steps=steps_within(options.minutes, pool, config, accelerator))
+        every = max(1, config.steps // 8)
+        config = replace(config, validate_every=every, save_every=every)
         torch.manual_seed(options.seed)
-        every = max(1, options.steps // 8)
-        config = TrainConfig(options.steps, options.batch, ema=0.999, validate_every=every, save_every=every)
+        start = time.perf_counter()
         run = fit(
             new_denoiser(), pool, graded_loss, graded_score(sources, accelerator.device), config, seed=options.seed,
             checkpoint=options.out / "state.safetensors", log=options.out / "log_fusion.csv", accelerator=accelerator,
         )  # fmt: skip
         save_module(run.best, options.out / "fusion.safetensors", part="fusion", preset="fusion")
-        write_json({"steps": run.step, "areas": options.areas, "score_db": run.best_score}, options.out / "card.json")
+        write_json(_card(run, options, len(pool), time.perf_counter() - start), options.out / "card.json")
     except (OSError, RuntimeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

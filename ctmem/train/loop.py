@@ -49,6 +49,11 @@ def new_accelerator(*, cpu: bool = False, precision: str | None = None, place: b
     return Accelerator(cpu=cpu, mixed_precision=precision or ("no" if cpu else "bf16"), device_placement=place)
 
 
+def device_name(device: torch.device) -> str:
+    """What cards call a device."""
+    return f"one {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "CPU"
+
+
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
     """Share of the learning rate at a step: linear warm-up, then cosine decay to 0, or 1 without `cosine`."""
     if step < config.warmup:

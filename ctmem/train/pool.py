@@ -112,18 +112,26 @@ def draw_batch(pool: Pool, config: TrainConfig, generator: torch.Generator) -> P
     crops of bands are turned and mirrored only.
     """
     pick = torch.randint(len(pool), (config.batch,), generator=generator)
-    turns = torch.randint(8, (config.batch,), generator=generator).tolist()
-    images = [
-        torch.stack([turned(x[i], k) for i, k in zip(pick, turns)]) for x in (pool.base, pool.target, pool.texture)
-    ]
+    turns = torch.randint(8, (config.batch,), generator=generator)
+    images = [_turned_crops(x, pick.to(x.device), turns.to(x.device)) for x in (pool.base, pool.target, pool.texture)]
+    pick = pick.to(pool.weight.device)
     channels = pool.base.shape[1]
     signs = torch.randint(2, (config.batch, channels, 1, 1), generator=generator).mul(2).sub(1)
     gain = torch.empty(config.batch, 1, 1, 1).uniform_(math.log(0.6), math.log(1.2), generator=generator).exp()
     kept = torch.rand(config.batch, 1, 1, 1, generator=generator) >= config.drop_reference
     base, target, texture = images
+    signs, gain, kept = (x.to(base.device) for x in (signs, gain, kept))
     if texture.shape[1] != 4 * channels:  # bands, with a texture of fewer bands
         return Pool(base, target, texture * kept, pool.weight[pick])
     factor = signs * gain
     # the gradient, third of the four texture groups, is a magnitude: it has no sign
     texture_factor = torch.cat([factor, factor, gain.expand(-1, channels, -1, -1), factor], 1)
     return Pool(base * factor, target * factor, texture * texture_factor * kept, pool.weight[pick])
+
+
+def _turned_crops(x: torch.Tensor, pick: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """The picked crops (B, C, H, W) of x (N, C, H, W), each with its turn; all of one turn at once."""
+    found = x.new_empty(len(pick), *x.shape[1:])
+    for k in range(8):
+        found[turns == k] = turned(x[pick[turns == k]], k)
+    return found

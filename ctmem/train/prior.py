@@ -32,6 +32,7 @@ from ctmem.match.patches import turned
 from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import upsample
+from ctmem.train.loop import device_name
 from ctmem.train.sources import embedded_sources
 
 SIDE = 168  # of a tile, pixels: the largest crop, 24 + 2·2 coarse pixels at scale 6
@@ -200,7 +201,7 @@ def train_prior(
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-5, fused=device.type == "cuda")
     sizes = {name: getattr(network, name) for name in ("width", "blocks", "head")}
     card: dict[str, Any] = {"network": sizes, "camera": CAMERAS, "data": data or [], "seed": seed}
-    card |= {"versions": {name: version(name) for name in ("torch", "numpy", "ctmem")}, "device": _name(device)}
+    card |= {"versions": {name: version(name) for name in ("torch", "numpy", "ctmem")}, "device": device_name(device)}
     start = saved = time.perf_counter()
     step, share = 0, 0.0
     while share < 1 or step == 0:
@@ -233,11 +234,6 @@ def train_prior(
             write_json(card, Path(folder) / "card.json")
             print(f"{step} steps, {now - start:.0f} s, over bicubic: {gains}", flush=True)
     return card
-
-
-def _name(device: torch.device) -> str:
-    """What the card calls a device."""
-    return f"one {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "CPU"
 
 
 @torch.no_grad()
