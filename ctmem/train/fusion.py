@@ -44,8 +44,7 @@ SIDE, CROP, STEP = 128, 64, 32  # of a matched area, of a training crop, between
 RIM = 12  # of the same ground around it in a reference, fine pixels
 SHIFT = 24  # at most, of the window that a reference of the same ground shows
 FIRST = 6  # components kept of an area, of those above a hundredth of the first one's deviation
-SIGNED = [0, 1, 3, 7]  # maps that change their sign with the component's; see `MAPS`
-OF_REFERENCE = 7  # the first so many maps come from the reference
+SIGNED = [one.signed for one in MAPS]
 
 
 class Random:
@@ -252,10 +251,7 @@ def graded_loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> 
     schedule = make_schedule("linear", TIMESTEPS)
     count, device = len(batch), batch.base.device
     sign = torch.randint(2, (count, 1, 1, 1), generator=generator).mul(2).sub(1).float().to(device)
-    kept = (torch.rand(count, 1, 1, 1, generator=generator) >= 0.1).float().to(device)
-    factors = torch.ones(count, len(MAPS), 1, 1, device=device)
-    factors[:, SIGNED] = sign
-    factors[:, :OF_REFERENCE] *= kept
+    factors = torch.where(torch.tensor(SIGNED, device=device).reshape(1, -1, 1, 1), sign, 1)
     base, target = batch.base * sign, batch.target * sign
     problem = DenoisingProblem.of(cast(Network, network), base, batch.texture * factors)
     if torch.rand((), generator=generator) < 0.5:
