@@ -20,12 +20,15 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import check_count, door
+from ctmem.checks import check_count
 from ctmem.match.align import Blur, Prepared, check_blur, sharpen
 from ctmem.match.matching import Match, as_list, one_each
 from ctmem.match.patches import turned
 
-ALONE, SHARE = 4, 0.02  # a placement needs more votes than so many patches and so large a share of all may give by chance
+ALONE, SHARE = (
+    4,
+    0.02,
+)  # a placement needs more votes than so many patches and so large a share of all may give by chance
 APART = 2  # pixels: placements of one turn that are nearer are one
 RADIUS = 6  # of the windowed sinc, pixels
 WIDE, NARROW = 17, 7  # sides of the squares on which query and reference are compared, pixels
@@ -34,6 +37,7 @@ RIM = 6  # pixels along the border of the query, where its blur has read what is
 STEPS = 4  # of Lucas and Kanade
 FARTHEST = 1.5  # pixels that they may go
 SNAP = 0.15  # pixels: so near to a whole one, that is tried as well
+TIE = 0.05  # of the votes: what they add to a score, where placements are compared
 FLAT = 1e-6  # a square whose variance is smaller is constant
 
 
@@ -59,7 +63,6 @@ class Agreed:
     placements: tuple[tuple[Placement, ...], ...]  # of each query image, most votes first
 
 
-@door
 def vote(match: Match, *, temperature: float = 0.02, most: int = 4) -> list[list[Placement]]:
     """Returns the placements with the most votes for each query image, in whole pixels, most votes first.
 
@@ -125,7 +128,6 @@ def _same(one: Placement, other: Placement) -> bool:
     return one[:2] == other[:2] and max(abs(one.down - other.down), abs(one.across - other.across)) <= APART
 
 
-@door
 @torch.no_grad()
 def agree(match: Match, prepared: Prepared, blur: Blur, *, sharpening: int = 0, most: int = 4) -> Agreed:
     """Returns the references laid under the queries wherever the windows of a match agree.
@@ -150,10 +152,13 @@ def agree(match: Match, prepared: Prepared, blur: Blur, *, sharpening: int = 0, 
         for placement in voted:
             scene = number if one_each(prepared.sharp) else placement.scene
             image, data = turned(sharp[scene], placement.turn), turned(whole[scene], placement.turn)
-            layers.append(_layer(query, image, data, placement, blur, sharpening))
+            layer = _layer(query, image, data, placement, blur, sharpening)
+            if not any(_same(layer.placement, other.placement) for other in layers):
+                layers.append(layer)
         placements.append(tuple(layer.placement for layer in layers))
         images.append(_best(layers, query))
-    return Agreed(*(torch.stack(parts) for parts in zip(*images)), tuple(placements))
+    over, blurred, score, near, votes = (torch.stack(parts) for parts in zip(*images))
+    return Agreed(over, blurred, score, near, votes, tuple(placements))
 
 
 class _Layer(NamedTuple):
@@ -172,8 +177,9 @@ def _best(layers: list[_Layer], query: torch.Tensor) -> tuple[torch.Tensor, ...]
         return tuple(query.new_zeros(bands, *query.shape[1:]) for bands in (len(query), len(query), 1, 1, 1))
     score = torch.stack([layer.score for layer in layers])
     votes = [torch.full_like(layer.score, layer.placement.votes) for layer in layers]
-    best = score.argmax(0, keepdim=True)
-    columns = [torch.stack(column) for column in [*list(zip(*layers))[:4], votes]]
+    best = (score + TIE * torch.stack(votes)).argmax(0, keepdim=True)
+    rows = [(layer.sharp, layer.blurred, layer.score, layer.near, share) for layer, share in zip(layers, votes)]
+    columns = [torch.stack(column) for column in zip(*rows)]
     return tuple(torch.where(score.amax(0) != 0, x.gather(0, best.expand(1, *x.shape[1:]))[0], 0) for x in columns)
 
 

@@ -1,7 +1,7 @@
 """The detail of a laid reference in channels of any kind: how they follow its bands, place by place.
 
-Around every pixel the channels of the blurry image are a linear function of the bands of the blurred reference, by least
-squares. What the blur took from the reference, through the same function, is what it took from the channels.
+Around every pixel the channels of the blurry image are a linear function of the bands of the blurred reference, by
+least squares. What the blur took from the reference, through the same function, is what it took from the channels.
 
 Source: this project, after the guided filter of He, Sun and Tang, ECCV 2010; the local fit of pansharpening is older.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from ctmem.checks import as_image, check_same_shape, door
+from ctmem.checks import check_same_shape
 from ctmem.match.agreement import box_mean
 
 SIDE = 9  # of the square around every pixel, pixels
@@ -18,7 +18,6 @@ RIDGE = 0.003  # share of the bands' mean variance that holds the local fit to t
 LEAST = 0.01  # weight of a pixel that does not count, so that there is something everywhere
 
 
-@door
 @torch.no_grad()
 def local_detail(
     blurry: torch.Tensor, sharp: torch.Tensor, blurred: torch.Tensor, weight: torch.Tensor
@@ -32,10 +31,8 @@ def local_detail(
         weight: how much each pixel counts in the fit, (1, 1, H, W), 0 to 1.
 
     Raises:
-        TypeError: not floating-point images.
-        ValueError: wrong ranks, or images of different sizes.
+        ValueError: images of different sizes.
     """
-    blurry, sharp, blurred = as_image(blurry, "blurry"), as_image(sharp, "sharp"), as_image(blurred, "blurred")
     check_same_shape(sharp, blurred, ("sharp", "blurred"))
     check_same_shape(blurry[:, :1], weight, ("blurry", "weight"))
     weight = weight[0].clamp_min(LEAST)
