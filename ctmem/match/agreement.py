@@ -25,10 +25,7 @@ from ctmem.match.align import Blur, Prepared, check_blur, sharpen
 from ctmem.match.matching import Match, as_list, one_each
 from ctmem.match.patches import turned
 
-ALONE, SHARE = (
-    4,
-    0.02,
-)  # a placement needs more votes than so many patches and so large a share of all may give by chance
+ALONE, SHARE = 4, 0.01  # patches, and share of all, that may vote for one placement by chance
 APART = 2  # pixels: placements of one turn that are nearer are one
 RADIUS = 6  # of the windowed sinc, pixels
 WIDE, NARROW = 17, 7  # sides of the squares on which query and reference are compared, pixels
