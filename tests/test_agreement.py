@@ -10,9 +10,10 @@ import torch
 from ctmem.config import MatchConfig
 from ctmem.data.controls import pink, shifted
 from ctmem.match import agreement
-from ctmem.match.agreement import agree, box_mean, laid, moved_along, vote
+from ctmem.match.agreement import agree, vote
 from ctmem.match.detail import local_detail
 from ctmem.match.dmb import find, prepare
+from ctmem.match.laying import bent, box_mean, finer, laid, moved_along
 from ctmem.match.patches import turn_back, turned
 from ctmem.observe.camera import Camera
 

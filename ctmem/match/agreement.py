@@ -2,40 +2,33 @@
 
 `match` looks for every patch by itself. Where the reference shows the same ground, most patches name the same turn and
 the same translation; elsewhere they contradict each other. `vote` counts. `agree` lays the turned reference under the
-query in the few places with the most votes, moves it by fractions of a pixel until the blurred images fit, and takes,
+query in the few places with the most votes, moves and bends it until the blurred images fit (`laying`), and takes,
 pixel by pixel, the place that fits best around it. Other ground gets no votes, and is not laid anywhere.
 
-The reference is moved by a windowed sinc of twelve pixels, which keeps what bicubic interpolation loses, and is blurred
-only then, so that its coarse pixels are where those of the query are.
-
-Source: this project. The sub-pixel step is that of Lucas and Kanade, IJCAI 1981, with gain and offset of each place.
+Source: this project.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
 from ctmem.checks import check_count
 from ctmem.match.align import Blur, Prepared, check_blur, sharpen
+from ctmem.match.laying import Fit, Trial, bent, finer, laid
 from ctmem.match.matching import Match, as_list, one_each
 from ctmem.match.patches import turned
 
 ALONE, SHARE = 4, 0.01  # patches, and share of all, that may vote for one placement by chance
 APART = 2  # pixels: placements of one turn that are nearer are one
-RADIUS = 6  # of the windowed sinc, pixels
-WIDE, NARROW = 17, 7  # sides of the squares on which query and reference are compared, pixels
-UNLIKE = 0.6  # a score at which a place says nothing about where the reference lies
-RIM = 6  # pixels along the border of the query, where its blur has read what is not seen
+NARROW = 7  # side of the smaller square on which query and reference are compared, pixels
 STEPS = 4  # of Lucas and Kanade
 FARTHEST = 1.5  # pixels that they may go
 SNAP = 0.15  # pixels: so near to a whole one, that is tried as well
+GOOD, CLEARLY = 0.39, 0.003  # worth of a trial (0.4 at most) that need not be bent; by how much it must rise if it is
 TIE = 0.05  # of the votes: what they add to a score, where placements are compared
-FLAT = 1e-6  # a square whose variance is smaller is constant
 
 
 class Placement(NamedTuple):
@@ -184,125 +177,31 @@ def _layer(
     query: torch.Tensor, image: torch.Tensor, data: torch.Tensor, placement: Placement, blur: Blur, sharpening: int
 ) -> _Layer:
     """The turned reference (c, Hr, Wr), with data where (Hr, Wr) says, laid where it fits best around a placement."""
+
+    def tried(over: torch.Tensor, mask: torch.Tensor) -> Trial:
+        return Trial.of(query, over, sharpen(blur(over[None]), blur, sharpening)[0], mask)
+
+    # as a whole: step by step to where it fits, and at last whether whole pixels fit as well
     start = torch.tensor(placement[2:4])
-    at, best = start, None
+    at, trials = start, []
     for step in range(STEPS + 1):
-        trial = _Trial.of(query, image, data, at, blur, sharpening)
-        best = trial if best is None or trial.worth > best.worth else best
+        trials.append((tried(*laid(image, data, at.tolist(), query)), at))
+        best, at = max(trials, key=lambda pair: pair[0].worth)
         if step < STEPS - 1:
-            at = start + (at + trial.step(query) - start).clamp(-FARTHEST, FARTHEST)
-        else:  # at last, whether whole pixels fit as well
-            at = torch.where((best.at - best.at.round()).abs() < SNAP, best.at.round(), best.at)
-    assert best is not None
-    near = best.mask * _Fit.of(query, best.low, best.mask, NARROW).score
-    down, across = best.at.tolist()
+            at = start + (trials[-1][1] + trials[-1][0].step(query) - start).clamp(-FARTHEST, FARTHEST)
+        elif step == STEPS - 1:
+            at = torch.where((at - at.round()).abs() < SNAP, at.round(), at)
+    down, across = at.tolist()
+    # then bent, where that fits clearly better
+    if best.worth < GOOD:
+        fine = finer(image)
+        field = at.to(image)[:, None, None].expand(2, *query.shape[1:])
+        bend = best
+        for _ in range(STEPS):
+            field = field + bend.local_step(query)
+            bend = tried(*bent(fine, data, field, query))
+            if bend.worth > best.worth + CLEARLY:
+                best = bend
+    near = best.mask * Fit.of(query, best.low, best.mask, NARROW).score
     found = placement._replace(down=down, across=across)
     return _Layer(best.over, blur(best.over[None])[0], best.mask * best.fit.score, near, found)
-
-
-class _Trial(NamedTuple):
-    """The reference laid under the query in one place: images (·, H, W)."""
-
-    at: torch.Tensor  # (2,) down and across, pixels
-    over: torch.Tensor
-    low: torch.Tensor  # as the query was seen
-    mask: torch.Tensor  # (1, H, W), 1 where the reference has data
-    fit: _Fit
-    worth: float  # the larger, the better it fits
-
-    @classmethod
-    def of(
-        cls, query: torch.Tensor, image: torch.Tensor, data: torch.Tensor, at: torch.Tensor, blur: Blur, sharpening: int
-    ) -> _Trial:
-        """The trial of one place."""
-        over, mask = laid(image, data, at.tolist(), query)
-        low = sharpen(blur(over[None]), blur, sharpening)[0]
-        fit = _Fit.of(query, low, mask, WIDE)
-        worth = (mask * (fit.score - UNLIKE).clamp_min(0)).sum() / mask.sum().clamp_min(1)
-        return cls(at, over, low, mask, fit, float(worth))
-
-    def step(self, query: torch.Tensor) -> torch.Tensor:
-        """How much farther down and across the reference is to be read, (2,), pixels, at most one."""
-        rest = query - self.fit.mean_query - self.fit.gain * (self.low - self.fit.mean)
-        padded = F.pad(self.low[None], (1, 1, 1, 1), mode="replicate")[0]
-        slopes = torch.stack([padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1], padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]])
-        slopes = self.fit.gain * slopes / 2
-        # least squares where it fits, and not along the border
-        weight = self.mask * (self.fit.score - UNLIKE).clamp_min(0).square()
-        for axis in (1, 2):
-            rim = min(RIM, (query.shape[axis] - 1) // 3)
-            for start in (0, query.shape[axis] - rim):
-                weight.narrow(axis, start, rim).zero_()
-        gram = torch.einsum("achw,bchw->ab", weight * slopes, slopes).double().cpu()
-        right = torch.einsum("achw,chw->a", weight * slopes, rest).double().cpu()
-        ridge = 1e-9 * (gram.trace() + 1e-6) * torch.eye(2, dtype=torch.float64)
-        return torch.linalg.solve(gram + ridge, right).clamp(-1, 1).float()
-
-
-class _Fit(NamedTuple):
-    """How an image fits the query in a square around every pixel, band by band, (c, H, W)."""
-
-    mean_query: torch.Tensor
-    mean: torch.Tensor
-    gain: torch.Tensor  # of least squares, from the image to the query; 0 to 3
-    score: torch.Tensor  # (1, H, W), zero-mean normalised correlation of all bands
-
-    @classmethod
-    def of(cls, query: torch.Tensor, image: torch.Tensor, mask: torch.Tensor, side: int) -> _Fit:
-        """The fit of an image where `mask` (1, H, W) is 1."""
-        parts = [torch.ones_like(query), query, image, query * query, image * image, query * image]
-        count, mean_q, mean, qq, kk, qk = box_mean(torch.stack([mask * x for x in parts]), side)
-        mean_q, mean, qq, kk, qk = (x / count.clamp_min(1e-6) for x in (mean_q, mean, qq, kk, qk))
-        var_q, var_k = (qq - mean_q.square()).clamp_min(0), (kk - mean.square()).clamp_min(0)
-        cov = qk - mean_q * mean
-        gain = torch.where(var_k > FLAT, cov / var_k.clamp_min(FLAT), 1).clamp(0, 3)
-        length = (var_q.sum(0, keepdim=True) * var_k.sum(0, keepdim=True)).sqrt()
-        return cls(mean_q, mean, gain, cov.sum(0, keepdim=True) / length.clamp_min(FLAT))
-
-
-def box_mean(x: torch.Tensor, side: int) -> torch.Tensor:
-    """Returns the means (N, c, H, W) over squares of an odd `side` around every pixel of x; outside are zeros."""
-    rows = F.avg_pool2d(x, (side, 1), 1, (side // 2, 0))
-    return F.avg_pool2d(rows, (1, side), 1, (0, side // 2))
-
-
-def laid(
-    image: torch.Tensor, data: torch.Tensor, at: tuple[float, float] | list[float], query: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns an image on the pixels of the query, (c, H, W), and where it has data, (1, H, W), 1 or 0.
-
-    Elsewhere it is the query.
-
-    Args:
-        image: (c, Hr, Wr).
-        data: where it has data, (Hr, Wr), bool.
-        at: pixel (r, c) of the query is (r + at[0], c + at[1]) of the image.
-        query: (c, H, W).
-    """
-    mask = data[None].to(image)
-    for axis, by in enumerate(at, start=1):
-        size = query.shape[axis]
-        image = moved_along(image, by, size, axis)
-        # both neighbours must be there, and have data
-        rim = (0, 0) * (2 - axis) + (1 - min(0, math.floor(by)), 1 + max(0, math.ceil(by) + size - mask.shape[axis]))
-        padded = F.pad(mask, rim)
-        first = rim[-2] + math.floor(by)
-        mask = padded.narrow(axis, first, size) * padded.narrow(axis, first + math.ceil(by) - math.floor(by), size)
-    return torch.where(mask > 0, image, query), mask
-
-
-def moved_along(image: torch.Tensor, by: float, size: int, axis: int) -> torch.Tensor:
-    """Returns `size` pixels of an image (c, Hr, Wr) along axis 1 or 2, from place `by` on.
-
-    Between pixels stands what a windowed sinc says; whole pixels are as they are. The border is repeated.
-    """
-    first, part = math.floor(by), by - math.floor(by)
-    reach = RADIUS if part else 0
-    places = torch.arange(first - max(reach - 1, 0), first + size + reach, device=image.device)
-    image = image.index_select(axis, places.clamp(0, image.shape[axis] - 1))
-    if not reach:
-        return image
-    offsets = torch.arange(1 - reach, reach + 1, device=image.device, dtype=image.dtype) - part
-    taps = torch.sinc(offsets) * torch.sinc(offsets / reach)
-    kernel = (taps / taps.sum()).reshape((1, 1, -1, 1) if axis == 1 else (1, 1, 1, -1))
-    return F.conv2d(image[:, None], kernel)[:, 0]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from ctmem.checks import check_same_shape
-from ctmem.match.agreement import box_mean
+from ctmem.match.laying import box_mean
 
 SIDE = 9  # of the square around every pixel, pixels
 RIDGE = 0.003  # share of the bands' mean variance that holds the local fit to that of the whole image
