@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ctmem.config import MatchConfig
-from ctmem.data.controls import pink, shifted
+from ctmem.data.controls import pink, shifted, tilted
 from ctmem.match import agreement
 from ctmem.match.agreement import agree, vote
 from ctmem.match.detail import local_detail
@@ -99,6 +99,12 @@ def test_holes_and_what_lies_beyond_the_border_are_not_taken():
     assert float(found.score[..., 12:24, :].min()) > 0.9
 
 
+@pytest.mark.parametrize(("degrees", "stretch"), [(1.5, 1.0), (0.0, 1.02)])
+def test_a_tilted_or_stretched_reference_is_bent(degrees, stretch):
+    found = laid_under(tilted(GROUND, degrees, stretch))
+    assert correlation(found.sharp - found.blurred, TRUTH - SEEN) > 0.85
+
+
 def test_each_of_a_batch_has_its_own_reference_and_the_same_is_found_again():
     both = torch.cat([GROUND, texture(9)])
     prepared = prepare(SEEN.expand(2, -1, -1, -1), both, CAMERA, CONFIG)
@@ -149,6 +155,16 @@ def test_where_there_is_no_data_the_query_stands():
     wanted[1, 5:7] = 0
     assert torch.equal(mask[0], wanted)
     assert torch.equal(image == 7, mask == 0)
+
+
+def test_bending_by_the_same_everywhere_is_moving():
+    query, data = torch.full((BANDS, 30, 41), 7.0), torch.ones(GROUND.shape[2:], dtype=torch.bool)
+    data[20, 30] = False
+    for at in ((3.0, -2.0), (2.5, 40.3), (-1.25, 70.0)):
+        field = torch.tensor(at)[:, None, None].expand(2, 30, 41)
+        (one, mask), (other, same) = bent(finer(GROUND[0]), data, field, query), laid(GROUND[0], data, at, query)
+        assert torch.equal(mask, same)
+        assert torch.allclose(one, other, atol=0.01)
 
 
 def test_a_box_is_a_mean():

@@ -7,6 +7,9 @@ Source: this project.
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import scipy.ndimage
 import torch
 
@@ -60,3 +63,15 @@ def shifted(image: torch.Tensor, down: float, across: float) -> torch.Tensor:
     """The image moved down and across by so many pixels, by cubic splines, its border repeated."""
     found = scipy.ndimage.shift(image.cpu().numpy(), (0, 0, down, across), order=3, mode="nearest")
     return torch.from_numpy(found).to(image)
+
+
+def tilted(image: torch.Tensor, degrees: float, stretch: float) -> torch.Tensor:
+    """The image turned by so many degrees and enlarged about its middle, by cubic splines, its border repeated."""
+    angle = math.radians(degrees)
+    matrix = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) / stretch
+    middle = (np.array(image.shape[2:]) - 1) / 2
+    bands = [
+        scipy.ndimage.affine_transform(band, matrix, middle - matrix @ middle, order=3, mode="nearest")
+        for band in image[0].cpu().numpy()
+    ]
+    return torch.from_numpy(np.stack(bands))[None].to(image)

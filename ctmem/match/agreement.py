@@ -27,7 +27,7 @@ NARROW = 7  # side of the smaller square on which query and reference are compar
 STEPS = 4  # of Lucas and Kanade
 FARTHEST = 1.5  # pixels that they may go
 SNAP = 0.15  # pixels: so near to a whole one, that is tried as well
-GOOD, CLEARLY = 0.39, 0.003  # worth of a trial (0.4 at most) that need not be bent; by how much it must rise if it is
+GOOD, CLEARLY = 0.399, 0.0005  # worth of a trial (0.4 at most) that need not be bent; by how much it must rise if it is
 TIE = 0.05  # of the votes: what they add to a score, where placements are compared
 
 
@@ -138,7 +138,7 @@ def agree(match: Match, prepared: Prepared, blur: Blur, *, sharpening: int = 0, 
     whole = [torch.isfinite(one).all(0) for one in as_list(prepared.blurred, "blurred")]
     images, placements = [], []
     for number, (query, voted) in enumerate(zip(prepared.query, vote(match, most=most))):
-        layers = []
+        layers: list[_Layer] = []
         for placement in voted:
             scene = number if one_each(prepared.sharp) else placement.scene
             image, data = turned(sharp[scene], placement.turn), turned(whole[scene], placement.turn)

@@ -72,9 +72,9 @@ class Trial(NamedTuple):
         gram, right = box_mean(gram, WIDE), box_mean(right[None], WIDE)[0]
         stiff = STIFF * (gram[0, 0] + gram[1, 1]).mean() + 1e-9
         down, across, mixed = gram[0, 0] + stiff, gram[1, 1] + stiff, gram[0, 1]
-        steps = [across * right[0] - mixed * right[1], down * right[1] - mixed * right[0]]
-        steps = (torch.stack(steps) / (down * across - mixed.square())).clamp(-1, 1)
-        return box_mean(steps[None], WIDE)[0] / box_mean(torch.ones_like(steps)[None], WIDE)[0]
+        both = torch.stack([across * right[0] - mixed * right[1], down * right[1] - mixed * right[0]])
+        both = (both / (down * across - mixed.square())).clamp(-1, 1)
+        return box_mean(both[None], WIDE)[0] / box_mean(torch.ones_like(both)[None], WIDE)[0]
 
     def _equations(self, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Both sides of the normal equations of every pixel, (2, 2, H, W) and (2, H, W)."""
@@ -141,7 +141,7 @@ def moved_along(image: torch.Tensor, by: float, size: int, axis: int) -> torch.T
 
 
 def finer(image: torch.Tensor) -> torch.Tensor:
-    """Returns an image (c, Hr, Wr) with `FINER` places to a pixel, (c, FINER · Hr, FINER · Wr); the first is the pixel."""
+    """Returns an image (c, Hr, Wr) with n = `FINER` places to a pixel, (c, n · Hr, n · Wr), the first the pixel itself."""
     for axis in (1, 2):
         size = image.shape[axis]
         phases = [moved_along(image, part / FINER, size, axis) for part in range(FINER)]

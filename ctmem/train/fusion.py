@@ -5,8 +5,9 @@
 Ground is cut from open imagery (`ctmem.data.corpus`) and from the training areas of the shipped scenes, and observed by
 cameras drawn at random. Each piece is matched with two references, of a grade drawn for each: none; the same ground;
 a part of it beside other ground; other ground of the image or of another one; a control without any ground. Most are
-turned, moved by up to 1.5 px, and of another radiometry. The base has what the reference adds already, where it is
-laid: the denoiser learns what that leaves open, and how far to believe it, from the likeness that it is told.
+turned, moved by up to 1.5 px, some tilted by up to 1.5°, and of another radiometry. The base has what the reference adds
+already, where it is laid: the denoiser learns what that leaves open, and how far to believe it, from the likeness that
+it is told.
 
 The shipped weights were trained so on a GPU; on a CPU `--areas 60 --steps 300 --batch 16` takes minutes and shows how.
 
@@ -28,7 +29,7 @@ from torch import nn
 
 from ctmem.checks import check_count
 from ctmem.config import TrainConfig
-from ctmem.data.controls import blobs, glued_windows, permuted, pink, shifted, uniform
+from ctmem.data.controls import blobs, glued_windows, permuted, pink, shifted, tilted, uniform
 from ctmem.data.corpus import read_corpus
 from ctmem.diffusion.problem import DenoisingProblem, Network
 from ctmem.diffusion.schedule import make_schedule
@@ -47,6 +48,7 @@ RIM = 12  # of the same ground around it in a reference, fine pixels
 SHIFT = 24  # at most, of the window that a reference of the same ground shows
 FIRST = 6  # components kept of an area, of those above a hundredth of the first one's deviation
 MOVED = 1.5  # at most, of a reference of the same ground, between its pixels
+TILT = 1.5  # degrees at most, of a quarter of them
 CONTROLS = (uniform, pink, blobs, permuted, glued_windows, lambda image, generator: 1 - image)
 SIGNED = [one.signed for one in MAPS]
 
@@ -125,6 +127,8 @@ def draw_reference(
         reference = _see(_window(ground, random), camera)
         if random.chance(0.6):
             reference = shifted(reference, random.between(-MOVED, MOVED), random.between(-MOVED, MOVED))
+        if random.chance(0.25):
+            reference = tilted(reference, random.between(-TILT, TILT), random.between(0.985, 1.015))
         if grade >= 0.6:
             reference = beside(reference, other, random)
         if random.chance(0.6):
