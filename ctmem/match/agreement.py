@@ -22,7 +22,7 @@ from ctmem.match.matching import Match, as_list, one_each
 from ctmem.match.patches import turned
 
 ALONE, SHARE = 4, 0.01  # patches, and share of all, that may vote for one placement by chance
-APART = 2  # pixels: placements of one turn that are nearer are one
+APART = 4  # pixels: placements of one turn that are nearer are one
 NARROW = 7  # side of the smaller square on which query and reference are compared, pixels
 STEPS = 4  # of Lucas and Kanade
 FARTHEST = 1.5  # pixels that they may go

@@ -94,8 +94,12 @@ class Trial(NamedTuple):
 
 def box_mean(x: torch.Tensor, side: int) -> torch.Tensor:
     """Returns the means (N, c, H, W) over squares of an odd `side` around every pixel of x; outside are zeros."""
-    rows = F.avg_pool2d(x, (side, 1), 1, (side // 2, 0))
-    return F.avg_pool2d(rows, (1, side), 1, (0, side // 2))
+    for axis in (2, 3):
+        rim = (0, 0) * (3 - axis) + (side // 2 + 1, side // 2)
+        sums = F.pad(x, rim).cumsum(axis, dtype=torch.float64)
+        size = x.shape[axis]
+        x = ((sums.narrow(axis, side, size) - sums.narrow(axis, 0, size)) / side).to(x)
+    return x
 
 
 def laid(
@@ -141,7 +145,7 @@ def moved_along(image: torch.Tensor, by: float, size: int, axis: int) -> torch.T
 
 
 def finer(image: torch.Tensor) -> torch.Tensor:
-    """Returns an image (c, Hr, Wr) with n = `FINER` places to a pixel, (c, n · Hr, n · Wr), the first the pixel itself."""
+    """Returns an image (c, Hr, Wr) with n = `FINER` places to a pixel, the first itself, (c, n · Hr, n · Wr)."""
     for axis in (1, 2):
         size = image.shape[axis]
         phases = [moved_along(image, part / FINER, size, axis) for part in range(FINER)]

@@ -5,9 +5,9 @@
 Ground is cut from open imagery (`ctmem.data.corpus`) and from the training areas of the shipped scenes, and observed by
 cameras drawn at random. Each piece is matched with two references, of a grade drawn for each: none; the same ground;
 a part of it beside other ground; other ground of the image or of another one; a control without any ground. Most are
-turned, moved by up to 1.5 px, some tilted by up to 1.5°, and of another radiometry. The base has what the reference adds
-already, where it is laid: the denoiser learns what that leaves open, and how far to believe it, from the likeness that
-it is told.
+turned, moved by up to 1.5 px, some tilted by up to 1.5°, and of another radiometry. The base has what the reference
+adds already, where it is laid: the denoiser learns what that leaves open, and how far to believe it, from the likeness
+that it is told.
 
 The shipped weights were trained so on a GPU; on a CPU `--areas 60 --steps 300 --batch 16` takes minutes and shows how.
 
