@@ -30,13 +30,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import scipy.ndimage
 import torch
 
 from ctmem.benchmark.suites import Case
+from ctmem.data.controls import blobs, glued_windows, permuted, pink, shifted, uniform
 from ctmem.observe.camera import Camera
 
-WINDOW = 8  # side of the windows that are glued, pixels
 MOVED = 1.5  # pixels, down and across
 GAIN, OFFSET = (0.6, 0.8, 0.7, 0.9), (0.15, 0.05, 0.1, 0.0)  # other radiometry, band after band
 
@@ -67,53 +66,9 @@ def _of_real(change: Callable[[torch.Tensor, torch.Generator], torch.Tensor]) ->
     return make
 
 
-def uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Noise without any likeness from pixel to pixel, every band its own."""
-    return torch.rand(like.shape, generator=generator)
-
-
-def pink(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Noise with an amplitude that falls as 1/frequency, every band its own, mean 0.5 and deviation 0.15."""
-    height, width = like.shape[-2:]
-    spectrum = torch.fft.rfft2(torch.randn(like.shape, generator=generator))
-    down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
-    frequency = (down.square() + across.square()).sqrt().clamp_min(1 / max(height, width))
-    image = torch.fft.irfft2(spectrum / frequency, s=(height, width))
-    image = image - image.mean((2, 3), keepdim=True)
-    return (0.5 + 0.15 * image / image.std((2, 3), keepdim=True)).clamp(0, 1)
-
-
-def blobs(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """1/f noise cut at its median into two grey levels, the same in all bands."""
-    noise = pink(like[:, :1], generator)
-    return (0.3 + 0.4 * (noise > noise.median()).float()).expand(-1, like.shape[1], -1, -1).contiguous()
-
-
-def permuted(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Bands in an order in which none is at its place: each takes the next one's, a random number of places on."""
-    bands = image.shape[1]
-    by = int(torch.randint(1, max(bands, 2), (), generator=generator))
-    return image.roll(by, 1)
-
-
-def glued_windows(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Windows of the image, drawn at random and glued to an image of the same size."""
-    height, width = image.shape[-2:]
-    side = min(WINDOW, height, width)
-    rows, columns = -(-height // side), -(-width // side)
-    tops = torch.randint(height - side + 1, (rows, columns), generator=generator).tolist()
-    lefts = torch.randint(width - side + 1, (rows, columns), generator=generator).tolist()
-    lines = [
-        torch.cat([image[..., top : top + side, left : left + side] for top, left in zip(*line)], -1)
-        for line in zip(tops, lefts)
-    ]
-    return torch.cat(lines, -2)[..., :height, :width].contiguous()
-
-
 def moved(image: torch.Tensor, by: float = MOVED) -> torch.Tensor:
     """The image moved down and across by `by` pixels, by cubic splines, its border repeated."""
-    found = scipy.ndimage.shift(image.numpy(), (0, 0, by, by), order=3, mode="nearest")
-    return torch.from_numpy(found).clamp(0, 1)
+    return shifted(image, by, by).clamp(0, 1)
 
 
 def altered(case: Case, camera: Camera, generator: torch.Generator) -> torch.Tensor | None:  # noqa: ARG001

@@ -2,10 +2,11 @@
 
     pred = super_resolve(model, lr_hsi, ref_msi, camera=camera, method="fusion")
 
-Every component of the image is first sharpened by itself (`prior`). A denoiser that was trained on references of all
-grades then adds what the reference knows. Windows are searched at every pixel of it, in eight turns, and the best one
-alone is handed over: where the ground is the same it is the truth, up to a fraction of a pixel, and the similarity
-says so. Where it is other ground the similarity is lower, and the denoiser, which is told, leaves the texture alone.
+Every component of the image is first sharpened by itself (`prior`). Windows of the reference are searched for every
+patch, in eight turns; where they agree (`match.agreement`), the reference is laid under the image, to a fraction of a
+pixel, and what its blur took away is added to every component, as far as that follows the reference (`match.detail`)
+and as the likeness around each pixel says. A denoiser that is told all this goes on from there. Where no windows
+agree, the reference shows other ground and is not used.
 
 Source: this project, after Qu et al., IEEE TGRS 2025. `python -m ctmem.train.fusion` trains it.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 
@@ -22,11 +24,11 @@ from ctmem.config import DenoiserConfig, MatchConfig
 from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.problem import DenoisingProblem
 from ctmem.diffusion.schedule import make_schedule
-from ctmem.diffusion.subspace import fit_texture_map
 from ctmem.files import data_path, load_module
-from ctmem.match.dmb import dmb
-from ctmem.match.matching import Match
-from ctmem.match.patches import fold
+from ctmem.match.agreement import agree
+from ctmem.match.align import gradient_magnitude
+from ctmem.match.detail import local_detail
+from ctmem.match.dmb import find, prepare
 from ctmem.methods.registry import Entry, register_maker
 from ctmem.networks.folded import FoldedTCMM
 from ctmem.observe.camera import Camera
@@ -35,9 +37,31 @@ from ctmem.prior import SEEN, noise_of_components, sharpened_components, shipped
 SCALE = 4  # of the weights
 MATCH = MatchConfig(patch=8, stride=1, query_stride=4, top_k=16, hard_k=1, temperature=0.02)
 DENOISER = DenoiserConfig(width=64, residual_blocks=2, cim_blocks=2, te_blocks=1, state=8, subspace=8)
-MAPS = ("soft", "hard", "gradient", "difference", "best score", "mean score", "explained", "bicubic", "blur", "noise", "offer")
+UNLIKE, ALIKE = 0.5, 0.9  # likeness at which the laid reference counts nothing, and all
 TIMESTEPS = 2000
 TILE = 192  # fine pixels
+
+
+class Map(NamedTuple):
+    """One of the images that the denoiser is told beside the base."""
+
+    name: str
+    signed: bool = False  # changes its sign with the component's
+
+
+MAPS = (
+    Map("bicubic", signed=True),
+    Map("prior", signed=True),
+    Map("detail", signed=True),  # of the laid reference, see `local_detail`
+    Map("offer", signed=True),  # the base with all of this detail, less that with none
+    Map("gradient"),  # of the component with this detail
+    Map("explained"),  # by the bands of the laid reference, around every pixel
+    Map("score"),  # these three: see `agreement.Agreed`
+    Map("near"),
+    Map("votes"),
+    Map("blur"),
+    Map("noise"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +69,7 @@ class Components:
     """An image as `fusion` sees it: K components, each an image of its own."""
 
     encoded: Encoded
-    base: torch.Tensor  # (K, 1, H, W), sharpened by the prior
+    base: torch.Tensor  # (K, 1, H, W), sharpened by the prior, and by the reference where it is laid
     maps: torch.Tensor  # (K, T, H, W), what is known beside: `MAPS`
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
@@ -69,49 +93,42 @@ def components(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camer
     if camera.scale != SCALE:
         fail("camera", f"one of scale {SCALE}, as the weights of 'fusion'", f"scale {camera.scale}")
     lr_hsi_up = camera.upsample(lr_hsi)
-    texture, found = None, None
-    if ref_msi is not None:
-        texture, found = dmb(lr_hsi_up, ref_msi, camera, MATCH)
-    encoded = encode_image(lr_hsi, lr_hsi_up, texture, camera, DENOISER)
+    encoded = encode_image(lr_hsi, lr_hsi_up, None, camera, DENOISER)
     # components, one by one, and what the prior makes of them
-    count = encoded.space.channels
-    z_up = encoded.space.encode(lr_hsi_up).transpose(0, 1)
+    z_up = encoded.space.encode(lr_hsi_up)
     noise = noise_of_components(lr_hsi, encoded.space, camera)
     prior = shipped_prior().to(lr_hsi.device)
     base = sharpened_components(encoded.space.encode(lr_hsi).transpose(0, 1), camera, prior, noise)
     # what is known of each pixel
-    maps = lr_hsi_up.new_zeros(count, len(MAPS), *lr_hsi_up.shape[2:])
-    maps[:, 7] = z_up[:, 0]
-    maps[:, 8] = camera.fwhm_px[0] / SCALE - 1
-    maps[:, 9] = noise.clamp_max(1)[:, None, None]
-    if found is not None:
-        groups = encoded.texture[0].unflatten(0, (4, -1))[:, :count]
-        maps[:, :4] = groups.transpose(0, 1)
-        maps[:, 4] = _spread(found, found.scores[..., 0])
-        maps[:, 5] = _spread(found, found.scores.mean(2))
-        maps[:, 6] = _explained(encoded, z_up, camera)[:, None, None]
-        maps[:, 10] = z_up[:, 0] + maps[:, 3] - base[:, 0]
-    return Components(encoded, base, maps)
+    flat = torch.zeros_like(base)
+    known = {"bicubic": z_up.transpose(0, 1), "prior": base}
+    known["blur"] = flat + (camera.fwhm_px[0] / SCALE - 1)
+    known["noise"] = flat + noise.clamp_max(1)[:, None, None, None]
+    if ref_msi is not None:
+        laid = _laid(lr_hsi_up, z_up, ref_msi, camera)
+        laid["offer"] = (laid["score"] != 0) * (known["bicubic"] + laid["detail"] - base)
+        base = base + laid.pop("share") * laid["offer"]
+        known |= laid
+    return Components(encoded, base, torch.cat([known.get(one.name, flat).expand_as(flat) for one in MAPS], 1))
 
 
-def _spread(found: Match, scores: torch.Tensor) -> torch.Tensor:
-    """A number per query patch (1, N) as an image (H, W), the mean where patches overlap."""
-    patches = scores[..., None, None, None].expand(*scores.shape, 1, found.patch, found.patch)
-    return fold(patches.float(), found.size, found.query_stride)[0, 0]
-
-
-def _explained(encoded: Encoded, z_up: torch.Tensor, camera: Camera) -> torch.Tensor:
-    """The share of each component's variance that the multispectral bands explain, (K,), 0 to 1."""
-    query = camera.see(encoded.lr_hsi_up)
-    map_, mean = fit_texture_map(z_up.transpose(0, 1), query)
-    fitted = torch.einsum("zc,bchw->zbhw", map_, query - mean[:, None, None])
-    rest = (fitted - z_up).square().mean((1, 2, 3)) / z_up.var((1, 2, 3)).clamp_min(1e-6)
-    return (1 - rest).clamp(0, 1)
+def _laid(
+    lr_hsi_up: torch.Tensor, z_up: torch.Tensor, ref_msi: torch.Tensor, camera: Camera
+) -> dict[str, torch.Tensor]:
+    """The maps that come from the reference, (K or 1, 1, H, W), and the share that its detail has in the base."""
+    prepared = prepare(lr_hsi_up, ref_msi, camera, MATCH)
+    found = agree(find(prepared, MATCH), prepared, camera.blur, sharpening=MATCH.sharpening)
+    share = ((torch.minimum(found.score, found.near) - UNLIKE) / (ALIKE - UNLIKE)).clamp(0, 1)
+    detail, explained = local_detail(z_up, found.sharp, found.blurred, share)
+    parts = {"detail": detail, "gradient": gradient_magnitude(z_up + detail), "explained": explained}
+    somewhere = float(share.amax() > 0)
+    maps = {name: somewhere * x.transpose(0, 1) for name, x in parts.items()}
+    return maps | {"share": share, "score": found.score, "near": found.near, "votes": found.votes}
 
 
 def new_denoiser() -> FoldedTCMM:
     """An untrained denoiser of the method."""
-    return FoldedTCMM(len(MAPS), DENOISER, fold=SCALE, offer=MAPS.index("offer"))
+    return FoldedTCMM(len(MAPS), DENOISER, fold=SCALE, offer=[one.name for one in MAPS].index("offer"))
 
 
 @cache

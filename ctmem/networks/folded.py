@@ -4,7 +4,7 @@ A scan that takes one token per coarse pixel walks scale² times fewer tokens, a
 
 The network's answer to noisy data x = level · x0 + noise · ε is put together from three maps that the TCMM makes:
 
-    guess = base + gate · offer              what is believed before x is looked at; the offer comes from a reference
+    guess = base + tanh(gate) · offer        what is believed before x is looked at; the offer comes from a reference
     x̂0    = guess + k · (x − level · guess) + √(1 − level · k) · ρ · F,      k = level · ρ² / (level² ρ² + noise²)
 
 k is Wiener's: with much noise x tells nothing and x̂0 is the guess and what F adds, with little noise it is x itself.
@@ -28,7 +28,6 @@ from ctmem.networks.tcmm import TCMM, Condition
 SPREAD = (
     0.5  # ρ to begin with: what is missing in the base, in units of the image; the network scales it, pixel by pixel
 )
-SHUT = -2.0  # of the gate to begin with, before the sigmoid
 MOST = 3.0  # that the network may scale ρ by, as a logarithm
 
 
@@ -81,7 +80,7 @@ class FoldedTCMM(nn.Module):
         output = self.inner.denoise(unit, noise_level, known, condition.inner)
         added, gate, spread = F.pixel_shuffle(output.float(), self.fold).chunk(3, 1)
         spread = SPREAD * spread.clamp(-MOST, MOST).exp()
-        guess = condition.base + torch.sigmoid(gate + SHUT) * condition.offer
+        guess = condition.base + gate.tanh() * condition.offer
         wiener = level * spread.square() / (level.square() * spread.square() + noise).clamp_min(1e-12)
         rest = (1 - level * wiener).clamp_min(0).sqrt()
         return guess + wiener * (x_t - level * guess) + rest * spread * added

@@ -3,9 +3,11 @@
     python -m ctmem.train.fusion --corpus corpus --areas 1000 --steps 2400 --batch 192 --out runs/fusion
 
 Ground is cut from open imagery (`ctmem.data.corpus`) and from the training areas of the shipped scenes, and observed by
-cameras drawn at random. Each piece is matched with two references, of a grade drawn for each: none; the same ground,
-half of it, other ground of the image, another image; most of them turned, moved by a fraction of a pixel, and of
-another radiometry. So the denoiser learns when to believe what it is handed, from the similarity that it is told.
+cameras drawn at random. Each piece is matched with two references, of a grade drawn for each: none; the same ground;
+a part of it beside other ground; other ground of the image or of another one; a control without any ground. Most are
+turned, moved by up to 1.5 px, some tilted by up to 1.5°, and of another radiometry. The base has what the reference
+adds already, where it is laid: the denoiser learns what that leaves open, and how far to believe it, from the likeness
+that it is told.
 
 The shipped weights were trained so on a GPU; on a CPU `--areas 60 --steps 300 --batch 16` takes minutes and shows how.
 
@@ -31,12 +33,13 @@ from torch import nn
 
 from ctmem.checks import check_count, fail
 from ctmem.config import TrainConfig
+from ctmem.data.controls import blobs, glued_windows, permuted, pink, shifted, tilted, uniform
 from ctmem.data.corpus import read_corpus
 from ctmem.diffusion.problem import DenoisingProblem, Network
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.evaluation.metrics import psnr_db
 from ctmem.files import save_module, write_json
-from ctmem.match.patches import turned
+from ctmem.match.patches import turn_back, turned
 from ctmem.methods.fusion import MAPS, SCALE, TIMESTEPS, components, new_denoiser
 from ctmem.networks.folded import SPREAD
 from ctmem.observe.camera import Camera
@@ -50,8 +53,10 @@ RIM = 12  # of the same ground around it in a reference, fine pixels
 SHIFT = 24  # at most, of the window that a reference of the same ground shows
 NOISES = (0.02, 20.0)  # noise over data of what is learned from, where it is not noise alone
 FIRST = 6  # components kept of an area, of those above a hundredth of the first one's deviation
-SIGNED = [0, 1, 3, 7, 10]  # maps that change their sign with the component's; see `MAPS`
-OF_REFERENCE = 7  # the first so many maps come from the reference
+MOVED = 1.5  # at most, of a reference of the same ground, between its pixels
+TILT = 1.5  # degrees at most, of a quarter of them
+CONTROLS = (uniform, pink, blobs, permuted, glued_windows, lambda image, generator: 1 - image)
+SIGNED = [one.signed for one in MAPS]
 
 
 class Random:
@@ -123,24 +128,41 @@ def draw_reference(
     grade = random.between(0, 1)
     if grade < 0.12:
         return None
-    if grade < 0.72:  # the same ground, or (beyond 0.5) half of it
-        reference = _see(_window(ground, random, half=grade >= 0.5), camera)
-        if random.chance(0.5):
-            reference = moved(reference, random.between(-1, 1), random.between(-1, 1))
+    other = _other_ground(ground, camera, others, random)
+    if grade < 0.85:  # the same ground, or (beyond 0.6) a part of it beside other ground
+        reference = _see(_window(ground, random), camera)
+        if random.chance(0.6):
+            reference = shifted(reference, random.between(-MOVED, MOVED), random.between(-MOVED, MOVED))
+        if random.chance(0.25):
+            reference = tilted(reference, random.between(-TILT, TILT), random.between(0.985, 1.015))
+        if grade >= 0.6:
+            reference = beside(reference, other, random)
         if random.chance(0.6):
             reference = turned(reference, random.below(8))
-    else:  # other ground of the same image, or (beyond 0.88) of another one, in any of its bands
-        other = ground.image if grade < 0.88 else others[random.below(len(others))]
-        drawn = draw_ground(other, random)
-        if drawn is None:
-            return None
-        reference = drawn.piece
-        if grade < 0.88:
-            reference = _see(reference, camera)
-        else:
-            picked = torch.randint(len(other), (camera.msi_channels,), generator=random.generator)
-            reference = reference[:, picked]
+    elif random.chance(0.5):
+        reference = other
+    else:
+        control = CONTROLS[random.below(len(CONTROLS))]
+        reference = control(other, random.generator)
     return other_radiometry(reference, random) if random.chance(0.85) else reference
+
+
+def _other_ground(ground: Ground, camera: Camera, others: Sequence[torch.Tensor], random: Random) -> torch.Tensor:
+    """Other ground of the same image, or of another one in any of its bands, (1, c, Hr, Wr)."""
+    own = random.chance(0.5)
+    drawn = draw_ground(ground.image if own else others[random.below(len(others))], random) or ground
+    if own or drawn is ground:
+        return _see(drawn.piece, camera)
+    return drawn.piece[:, torch.randint(len(drawn.image), (camera.msi_channels,), generator=random.generator)]
+
+
+def beside(left: torch.Tensor, right: torch.Tensor, random: Random) -> torch.Tensor:
+    """A part of one image, three to seven tenths of it, on any side of a part of another one."""
+    turn = random.below(4)
+    left, right = turned(left, turn), turned(right, turn)
+    height, width = (min(one, other) for one, other in zip(left.shape[2:], right.shape[2:]))
+    column = int(width * random.between(0.3, 0.7))
+    return turn_back(torch.cat([left[..., :height, :column], right[..., :height, column:width]], -1), turn)
 
 
 def _see(image: torch.Tensor, camera: Camera) -> torch.Tensor:
@@ -148,26 +170,14 @@ def _see(image: torch.Tensor, camera: Camera) -> torch.Tensor:
     return torch.einsum("sc,bchw->bshw", camera.response().to(image), image)
 
 
-def _window(ground: Ground, random: Random, *, half: bool) -> torch.Tensor:
-    """A window of the image, (1, C, ·, ·), that shows the ground, all of it but for a shift, or half."""
+def _window(ground: Ground, random: Random) -> torch.Tensor:
+    """A window of the image, (1, C, ·, ·), that shows the ground, all of it but for a shift."""
     height, width = ground.piece.shape[2:]
     down, across = (random.below(2 * SHIFT) - SHIFT for _ in range(2))
-    if half and random.chance(0.5):
-        down = height // 2
-    elif half:
-        across = width // 2
     top, left = max(0, ground.top + down - RIM), max(0, ground.left + across - RIM)
     window = ground.image[None, :, top : top + height + 2 * RIM, left : left + width + 2 * RIM]
     whole = min(window.shape[2:]) >= CROP // 2 and bool(torch.isfinite(window).all())
     return window if whole else ground.piece
-
-
-def moved(image: torch.Tensor, down: float, across: float) -> torch.Tensor:
-    """The image (1, C, H, W) moved by fractions of a pixel, by cubic interpolation, its border mirrored."""
-    rows, columns = (torch.arange(side, dtype=image.dtype, device=image.device) for side in image.shape[2:])
-    rows, columns = ((2 * (at + by) + 1) / len(at) - 1 for at, by in ((rows, down), (columns, across)))
-    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)[None]
-    return F.grid_sample(image, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
 
 
 def other_radiometry(image: torch.Tensor, random: Random) -> torch.Tensor:
@@ -261,11 +271,7 @@ def graded_loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> 
     """
     count, device = len(batch), batch.base.device
     sign = torch.randint(2, (count, 1, 1, 1), generator=generator).mul(2).sub(1).float().to(device)
-    kept = (torch.rand(count, 1, 1, 1, generator=generator) >= 0.1).float().to(device)
-    factors = torch.ones(count, len(MAPS), 1, 1, device=device)
-    factors[:, SIGNED] = sign
-    factors[:, :OF_REFERENCE] *= kept
-    factors[:, 10:] *= kept
+    factors = torch.where(torch.tensor(SIGNED, device=device).reshape(1, -1, 1, 1), sign, 1)
     base, target = batch.base * sign, batch.target * sign
     problem = DenoisingProblem.of(cast(Network, network), base, batch.texture * factors)
     ratio = (math.log(NOISES[0]) + math.log(NOISES[1] / NOISES[0]) * torch.rand(count, generator=generator)).exp()
@@ -287,7 +293,7 @@ def graded_score(sources: Sequence[Source], device: torch.device) -> Score:
     for source in sources:
         if source.validation is not None:
             area = source.scene.cut(source.validation).to(device)
-            references = (None, source.references[0].to(device), turned(moved(area.hr_msi, 0.5, 0.5), 5))
+            references = (None, source.references[0].to(device), turned(shifted(area.hr_msi, 0.5, 0.5), 5))
             cases += [(components(area.lr_hsi, one, area.camera), area.gt) for one in references]
     schedule = make_schedule("linear", TIMESTEPS)
 
