@@ -70,7 +70,11 @@ class FoldedTCMM(nn.Module):
         return FoldedCondition(base, texture[:, self.offer : self.offer + 1], inner)
 
     def denoise(
-        self, x_t: torch.Tensor, noise_level: torch.Tensor, x0_previous: torch.Tensor, condition: FoldedCondition  # noqa: ARG002  (the form of `Network`)
+        self,
+        x_t: torch.Tensor,
+        noise_level: torch.Tensor,
+        x0_previous: torch.Tensor,
+        condition: FoldedCondition,  # noqa: ARG002  (the form of `Network`)
     ) -> torch.Tensor:
         """x̂0 (B, 1, H, W); the arguments are those of `TCMM.denoise`, `x0_previous` is not looked at."""
         level = noise_level.reshape(-1, 1, 1, 1)

@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
+from torch.multiprocessing import get_context
 
 from ctmem.checks import check_count, fail
 from ctmem.config import TrainConfig
@@ -52,6 +54,7 @@ SIDE, CROP, STEP = 128, 64, 32  # of a matched area, of a training crop, between
 RIM = 12  # of the same ground around it in a reference, fine pixels
 SHIFT = 24  # at most, of the window that a reference of the same ground shows
 NOISES = (0.02, 20.0)  # noise over data of what is learned from, where it is not noise alone
+AT_ONCE, SEEDS = 5, 1_000_003  # areas that a worker matches at a time; between their seeds
 FIRST = 6  # components kept of an area, of those above a hundredth of the first one's deviation
 MOVED = 1.5  # at most, of a reference of the same ground, between its pixels
 TILT = 1.5  # degrees at most, of a quarter of them
@@ -194,7 +197,7 @@ def other_radiometry(image: torch.Tensor, random: Random) -> torch.Tensor:
 
 
 def graded_pool(
-    corpus: Mapping[str, torch.Tensor], sources: Sequence[Source], *, areas: int, seed: int, device: torch.device
+    corpus: Mapping[str, torch.Tensor], sources: Sequence[Source], *, areas: int, seed: int, workers: int = 0
 ) -> Pool:
     """Crops of components: base, target and maps, from areas matched with references of all grades.
 
@@ -202,18 +205,57 @@ def graded_pool(
         corpus: images (C, H, W) by name; those of one band, and those smaller than an area, are left out.
         sources: scenes, of which the training areas are taken in one of five draws.
         areas: how many areas are matched, each with two references.
-        seed: of everything that is drawn.
-        device: where they are matched; the pool is on the CPU.
+        seed: of everything that is drawn; the pool does not depend on `workers`.
+        workers: processes that match, one thread each; 0: this one.
 
     Returns:
-        base and target (N, 1, 64, 64), texture (N, T, 64, 64), weight (N, 1, 1, 1).
+        base and target (N, 1, 64, 64), texture (N, T, 64, 64), weight (N, 1, 1, 1), in half precision.
+
+    Raises:
+        ValueError: a count that is none, or no area with anything to see.
     """
     check_count(areas, "areas")
-    random = Random(seed)
+    check_count(workers, "workers", at_least=0)
     images = [x for x in corpus.values() if min(x.shape[1:]) >= SIDE and len(x) > 1]
+    jobs = [(seed, number, min(AT_ONCE, areas - number)) for number in range(0, areas, AT_ONCE)]
+    share = partial(_matched, images, sources)
+    if workers:
+        with get_context("spawn").Pool(workers, _begin, (images, sources)) as processes:
+            parts = [
+                [x.clone() for x in part] for part in progress(processes.imap(_work, jobs), "areas", total=len(jobs))
+            ]
+    else:
+        parts = [share(job) for job in progress(jobs, "areas")]
+    parts = [part for part in parts if part]
+    if not parts:
+        fail("corpus", f"images or scenes with ground of {CROP} px a side", "none")
+    return Pool(*(torch.cat(column) for column in zip(*parts)))
+
+
+_at_hand: tuple[Sequence[torch.Tensor], Sequence[Source]] = ((), ())  # of a worker
+
+
+def _begin(images: Sequence[torch.Tensor], sources: Sequence[Source]) -> None:
+    """Gives a worker what it draws from."""
+    global _at_hand
+    _at_hand = images, sources
+    torch.set_num_threads(1)
+
+
+def _work(job: tuple[int, int, int]) -> list[torch.Tensor]:
+    """What a worker does."""
+    return _matched(*_at_hand, job)
+
+
+def _matched(
+    images: Sequence[torch.Tensor], sources: Sequence[Source], job: tuple[int, int, int]
+) -> list[torch.Tensor]:
+    """Base, target, maps and weights of the crops of some areas; job: seed, number of the first area, how many."""
+    seed, first, areas = job
+    random = Random(seed + SEEDS * first)
     sizes = torch.tensor([x.numel() ** 0.5 * (2 if len(x) > 4 else 1) for x in images])
     rows: list[tuple[torch.Tensor, ...]] = []
-    for _ in progress(range(areas), "areas"):
+    for _ in range(areas):
         if not images or random.chance(0.2):
             source = sources[random.below(len(sources))]
             if source.train is None:
@@ -228,13 +270,12 @@ def graded_pool(
         ground = draw_ground(image, random)
         if ground is None:
             continue
-        camera = draw_camera(response, random).to(device)
-        gt = ground.piece.to(device)
-        lr_hsi = camera.observe(gt, generator=random.generator)
+        camera = draw_camera(response, random)
+        lr_hsi = camera.observe(ground.piece, generator=random.generator)
         for _ in range(2):
             reference = draw_reference(ground, camera, images or [image], random)
-            rows += _crops(gt, lr_hsi, None if reference is None else reference.to(device), camera)
-    return Pool(*(torch.stack(column) for column in zip(*rows)))
+            rows += _crops(ground.piece, lr_hsi, reference, camera)
+    return [torch.stack(column).half() for column in zip(*rows)]
 
 
 @torch.no_grad()
@@ -256,7 +297,7 @@ def _crops(
             for k in range(min(len(share), FIRST)):
                 if float(share[k]) > 0.01 and min(height, width) >= CROP:
                     parts = (given.base[k][here], target[k][here], given.maps[k][here], weight[k].reshape(1, 1, 1))
-                    rows.append(tuple(x.cpu() for x in parts))
+                    rows.append(parts)
     return rows
 
 
@@ -272,8 +313,8 @@ def graded_loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> 
     count, device = len(batch), batch.base.device
     sign = torch.randint(2, (count, 1, 1, 1), generator=generator).mul(2).sub(1).float().to(device)
     factors = torch.where(torch.tensor(SIGNED, device=device).reshape(1, -1, 1, 1), sign, 1)
-    base, target = batch.base * sign, batch.target * sign
-    problem = DenoisingProblem.of(cast(Network, network), base, batch.texture * factors)
+    base, target = batch.base.float() * sign, batch.target.float() * sign
+    problem = DenoisingProblem.of(cast(Network, network), base, batch.texture.float() * factors)
     ratio = (math.log(NOISES[0]) + math.log(NOISES[1] / NOISES[0]) * torch.rand(count, generator=generator)).exp()
     pure = torch.arange(count) < count / 2
     level = torch.where(pure, 0.0, (1 + ratio.square()).rsqrt()).to(device)
@@ -284,7 +325,7 @@ def graded_loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> 
     error = error / (rest / (share.square() * SPREAD**2 + rest)).sqrt()
     root = (error.square().mean((1, 2, 3), keepdim=True) + 1e-6).sqrt()
     part = torch.where(pure, 0.5, 0.0).reshape(-1, 1, 1, 1).to(device)
-    return ((part * error.abs().mean((1, 2, 3), keepdim=True) + (1 - part) * root) * batch.weight).mean()
+    return ((part * error.abs().mean((1, 2, 3), keepdim=True) + (1 - part) * root) * batch.weight.float()).mean()
 
 
 def graded_score(sources: Sequence[Source], device: torch.device) -> Score:
@@ -350,6 +391,7 @@ def main(arguments: list[str] | None = None) -> int:
     length.add_argument("--steps", type=int, default=1000, metavar="N")
     length.add_argument("--minutes", type=float, metavar="N", help="of training, in place of a number of steps")
     parser.add_argument("--batch", type=int, default=32, metavar="N")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that match (default: this one)")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--out", type=Path, default=Path("runs/fusion"), metavar="FOLDER")
     options = parser.parse_args(arguments)
@@ -358,7 +400,7 @@ def main(arguments: list[str] | None = None) -> int:
         sources = embedded_sources(Camera.gaussian(scale=SCALE))
         corpus = {} if options.corpus is None else read_corpus(options.corpus)
         start = time.perf_counter()
-        pool = graded_pool(corpus, sources, areas=options.areas, seed=options.seed, device=accelerator.device)
+        pool = graded_pool(corpus, sources, areas=options.areas, seed=options.seed, workers=options.workers)
         pool = pool.to(accelerator.device)
         print(f"{len(pool)} crops, {time.perf_counter() - start:.0f} s", flush=True)
         config = TrainConfig(options.steps, options.batch, ema=0.999)
