@@ -329,12 +329,13 @@ def graded_loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> 
 
 
 def graded_score(sources: Sequence[Source], device: torch.device) -> Score:
-    """Mean PSNR over the validation areas: without a reference, with other ground, with the same ground, turned."""
+    """Mean PSNR over the validation areas: without a reference, with a part of the ground, with all of it, turned."""
     cases = []
     for source in sources:
         if source.validation is not None:
             area = source.scene.cut(source.validation).to(device)
-            references = (None, source.references[0].to(device), turned(shifted(area.hr_msi, 0.5, 0.5), 5))
+            part = beside(area.hr_msi, source.references[0].to(device), Random(0))
+            references = (None, part, turned(shifted(area.hr_msi, 0.5, 0.5), 5))
             cases += [(components(area.lr_hsi, one, area.camera), area.gt) for one in references]
     schedule = make_schedule("linear", TIMESTEPS)
 
