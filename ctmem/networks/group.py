@@ -64,7 +64,9 @@ class GroupConv(nn.Module):
         moved = torch.stack([_turned(base[row] if len(base) > 1 else base, g) for g, row in enumerate(inverse_times())])
         places = moved.reshape(made, given, scale, scale, 3, 3)
         signed = not (inputs and outputs)  # an image has a sign, features exchange their two halves
-        signs = torch.tensor([sign(g) for g in range(ORDER)]).reshape(made, given, *[1] * 6) if signed else torch.ones(1)
+        signs = (
+            torch.tensor([sign(g) for g in range(ORDER)]).reshape(made, given, *[1] * 6) if signed else torch.ones(1)
+        )
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("signs", signs, persistent=False)
         inputs, outputs = max(inputs, 1), max(outputs, 1)
@@ -74,7 +76,7 @@ class GroupConv(nn.Module):
 
     def kernel(self) -> torch.Tensor:
         """All kernels, (channels out, channels in, 3, 3), the channels in last in memory."""
-        made, given = self.places.shape[:2]
+        given = self.places.shape[1]
         x = self.weight.index_select(0, self.places.flatten()).reshape(*self.places.shape, *self.weight.shape[1:])
         x = (x * self.signs).permute(6, 0, 2, 3, 4, 5, 7, 1)
         return x.reshape(-1, 3, 3, given * self.weight.shape[2]).permute(0, 3, 1, 2)
