@@ -115,7 +115,7 @@ def sharpened_components(
     mtf = torch.cat([transfer(profile, camera.scale) for profile in profiles], 1).expand(len(z), -1)
     some = max(1, AT_ONCE // z[0].numel())
     parts = zip(z.split(some), camera.upsample(z).split(some), mtf.split(some), noise.split(some))
-    return torch.cat([network.odd(*part, camera.scale) for part in parts])
+    return torch.cat([network(*part, camera.scale) for part in parts])
 
 
 def _sharpened(lr_hsi: torch.Tensor, camera: Camera, network: ComponentPrior) -> torch.Tensor:

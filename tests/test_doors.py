@@ -266,7 +266,7 @@ def network(kind: type, *args: int) -> torch.nn.Module:
         return kind(*args)
 
 
-PRIOR = network(ComponentPrior, 8, 1, 2)
+PRIOR = network(ComponentPrior, 16, 1, 1)
 
 
 def written(folder: Path, **images: torch.Tensor) -> list[dict[str, torch.Tensor]]:

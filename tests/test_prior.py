@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -18,8 +19,9 @@ from ctmem.files import data_path
 from ctmem.inference import super_resolve
 from ctmem.model import load_model
 from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
+from ctmem.networks.group import ORDER, inverse_times, sign, turn
 from ctmem.observe.camera import Camera
-from ctmem.observe.optics import add_noise
+from ctmem.observe.optics import add_noise, upsample
 from ctmem.prior import component_prior, load_prior, noise_of_components, sharpened_components
 from ctmem.train import prior as training
 from ctmem.train.sources import embedded_sources
@@ -33,6 +35,16 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def band_psnr(pred: torch.Tensor, target: torch.Tensor) -> float:
     return float(psnr_db(pred, target).mean())
+
+
+def untrained() -> ComponentPrior:
+    """A small network whose answer is far from bicubic enlargement."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        network = ComponentPrior(32, 2, 1).requires_grad_(False)
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +74,47 @@ def test_the_answer_is_odd_and_components_are_independent(network, scale):
     assert torch.allclose(sharpened_components(z[1:2], camera, network, noise[1:2]), fine[1:2], atol=1e-5)
     larger = sharpened_components(3 * z - 7, camera, network, 3 * noise)  # nor on units
     assert torch.allclose(larger, 3 * fine - 7, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_signs_and_turns_of_the_image_are_those_of_the_answer(scale):
+    """Whatever the weights: exactly, with a blur that turns with the image."""
+    network = untrained().double()
+    y, noise = random(2, 1, 5, 8).double(), torch.tensor([0.0, 0.2]).double()
+    camera = Camera.gaussian((0.7 * scale, 1.4 * scale), scale)
+    mtf = torch.cat([transfer(camera.psf.sum(axis)[None].double(), scale) for axis in (1, 0)], 1).expand(2, -1)
+    assert not torch.allclose(mtf[:, :4], mtf[:, 4:], atol=0.1)
+
+    def answer(y: torch.Tensor, mtf: torch.Tensor) -> torch.Tensor:
+        return network(y, upsample(y, scale), mtf, noise, scale)
+
+    fine = answer(y, mtf)
+    assert float((fine - upsample(y, scale)).std()) > 0.01
+    for element in range(ORDER):
+        told = mtf.roll(4, 1) if element & 4 else mtf
+        given, wanted = (sign(element) * turn(x, element) for x in (y, fine))
+        assert torch.allclose(answer(given, told), wanted, rtol=0, atol=1e-10)
+        if element & 4:  # the blur counts
+            assert not torch.allclose(answer(given, mtf), wanted, rtol=0, atol=1e-4)
+
+
+def test_the_table_of_the_group_is_what_it_does_to_an_image():
+    image = random(3, 4)
+    for g in range(ORDER):
+        assert sorted(inverse_times()[g].tolist()) == list(range(ORDER))
+        for h in range(ORDER):
+            k = int(inverse_times()[g, h])
+            assert torch.equal(sign(g) * sign(k) * turn(turn(image, k), g), sign(h) * turn(image, h))
+
+
+def test_copies_and_half_precision(lr_hsi):
+    network = untrained()
+    copied = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    given = lr_hsi[:, :1], upsample(lr_hsi[:, :1], 4), random(1, 8), torch.zeros(1), 4
+    assert torch.allclose(copied(*given), network(*given), atol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(copied(*given).float(), network(*given).float(), atol=0.1)
+    assert set(network.state_dict()) == {name for name, _ in network.named_parameters()}
 
 
 def test_neither_the_order_of_bands_nor_copies_of_them_change_it(network, lr_hsi):
@@ -206,13 +259,13 @@ def test_crops_are_observed_as_a_camera_observes_them(images):
 
 def test_a_few_steps_leave_weights_that_load_and_that_learn(images, tmp_path, capsys):
     tiles = training.training_tiles(images, {})
-    options = {"batch": 8, "sizes": {"width": 8, "blocks": 1, "head": 2}, "data": [{"image": "large"}]}
+    options = {"batch": 8, "sizes": {"width": 16, "blocks": 1, "head": 1}, "data": [{"image": "large"}]}
     card = training.train_prior(tiles, tmp_path, minutes=0.02, **options)
     assert card == json.loads((tmp_path / "card.json").read_text())
     assert card["steps"] >= 1 and card["network"] == options["sizes"] and card["data"] == options["data"]
     assert "over bicubic" in capsys.readouterr().out
     trained = load_prior(tmp_path)
-    assert (trained.width, trained.blocks) == (8, 1)
+    assert (trained.width, trained.blocks) == (16, 1)
     before = torch.random.get_rng_state()
     training.train_prior(tiles, tmp_path, minutes=1e-6, **options)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -222,8 +275,8 @@ def test_a_few_steps_leave_weights_that_load_and_that_learn(images, tmp_path, ca
 
 def test_an_untrained_network_is_bicubic():
     z = random(2, 1, 5, 6)
-    network = ComponentPrior(8, 1, 2)
-    assert torch.equal(network.odd(z, CAMERA.upsample(z), random(2, 8), torch.zeros(2), 4), CAMERA.upsample(z))
+    network = ComponentPrior(16, 1, 1)
+    assert torch.equal(network(z, CAMERA.upsample(z), random(2, 8), torch.zeros(2), 4), CAMERA.upsample(z))
 
 
 def test_the_command_says_how_a_corpus_is_made(tmp_path, capsys):

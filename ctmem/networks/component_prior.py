@@ -4,8 +4,8 @@ It works on the coarse grid and enlarges at its end, with one head per scale, so
 told of the camera scales and shifts the channels of each block.
 
 Source: trunk in the manner of Lim et al., "EDSR", 2017; head: Shi et al., "ESPCN", 2016; the condition in the manner of
-Zhang et al., "SRMD", 2018, with the transfer of the blur instead of its principal components; the rest is this
-project's.
+Zhang et al., "SRMD", 2018, with the transfer of the blur instead of its principal components; kernels as in
+`ctmem.networks.group`; the rest is this project's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from ctmem.checks import fail
+from ctmem.networks.group import ORDER, GroupConv
 
 SCALES = (2, 3, 4, 6)  # each has a head
 FREQUENCIES = (0.25, 0.5, 0.75, 1.0)  # at which the transfer of the blur is told, cycles per coarse pixel
@@ -37,21 +40,30 @@ class ComponentPrior(nn.Module):
     """A coarse component (B, 1, h, w) and its camera → the fine one (B, 1, scale·h, scale·w).
 
     The image is brought to mean 0 and deviation 1, so that its units do not matter; what is added to its bicubic
-    enlargement starts as 0.
+    enlargement starts as 0. Its negative gives exactly the negative, and a turned or flipped image with a camera that
+    is turned with it the turned answer: the kernels share their weights over the group of these, see `GroupConv`.
+
+    Args:
+        width: channels, a multiple of 16.
+        blocks: residual blocks.
+        head: features on the fine grid, of 16 channels each.
     """
 
-    def __init__(self, width: int = 64, blocks: int = 12, head: int = 8):
+    def __init__(self, width: int = 96, blocks: int = 12, head: int = 1):
         super().__init__()
+        if width % ORDER or width < ORDER:
+            fail("width", f"a multiple of {ORDER}", width)
         self.width, self.blocks, self.head = width, blocks, head
+        some = width // ORDER
         told = 2 * len(FREQUENCIES) + 2  # two profiles, noise, scale
-        film = nn.Linear(64, 2 * width * blocks)
+        film = nn.Linear(64, 2 * blocks * some)
         self.condition = nn.Sequential(nn.Linear(told, 64), nn.SiLU(), film)
-        self.stem = nn.Conv2d(1, width, 3, padding=1)
-        self.first = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(blocks))
-        self.second = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(blocks))
-        self.join = nn.Conv2d(width, width, 3, padding=1)
-        self.expand = nn.ModuleDict({str(s): nn.Conv2d(width, head * s * s, 3, padding=1) for s in SCALES})
-        self.out = nn.ModuleDict({str(s): nn.Conv2d(head, 1, 3, padding=1) for s in SCALES})
+        self.stem = GroupConv(0, some)
+        self.first = nn.ModuleList(GroupConv(some, some) for _ in range(blocks))
+        self.second = nn.ModuleList(GroupConv(some, some) for _ in range(blocks))
+        self.join = GroupConv(some, some)
+        self.expand = nn.ModuleDict({str(s): GroupConv(some, head, s) for s in SCALES})
+        self.out = nn.ModuleDict({str(s): GroupConv(head, 0) for s in SCALES})
         # starts as bicubic enlargement for any camera, with small steps from block to block
         with torch.no_grad():
             for name, parameter in self.second.named_parameters():
@@ -73,22 +85,19 @@ class ComponentPrior(nn.Module):
         """
         mean = y.mean((2, 3), keepdim=True)
         std = y.std((2, 3), keepdim=True) + 1e-6
-        told = self._told(mtf, noise / std.flatten(), scale)
-        film = self.condition(told)[:, :, None, None].chunk(2 * len(self.first), 1)
+        film = self._film(self._told(mtf, noise / std.flatten(), scale))
         x = stem = self.stem((y - mean) / std)
         for first, second, gain, shift in zip(self.first, self.second, film[::2], film[1::2]):
             x = x + second(F.relu(first(x) * (1 + gain) + shift))
-        x = F.relu(F.pixel_shuffle(self.expand[str(scale)](stem + self.join(x)), scale))
+        x = F.relu(self.expand[str(scale)](stem + self.join(x)))
         return y_up + std * self.out[str(scale)](x)
 
-    def odd(
-        self, y: torch.Tensor, y_up: torch.Tensor, mtf: torch.Tensor, noise: torch.Tensor, scale: int
-    ) -> torch.Tensor:
-        """The mean of the answers to `y` and −`y`, signs taken back: −`y` gives exactly the negative. As `forward`."""
-        plus, minus = self(
-            torch.cat([y, -y]), torch.cat([y_up, -y_up]), torch.cat([mtf, mtf]), torch.cat([noise, noise]), scale
-        ).chunk(2)
-        return (plus - minus) / 2
+    def _film(self, told: torch.Tensor) -> torch.Tensor:
+        """Gains and shifts in turn, (2·blocks, B, width, 1, 1); elements that exchange the axes are told so."""
+        rows, columns, rest = told.split([len(FREQUENCIES), len(FREQUENCIES), told.shape[1] - 2 * len(FREQUENCIES)], 1)
+        both = self.condition(torch.stack([told, torch.cat([columns, rows, rest], 1)]))
+        each = both[[g >> 2 & 1 for g in range(ORDER)]].unflatten(2, (2 * self.blocks, -1))
+        return each.permute(2, 1, 3, 0).flatten(2)[..., None, None]
 
     @staticmethod
     def _told(mtf: torch.Tensor, noise: torch.Tensor, scale: int) -> torch.Tensor:
