@@ -37,6 +37,9 @@ from ctmem.train.sources import embedded_sources
 
 SIDE = 168  # of a tile, pixels: the largest crop, 24 + 2·2 coarse pixels at scale 6
 STEP = 88  # between tiles
+PLAIN = 0.08  # deviation of a tile with nothing in it
+MOST = 600  # tiles of one image
+BANDS = 4  # images of fewer are taken so many times more often, since a place of theirs has fewer tiles
 COARSE, RIM = 24, 2  # side of a crop, and what the blur may read beyond it, coarse pixels
 ORDER = (4, 3, 4, 2, 4, 6)  # scales of the steps, over and over
 HELD_OUT = 0.01  # share of the tiles that judge
@@ -61,17 +64,23 @@ def training_tiles(images: Mapping[str, torch.Tensor], areas: Mapping[str, torch
     """
     found = []
     for image in images.values():
+        parts = []
         for level in (1, 2, 3):
             if level == 1 or min(image.shape[1:]) // level >= 500:
                 x = F.avg_pool2d(image[None], level)[0]
-                found.append(_tiles(_standard(x[: 4 if level == 1 else 2]), STEP))
-                found.append(_tiles(_components(x, 4)[1:], STEP))
+                parts.append(_tiles(_standard(x[: 4 if level == 1 else 2]), STEP))
+                parts.append(_tiles(_components(x, 4)[1:], STEP))
+        seen = torch.cat(parts)
+        seen = seen[seen.float().std((1, 2)) > PLAIN]
+        seen = seen[torch.linspace(0, len(seen) - 1, min(len(seen), MOST)).long()]
+        found += [seen] * max(1, BANDS // len(image))
     for area in areas.values():
         found += [_tiles(_components(area, 8), STEP // 2)] * 4
     tiles = torch.cat(found)
+    tiles = tiles[tiles.float().std((1, 2)) > PLAIN]
     if not len(tiles):
         fail("images", f"some with {SIDE}×{SIDE} px of data", "none")
-    return tiles[tiles.float().std((1, 2)) > 0.08]
+    return tiles
 
 
 def _standard(x: torch.Tensor) -> torch.Tensor:
@@ -268,8 +277,10 @@ def main(arguments: list[str] | None = None) -> int:
         areas = {source.name: source.scene.cut(source.train).gt[0] for source in sources if source.train}
         data = [{"image": name} for name in images] + [{"training area of": name} for name in areas]
         data += [{"package": name, "licence": licence} for name, (_, licence, _) in ORIGINS.items()]
+        tiles = training_tiles(images, areas)
+        print(f"{len(tiles)} tiles", flush=True)
         train_prior(
-            training_tiles(images, areas).to(device), options.out, minutes=options.minutes, batch=options.batch,
+            tiles.to(device), options.out, minutes=options.minutes, batch=options.batch,
             bf16=options.precision == "bf16", seed=options.seed, data=data,
         )  # fmt: skip
     except (OSError, RuntimeError, ValueError) as error:
