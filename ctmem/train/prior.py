@@ -52,8 +52,12 @@ CAMERAS = {
 }
 
 
-def training_tiles(images: Mapping[str, torch.Tensor], areas: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Grey tiles (N, SIDE, SIDE) of deviation about 1, in half precision: bands and principal components.
+def training_tiles(
+    images: Mapping[str, torch.Tensor], areas: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Grey tiles (N, SIDE, SIDE) of deviation about 1, in half precision, and how often each counts, (N,) whole.
+
+    They are bands and principal components.
 
     Args:
         images: of the corpus, (C, H, W), NaN where there is no data; large ones at two or three resolutions.
@@ -62,7 +66,7 @@ def training_tiles(images: Mapping[str, torch.Tensor], areas: Mapping[str, torch
     Raises:
         ValueError: no tile without holes in them.
     """
-    found = []
+    found, times = [], []
     for image in images.values():
         parts = []
         for level in (1, 2, 3):
@@ -73,14 +77,16 @@ def training_tiles(images: Mapping[str, torch.Tensor], areas: Mapping[str, torch
         seen = torch.cat(parts)
         seen = seen[seen.float().std((1, 2)) > PLAIN]
         seen = seen[torch.linspace(0, len(seen) - 1, min(len(seen), MOST)).long()]
-        found += [seen] * max(1, BANDS // len(image))
+        found.append(seen)
+        times.append(max(1, BANDS // len(image)))
     for area in areas.values():
-        found += [_tiles(_components(area, 8), STEP // 2)] * 4
-    tiles = torch.cat(found)
-    tiles = tiles[tiles.float().std((1, 2)) > PLAIN]
+        seen = _tiles(_components(area, 8), STEP // 2)
+        found.append(seen[seen.float().std((1, 2)) > PLAIN])
+        times.append(BANDS)
+    tiles = torch.cat(found) if found else torch.empty(0)
     if not len(tiles):
         fail("images", f"some with {SIDE}×{SIDE} px of data", "none")
-    return tiles
+    return tiles, torch.tensor(times).repeat_interleave(torch.tensor([len(seen) for seen in found]))
 
 
 def _standard(x: torch.Tensor) -> torch.Tensor:
@@ -112,8 +118,10 @@ def _tiles(x: torch.Tensor, step: int) -> torch.Tensor:
 class Batches:
     """Draws crops, observes them through cameras drawn at random, on the device of the tiles."""
 
-    def __init__(self, tiles: torch.Tensor, batch: int, seed: int):
+    def __init__(self, tiles: torch.Tensor, batch: int, seed: int, times: torch.Tensor | None = None):
         self.tiles = tiles
+        times = torch.ones(len(tiles), dtype=torch.long) if times is None else times
+        self.numbers = torch.arange(len(tiles)).repeat_interleave(times.cpu()).to(tiles.device)
         self.batch = batch
         self.generator = torch.Generator(tiles.device).manual_seed(seed)
 
@@ -149,7 +157,7 @@ class Batches:
 
     def _crops(self, side: int) -> torch.Tensor:
         """Crops (batch, side, side) with random places, signs and turns."""
-        which = self._whole(len(self.tiles))
+        which = self.numbers[self._whole(len(self.numbers))]
         top, left = self._whole(SIDE - side + 1), self._whole(SIDE - side + 1)
         along = torch.arange(side, device=self.tiles.device)
         x = self.tiles[which, top + along[:, None], left + along].float() * (2 * self._whole(2) - 1)
@@ -169,6 +177,7 @@ def train_prior(
     folder: str | Path,
     *,
     minutes: float,
+    times: torch.Tensor | None = None,
     batch: int = 256,
     bf16: bool = False,
     seed: int = 0,
@@ -181,6 +190,7 @@ def train_prior(
         tiles: of `training_tiles`, on the device to train on.
         folder: to write to.
         minutes: of training, at least one step.
+        times: how often each tile counts, (N,) whole numbers; None: once.
         batch: crops per step.
         bf16: matrix products in bfloat16.
         seed: of weights and crops.
@@ -199,7 +209,8 @@ def train_prior(
     # tiles that judge, network, average
     held = torch.rand(len(tiles), generator=torch.Generator().manual_seed(seed)) < HELD_OUT
     held[0] = True
-    learned = Batches(tiles[~held.to(device)] if not held.all() else tiles, batch, seed)
+    seen = torch.ones_like(held) if held.all() else ~held
+    learned = Batches(tiles[seen.to(device)], batch, seed, None if times is None else times[seen])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ComponentPrior(**sizes or {})
@@ -277,10 +288,10 @@ def main(arguments: list[str] | None = None) -> int:
         areas = {source.name: source.scene.cut(source.train).gt[0] for source in sources if source.train}
         data = [{"image": name} for name in images] + [{"training area of": name} for name in areas]
         data += [{"package": name, "licence": licence} for name, (_, licence, _) in ORIGINS.items()]
-        tiles = training_tiles(images, areas)
+        tiles, times = training_tiles(images, areas)
         print(f"{len(tiles)} tiles", flush=True)
         train_prior(
-            tiles.to(device), options.out, minutes=options.minutes, batch=options.batch,
+            tiles.to(device), options.out, minutes=options.minutes, times=times, batch=options.batch,
             bf16=options.precision == "bf16", seed=options.seed, data=data,
         )  # fmt: skip
     except (OSError, RuntimeError, ValueError) as error:
