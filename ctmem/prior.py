@@ -4,7 +4,8 @@
     pred = component_prior(lr_hsi, camera=camera, weights="runs/prior")   # those of `python -m ctmem.train.prior`
 
 Components are independent of each other and the answer is odd, so neither their signs nor their order nor the
-number of bands changes it. The same weights serve scales of 2, 3, 4 and 6 and any blur and noise: they are told.
+number of bands changes it; turned images have turned answers. The same weights serve scales of 2, 3, 4 and 6 and any
+blur and noise: they are told.
 
 Source: this project.
 """

@@ -49,7 +49,7 @@ class ComponentPrior(nn.Module):
         head: features on the fine grid, of 16 channels each.
     """
 
-    def __init__(self, width: int = 96, blocks: int = 12, head: int = 1):
+    def __init__(self, width: int = 128, blocks: int = 12, head: int = 1):
         super().__init__()
         if width % ORDER or width < ORDER:
             fail("width", f"a multiple of {ORDER}", width)

@@ -84,7 +84,8 @@ class GroupConv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the features, or the image."""
         bias = None if self.bias is None else self.bias.repeat_interleave(ORDER * self.scale**2)
-        return F.pixel_shuffle(F.conv2d(x, self.kernel(), bias, padding=1), self.scale)
+        x = F.conv2d(x, self.kernel(), bias, padding=1)
+        return x if self.scale == 1 else F.pixel_shuffle(x, self.scale)
 
 
 def _turned(kernels: torch.Tensor, element: int) -> torch.Tensor:

@@ -20,10 +20,11 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast
 
@@ -197,7 +198,13 @@ def other_radiometry(image: torch.Tensor, random: Random) -> torch.Tensor:
 
 
 def graded_pool(
-    corpus: Mapping[str, torch.Tensor], sources: Sequence[Source], *, areas: int, seed: int, workers: int = 0
+    corpus: Mapping[str, torch.Tensor],
+    sources: Sequence[Source],
+    *,
+    areas: int,
+    seed: int,
+    workers: int = 0,
+    minutes: float = math.inf,
 ) -> Pool:
     """Crops of components: base, target and maps, from areas matched with references of all grades.
 
@@ -207,6 +214,7 @@ def graded_pool(
         areas: how many areas are matched, each with two references.
         seed: of everything that is drawn; the pool does not depend on `workers`.
         workers: processes that match, one thread each; 0: this one.
+        minutes: after so many it is left at the areas that are done.
 
     Returns:
         base and target (N, 1, 64, 64), texture (N, T, 64, 64), weight (N, 1, 1, 1), in half precision.
@@ -218,14 +226,14 @@ def graded_pool(
     check_count(workers, "workers", at_least=0)
     images = [x for x in corpus.values() if min(x.shape[1:]) >= SIDE and len(x) > 1]
     jobs = [(seed, number, min(AT_ONCE, areas - number)) for number in range(0, areas, AT_ONCE)]
-    share = partial(_matched, images, sources)
-    if workers:
-        with get_context("spawn").Pool(workers, _begin, (images, sources)) as processes:
-            parts = [
-                [x.clone() for x in part] for part in progress(processes.imap(_work, jobs), "areas", total=len(jobs))
-            ]
-    else:
-        parts = [share(job) for job in progress(jobs, "areas")]
+    end = time.monotonic() + 60 * minutes
+    with ExitStack() as stack:
+        done: Iterable[list[torch.Tensor]] = (_matched(images, sources, job) for job in jobs)
+        if workers:
+            begun = get_context("spawn").Pool(workers, _begin, (images, sources))
+            done = stack.enter_context(begun).imap(_work, jobs)
+        bar = progress(done, "areas", total=len(jobs))
+        parts = [[x.clone() for x in part] for part in takewhile(lambda _: time.monotonic() < end, bar)]
     parts = [part for part in parts if part]
     if not parts:
         fail("corpus", f"images or scenes with ground of {CROP} px a side", "none")
@@ -393,6 +401,7 @@ def main(arguments: list[str] | None = None) -> int:
     length.add_argument("--minutes", type=float, metavar="N", help="of training, in place of a number of steps")
     parser.add_argument("--batch", type=int, default=32, metavar="N")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that match (default: this one)")
+    parser.add_argument("--match-minutes", type=float, default=math.inf, metavar="N", help="of matching, at most")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--out", type=Path, default=Path("runs/fusion"), metavar="FOLDER")
     options = parser.parse_args(arguments)
@@ -401,7 +410,10 @@ def main(arguments: list[str] | None = None) -> int:
         sources = embedded_sources(Camera.gaussian(scale=SCALE))
         corpus = {} if options.corpus is None else read_corpus(options.corpus)
         start = time.perf_counter()
-        pool = graded_pool(corpus, sources, areas=options.areas, seed=options.seed, workers=options.workers)
+        pool = graded_pool(
+            corpus, sources, areas=options.areas, seed=options.seed, workers=options.workers,
+            minutes=options.match_minutes,
+        )  # fmt: skip
         pool = pool.to(accelerator.device)
         print(f"{len(pool)} crops, {time.perf_counter() - start:.0f} s", flush=True)
         config = TrainConfig(options.steps, options.batch, ema=0.999)
