@@ -37,7 +37,7 @@ from ctmem.prior import SEEN, noise_of_components, sharpened_components, shipped
 SCALE = 4  # of the weights
 MATCH = MatchConfig(patch=8, stride=1, query_stride=4, top_k=16, hard_k=1, temperature=0.02)
 DENOISER = DenoiserConfig(width=64, residual_blocks=2, cim_blocks=2, te_blocks=1, state=8, subspace=8)
-UNLIKE, ALIKE = 0.5, 0.9  # likeness at which the laid reference counts nothing, and all
+UNLIKE, ALIKE = 0.6, 0.95  # likeness at which the laid reference counts nothing, and all
 TIMESTEPS = 2000
 TILE = 192  # fine pixels
 
@@ -118,7 +118,7 @@ def _laid(
     """The maps that come from the reference, (K or 1, 1, H, W), and the share that its detail has in the base."""
     prepared = prepare(lr_hsi_up, ref_msi, camera, MATCH)
     found = agree(find(prepared, MATCH), prepared, camera.blur, sharpening=MATCH.sharpening)
-    share = ((torch.minimum(found.score, found.near) - UNLIKE) / (ALIKE - UNLIKE)).clamp(0, 1)
+    share = (((found.score + found.near) / 2 - UNLIKE) / (ALIKE - UNLIKE)).clamp(0, 1)
     detail, explained = local_detail(z_up, found.sharp, found.blurred, share)
     parts = {"detail": detail, "gradient": gradient_magnitude(z_up + detail), "explained": explained}
     somewhere = float(share.amax() > 0)
