@@ -73,7 +73,7 @@ class FoldedTCMM(nn.Module):
         self,
         x_t: torch.Tensor,
         noise_level: torch.Tensor,
-        x0_previous: torch.Tensor,
+        x0_previous: torch.Tensor,  # noqa: ARG002  (the form of `Network`)
         condition: FoldedCondition,
     ) -> torch.Tensor:
         """x̂0 (B, 1, H, W); the arguments are those of `TCMM.denoise`, `x0_previous` is not looked at."""

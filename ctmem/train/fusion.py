@@ -28,6 +28,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -228,12 +229,12 @@ def graded_pool(
     jobs = [(seed, number, min(AT_ONCE, areas - number)) for number in range(0, areas, AT_ONCE)]
     end = time.monotonic() + 60 * minutes
     with ExitStack() as stack:
-        done: Iterable[list[torch.Tensor]] = (_matched(images, sources, job) for job in jobs)
+        done: Iterable[list[np.ndarray]] = (_matched(images, sources, job) for job in jobs)
         if workers:
             begun = get_context("spawn").Pool(workers, _begin, (images, sources))
             done = stack.enter_context(begun).imap(_work, jobs)
         bar = progress(done, "areas", total=len(jobs))
-        parts = [[x.clone() for x in part] for part in takewhile(lambda _: time.monotonic() < end, bar)]
+        parts = [[torch.from_numpy(x) for x in part] for part in takewhile(lambda _: time.monotonic() < end, bar)]
     parts = [part for part in parts if part]
     if not parts:
         fail("corpus", f"images or scenes with ground of {CROP} px a side", "none")
@@ -250,14 +251,12 @@ def _begin(images: Sequence[torch.Tensor], sources: Sequence[Source]) -> None:
     torch.set_num_threads(1)
 
 
-def _work(job: tuple[int, int, int]) -> list[torch.Tensor]:
+def _work(job: tuple[int, int, int]) -> list[np.ndarray]:
     """What a worker does."""
     return _matched(*_at_hand, job)
 
 
-def _matched(
-    images: Sequence[torch.Tensor], sources: Sequence[Source], job: tuple[int, int, int]
-) -> list[torch.Tensor]:
+def _matched(images: Sequence[torch.Tensor], sources: Sequence[Source], job: tuple[int, int, int]) -> list[np.ndarray]:
     """Base, target, maps and weights of the crops of some areas; job: seed, number of the first area, how many."""
     seed, first, areas = job
     random = Random(seed + SEEDS * first)
@@ -283,7 +282,9 @@ def _matched(
         for _ in range(2):
             reference = draw_reference(ground, camera, images or [image], random)
             rows += _crops(ground.piece, lr_hsi, reference, camera)
-    return [torch.stack(column).half() for column in zip(*rows)]
+    return [
+        torch.stack(column).half().numpy() for column in zip(*rows)
+    ]  # arrays go from process to process as they are
 
 
 @torch.no_grad()
@@ -298,7 +299,7 @@ def _crops(
     missed = (target - given.base).square().mean((1, 2, 3)).sqrt()
     weight = (0.3 + 0.7 * share) / (missed / 0.6).clamp_min(1)
     height, width = gt.shape[2:]
-    rows = []
+    rows: list[tuple[torch.Tensor, ...]] = []
     for top in range(0, max(height - CROP, 0) + 1, STEP):
         for left in range(0, max(width - CROP, 0) + 1, STEP):
             here = (slice(None), slice(top, top + CROP), slice(left, left + CROP))
@@ -341,8 +342,8 @@ def graded_score(sources: Sequence[Source], device: torch.device) -> Score:
     cases = []
     for source in sources:
         if source.validation is not None:
-            area = source.scene.cut(source.validation).to(device)
-            part = beside(area.hr_msi, source.references[0].to(device), Random(0))
+            area = source.scene.cut(source.validation)
+            part = beside(area.hr_msi, source.references[0], Random(0))
             references = (None, part, turned(shifted(area.hr_msi, 0.5, 0.5), 5))
             cases += [(components(area.lr_hsi, one, area.camera), area.gt) for one in references]
     schedule = make_schedule("linear", TIMESTEPS)
@@ -351,9 +352,9 @@ def graded_score(sources: Sequence[Source], device: torch.device) -> Score:
     def score(network: nn.Module) -> float:
         values = []
         for given, gt in cases:
-            problem = DenoisingProblem.of(cast(Network, network), given.base, given.maps)
+            problem = DenoisingProblem.of(cast(Network, network), given.base.to(device), given.maps.to(device))
             z = problem.draw(schedule, steps=1, generator=torch.Generator().manual_seed(0))
-            values.append(float(psnr_db(given.decode(z), gt).mean()))
+            values.append(float(psnr_db(given.decode(z.cpu()), gt).mean()))
         return sum(values) / len(values)
 
     return score
