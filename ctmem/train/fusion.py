@@ -42,7 +42,7 @@ from ctmem.data.corpus import read_corpus
 from ctmem.diffusion.problem import DenoisingProblem, Network
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.evaluation.metrics import psnr_db
-from ctmem.files import save_module, write_json
+from ctmem.files import load_module, save_module, write_json
 from ctmem.match.patches import turn_back, turned
 from ctmem.methods.fusion import MAPS, SCALE, TIMESTEPS, components, new_denoiser
 from ctmem.networks.folded import SPREAD
@@ -403,6 +403,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=32, metavar="N")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that match (default: this one)")
     parser.add_argument("--match-minutes", type=float, default=math.inf, metavar="N", help="of matching, at most")
+    parser.add_argument("--rate", type=float, default=1e-3, metavar="N", help="highest learning rate (default: 1e-3)")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to go on from, a fusion.safetensors")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--out", type=Path, default=Path("runs/fusion"), metavar="FOLDER")
     options = parser.parse_args(arguments)
@@ -417,15 +419,18 @@ def main(arguments: list[str] | None = None) -> int:
         )  # fmt: skip
         pool = pool.to(accelerator.device)
         print(f"{len(pool)} crops, {time.perf_counter() - start:.0f} s", flush=True)
-        config = TrainConfig(options.steps, options.batch, ema=0.999)
+        config = TrainConfig(options.steps, options.batch, options.rate, ema=0.999)
         if options.minutes is not None:
             config = replace(config, steps=steps_within(options.minutes, pool, config, accelerator))
         every = max(1, config.steps // 8)
         config = replace(config, validate_every=every, save_every=every)
         torch.manual_seed(options.seed)
+        network = new_denoiser()
+        if options.start is not None:
+            load_module(network, options.start, part="fusion", preset="fusion")
         start = time.perf_counter()
         run = fit(
-            new_denoiser(), pool, graded_loss, graded_score(sources, accelerator.device), config, seed=options.seed,
+            network, pool, graded_loss, graded_score(sources, accelerator.device), config, seed=options.seed,
             checkpoint=options.out / "state.safetensors", log=options.out / "log_fusion.csv", accelerator=accelerator,
         )  # fmt: skip
         save_module(run.best, options.out / "fusion.safetensors", part="fusion", preset="fusion")

@@ -44,7 +44,7 @@ COARSE, RIM = 24, 2  # side of a crop, and what the blur may read beyond it, coa
 ORDER = (4, 3, 4, 2, 4, 6)  # scales of the steps, over and over
 HELD_OUT = 0.01  # share of the tiles that judge
 SAVE_EVERY = 20.0  # seconds
-RATE, WARMUP = 2e-3, 200  # highest learning rate, steps until it is reached
+RATE, WARMUP = 7e-4, 200  # highest learning rate, steps until it is reached
 CAMERAS = {
     "scales": list(SCALES),
     "fwhm": "0.5 to 1.75 coarse pixels, the axes up to 1.65 times as wide as each other; box",
