@@ -3,8 +3,8 @@
     camera = estimate_camera(lr_hsi, ref_msi, camera=camera)          # the same scale and response, its blur and noise
 
 The ground does not repeat, but its edges are of one kind: the reference, blurred by a candidate and looked at from one
-coarse pixel to the next, shows how steep the steepest edges are beside the differences two and three pixels wide. The
-candidate is taken whose three ratios are nearest to those of the observation, in units of their scatter between scenes.
+coarse pixel to the next, shows how second and third differences, and those three pixels wide, compare with the first.
+Candidates count as far as their three ratios are those of the observation, in units of the scatter between scenes.
 
 Source: this project; eigenvalues of noise: Marchenko and Pastur, 1967.
 """
@@ -24,7 +24,6 @@ from ctmem.observe.responses import apply_srf
 
 POWER = 8  # of the mean of differences: the steepest edges count
 DIFFERENCES = ((-1.0, 1.0), (1.0, -2.0, 1.0), (-1.0, 3.0, -3.0, 1.0), (-1.0, 0.0, 1.0))  # from pixel to pixel
-ISOTROPIC = 0.75  # coarse pixels by which the axes must differ, or both have one width
 CANDIDATES = tuple(0.4 + 0.1 * number for number in range(17))  # FWHM in coarse pixels
 # inverse of the second moments of observed minus taught ratios, between development scenes of other ground
 CERTAINTY = ((361.0, -308.0, -87.0), (-308.0, 360.0, -42.0), (-87.0, -42.0, 374.0))
@@ -48,7 +47,8 @@ USUAL_RATIOS = (  # of each candidate, mean of seven development scenes
     (0.10, -0.10, -0.56),
 )
 OWN_SHARE = 0.5  # of the reference in what is taught, the rest is the usual: one scene alone is a noisy teacher
-LEAST = 8  # pixels of a side below which there is nothing to compare
+LEAST = 6  # pixels of a side below which there is nothing to compare
+LEAST_REFERENCE = 12  # coarse pixels of a side: the widest blur and three differences fit in
 
 
 @door
@@ -57,9 +57,9 @@ def estimate_camera(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *
     """Returns `camera` with the Gaussian blur and the noise that its image shows.
 
     Args:
-        lr_hsi: observed images (B, C, h, w), all of that camera, at least 8 pixels a side.
-        ref_msi: fine image (B', c, Hr, Wr) of any ground, of pixels `scale` times smaller; None: what development
-            scenes had on average.
+        lr_hsi: observed images (B, C, h, w), all of that camera, at least 6 pixels a side.
+        ref_msi: fine image (B', c, Hr, Wr) of any ground, of pixels `scale` times smaller; None, or less than
+            12·scale pixels a side: what development scenes had on average.
         camera: its scale counts, and its response where it has one.
 
     Raises:
@@ -84,7 +84,7 @@ def estimate_snr_db(lr_hsi: torch.Tensor) -> float:
     is compared with that of noise alone of the same size.
 
     Args:
-        lr_hsi: observed images (B, C, h, w), at least 8 pixels a side.
+        lr_hsi: observed images (B, C, h, w), at least 6 pixels a side.
 
     Raises:
         TypeError: an image that is not of floating-point numbers.
@@ -98,11 +98,11 @@ def estimate_snr_db(lr_hsi: torch.Tensor) -> float:
 
 @door
 @torch.no_grad()
-def estimate_fwhm(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *, camera: Camera) -> tuple[float, float]:
-    """Returns the widths (rows, columns) of the Gaussian blur of an image, FWHM in fine pixels.
+def estimate_fwhm(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *, camera: Camera) -> float:
+    """Returns the width of the Gaussian blur of an image, FWHM in fine pixels, the same along rows and columns.
 
-    It is a mean of candidates from 0.4 to 2 coarse pixels, each weighted by how well it explains the ratios. Both axes
-    have one width unless they differ by more than three quarters of a coarse pixel, beyond the scatter of one scene.
+    It is a mean of candidates from 0.4 to 2 coarse pixels, each weighted by how well it explains the ratios. Two widths
+    are not told apart: on development scenes those of one blur scattered by up to a coarse pixel between the axes.
 
     Args:
         lr_hsi: as of `estimate_camera`.
@@ -113,45 +113,39 @@ def estimate_fwhm(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *, 
         TypeError, ValueError: as `estimate_camera`.
     """
     lr_hsi = as_image(lr_hsi, "lr_hsi", at_least=LEAST)
-    seen = lr_hsi if camera.srf is None else apply_srf(lr_hsi, camera.srf.to(lr_hsi))
+    seen = lr_hsi.mean(1, keepdim=True) if camera.srf is None else apply_srf(lr_hsi, camera.srf.to(lr_hsi))
     seen = seen.double().cpu()
     if not bool((seen.std((2, 3)) > 0).all()):
         fail("lr_hsi", "an image that is not constant", "a constant band")
     candidates = torch.tensor(CANDIDATES, dtype=torch.float64)
-    taught = torch.tensor(USUAL_RATIOS, dtype=torch.float64)[:, None].expand(-1, 2, -1)
-    if ref_msi is not None:
-        ref_msi = as_image(ref_msi, "ref_msi", at_least=LEAST * camera.scale).double().cpu()
+    taught = torch.tensor(USUAL_RATIOS, dtype=torch.float64)
+    ref_msi = None if ref_msi is None else as_image(ref_msi, "ref_msi").double().cpu()
+    if ref_msi is not None and min(ref_msi.shape[2:]) >= LEAST_REFERENCE * camera.scale:
         noise = _noise_to_contrast(lr_hsi.double().cpu(), seen, camera)
         blurred = [_blurred_ratios(ref_msi, width * camera.scale, camera.scale, noise) for width in CANDIDATES]
         taught = taught + OWN_SHARE * (torch.stack(blurred) - taught)
-    gaps = _ratios(seen, 1) - taught  # (candidates, axes, ratios)
-    weights = torch.tensor(CERTAINTY, dtype=torch.float64)
-
-    def mean(gaps: torch.Tensor) -> float:
-        misfit = torch.einsum("nk,kl,nl->n", gaps, weights, gaps)
-        return float(torch.softmax(-misfit / 2, 0) @ candidates) * camera.scale
-
-    rows, columns, both = mean(gaps[:, 0]), mean(gaps[:, 1]), mean(gaps.mean(1))
-    return (rows, columns) if abs(rows - columns) > ISOTROPIC * camera.scale else (both, both)
+    gaps = _ratios(seen, 1) - taught  # (candidates, ratios)
+    misfit = torch.einsum("nk,kl,nl->n", gaps, torch.tensor(CERTAINTY, dtype=torch.float64), gaps)
+    return float(torch.softmax(-misfit / 2, 0) @ candidates) * camera.scale
 
 
 def _ratios(x: torch.Tensor, step: int) -> torch.Tensor:
-    """Logarithms of the ratios of differences along rows and columns, (2, 3), mean over bands and images."""
+    """Logarithms of the ratios of differences, (3,), mean over rows and columns, bands and images."""
     found = []
     for along in (x.transpose(2, 3), x):
         powers = []
         for taps in DIFFERENCES:
             length = along.shape[3] - (len(taps) - 1) * step
-            difference = sum(tap * along[..., i * step : i * step + length] for i, tap in enumerate(taps) if tap)
-            mean = torch.as_tensor(difference).abs().pow(POWER).mean((2, 3)).clamp_min(1e-300)
+            parts = [tap * along[..., i * step : i * step + length] for i, tap in enumerate(taps)]
+            mean = torch.stack(parts).sum(0).abs().pow(POWER).mean((2, 3)).clamp_min(1e-300)
             powers.append(mean.log().mean() / POWER)
         first, second, third, far = powers
         found.append(torch.stack([third - first, second - first, first - far]))
-    return torch.stack(found)
+    return torch.stack(found).mean(0)
 
 
 def _blurred_ratios(ref_msi: torch.Tensor, fwhm_px: float, scale: int, noise: float) -> torch.Tensor:
-    """The ratios (2, 3) of a fine image under a blur, from one coarse pixel to the next, with noise of a contrast."""
+    """The ratios (3,) of a fine image under a blur, from one coarse pixel to the next, with noise of a contrast."""
     radius = math.ceil(1.5 * fwhm_px)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     taps = torch.exp(-0.5 * (offsets * SIGMA_TO_FWHM / fwhm_px) ** 2)
@@ -167,8 +161,8 @@ def _noise_to_contrast(lr_hsi: torch.Tensor, seen: torch.Tensor, camera: Camera)
     if camera.snr_db is None:
         return 0.0
     share = lr_hsi.square().mean((0, 2, 3)) * 10 ** (-camera.snr_db / 10)
-    if camera.srf is not None:
-        share = camera.srf.double().cpu().square() @ share
+    weights = torch.full((1, len(share)), 1 / len(share)) if camera.srf is None else camera.srf
+    share = weights.double().cpu().square() @ share
     return float((share.sqrt() / seen.std((0, 2, 3))).mean())
 
 
