@@ -68,6 +68,8 @@ def estimate_camera(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *
     """
     if not isinstance(camera, Camera):
         fail("camera", "a `Camera`", type(camera).__name__, TypeError)
+    lr_hsi = as_image(lr_hsi, "lr_hsi", at_least=LEAST)
+    ref_msi = None if ref_msi is None else as_image(ref_msi, "ref_msi")
     snr_db = estimate_snr_db(lr_hsi)
     known = replace(camera, snr_db=snr_db)
     psf = gaussian_psf(estimate_fwhm(lr_hsi, ref_msi, camera=known), scale=camera.scale)
