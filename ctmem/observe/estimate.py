@@ -125,7 +125,8 @@ def estimate_fwhm(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *, 
     if ref_msi is not None and min(ref_msi.shape[2:]) >= LEAST_REFERENCE * camera.scale:
         noise = _noise_to_contrast(lr_hsi.double().cpu(), seen, camera)
         blurred = [_blurred_ratios(ref_msi, width * camera.scale, camera.scale, noise) for width in CANDIDATES]
-        taught = taught + OWN_SHARE * (torch.stack(blurred) - taught)
+        clean, noisy = torch.stack(blurred).unbind(1)
+        taught = noisy + (1 - OWN_SHARE) * (taught - clean)
     gaps = _ratios(seen, 1) - taught  # (candidates, ratios)
     misfit = torch.einsum("nk,kl,nl->n", gaps, torch.tensor(CERTAINTY, dtype=torch.float64), gaps)
     return float(torch.softmax(-misfit / 2, 0) @ candidates) * camera.scale
@@ -147,7 +148,7 @@ def _ratios(x: torch.Tensor, step: int) -> torch.Tensor:
 
 
 def _blurred_ratios(ref_msi: torch.Tensor, fwhm_px: float, scale: int, noise: float) -> torch.Tensor:
-    """The ratios (3,) of a fine image under a blur, from one coarse pixel to the next, with noise of a contrast."""
+    """The ratios of a fine image under a blur, from one coarse pixel to the next, without noise and with it, (2, 3)."""
     radius = math.ceil(1.5 * fwhm_px)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     taps = torch.exp(-0.5 * (offsets * SIGMA_TO_FWHM / fwhm_px) ** 2)
@@ -155,7 +156,8 @@ def _blurred_ratios(ref_msi: torch.Tensor, fwhm_px: float, scale: int, noise: fl
     for kernel in (taps, taps.transpose(2, 3)):
         ref_msi = F.conv2d(ref_msi, kernel, groups=ref_msi.shape[1])
     drawn = torch.randn(ref_msi.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return _ratios(ref_msi + noise * ref_msi.std((2, 3), keepdim=True) * drawn, scale)
+    noisy = ref_msi + noise * ref_msi.std((2, 3), keepdim=True) * drawn
+    return torch.stack([_ratios(one, scale) for one in (ref_msi, noisy)])
 
 
 def _noise_to_contrast(lr_hsi: torch.Tensor, seen: torch.Tensor, camera: Camera) -> float:
