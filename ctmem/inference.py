@@ -154,9 +154,11 @@ def super_resolve(
 
 def _estimated(lr_hsi: torch.Tensor, ref_msi: References | TextureLibrary | None, camera: Camera) -> Camera:
     """The camera that the images show, taught by the first reference where it is an image."""
-    teacher = ref_msi[0] if isinstance(ref_msi, list | tuple) else ref_msi
-    teacher = None if teacher is None or isinstance(teacher, TextureLibrary) else fill_holes(teacher, "ref_msi")[0]
-    return estimate_camera(lr_hsi, teacher, camera=camera)
+    if isinstance(ref_msi, list | tuple) and ref_msi:
+        return _estimated(lr_hsi, ref_msi[0], camera)
+    if isinstance(ref_msi, torch.Tensor):
+        return estimate_camera(lr_hsi, fill_holes(ref_msi, "ref_msi")[0], camera=camera)
+    return estimate_camera(lr_hsi, camera=camera)
 
 
 @torch.no_grad()
