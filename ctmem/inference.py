@@ -73,8 +73,7 @@ def super_resolve(
             `model.camera.for_wavelengths(nm)`. One of another blur or noise than in training is warned of, once.
         psf: "auto": blur and noise of the camera are estimated from `lr_hsi` and replaced, see `estimate_camera`; the
             first reference is its teacher, if it is an image of at least 12·scale pixels a side. None: as the camera
-            says. Tell what you know: the estimated FWHM is often off by
-            a pixel, and by up to three on ground of small bright roofs.
+            says. Tell what you know: the estimated FWHM is often off by a pixel, and in a dense city by up to three.
         method: "ctmem", or another by its name: "prior" (learned from open imagery, no reference), "fusion-bp" (for a
             reference of the same ground in any position), "cnn-bp" (the residual CNN, finished with back-projection),
             "bicubic", "bicubic-bp", "knn-reference-bp", or one of your own, see

@@ -104,7 +104,8 @@ def estimate_fwhm(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *, 
     """Returns the width of the Gaussian blur of an image, FWHM in fine pixels, the same along rows and columns.
 
     It is a mean of candidates from 0.4 to 2 coarse pixels, each weighted by how well it explains the ratios. Two widths
-    are not told apart: on development scenes those of one blur scattered by up to a coarse pixel between the axes.
+    are not told apart: on development scenes those of one blur scattered by up to a coarse pixel between the axes. It
+    errs: two of three cases are within 0.94 px (0.4 of sigma), and a dense city is taken for up to 3 px sharper.
 
     Args:
         lr_hsi: as of `estimate_camera`.
