@@ -22,13 +22,14 @@ from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.problem import DenoisingProblem, Rematch, rematched
 from ctmem.diffusion.samplers import SAMPLERS, Callback, Sampler, check_sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
-from ctmem.match.align import Blur, References
+from ctmem.match.align import Blur, References, fill_holes
 from ctmem.match.dmb import dmb
 from ctmem.match.texture_library import TextureLibrary
 from ctmem.methods import components, fusion, peers  # noqa: F401  (they enter their methods)
-from ctmem.methods.registry import Entry, Method, Setting, consistent, make_method, register_maker
+from ctmem.methods.registry import Entry, Method, Setting, make_method, register_maker
 from ctmem.model import Model, load_model
 from ctmem.observe.camera import Camera
+from ctmem.observe.estimate import estimate_camera
 
 __all__ = ["Model", "draw", "encode", "finish_estimate", "load_model", "super_resolve"]
 
@@ -43,6 +44,7 @@ def super_resolve(
     ref_msi: References | TextureLibrary | None = None,
     *,
     camera: Camera | None = None,
+    psf: str | None = None,
     method: str = THIS,
     steps: int | None = None,
     draws: int = 1,
@@ -69,6 +71,9 @@ def super_resolve(
         camera: what `lr_hsi` was observed with; default: the one that the weights were trained for. Its blur is used
             for matching and consistency, its response `srf` for the reference, with which it is needed:
             `model.camera.for_wavelengths(nm)`. One of another blur or noise than in training is warned of, once.
+        psf: "auto": blur and noise of the camera are estimated from `lr_hsi` and replaced, see `estimate_camera`; the
+            first reference is its teacher, if it is an image of at least 12·scale pixels a side. None: as the camera
+            says. Tell what you know: the estimated FWHM is often off by a pixel, and in a dense city by up to three.
         method: "ctmem", or another by its name: "prior" (learned from open imagery, no reference), "fusion-bp" (for a
             reference of the same ground in any position), "cnn-bp" (the residual CNN, finished with back-projection),
             "bicubic", "bicubic-bp", "knn-reference-bp", or one of your own, see
@@ -81,8 +86,8 @@ def super_resolve(
             default: the preset's, `sample_ddim`.
         start: where the chain is entered: 1 from noise alone; less, from lr_hsi_up with the noise of start·T.
         consistency: finish with back-projection, so that degrading `pred` gives back `lr_hsi` to a thousandth, or as
-            near as 50 steps come. Where `lr_hsi` is noisy, its noise is given back, too. Default: as the preset says,
-            which is no for the wirings as drawn and as released.
+            near as 50 steps come; with a noisy camera, until only what its noise explains is missing. Default: as the
+            preset says, which is no for the wirings as drawn and as released.
         tile: largest side that goes through the network at once, fine pixels.
         uncertainty: also return `std`; needs at least 2 draws.
         rematch_every: match again after so many calls of the denoiser, with the estimate x̂0 of the last call in place
@@ -97,7 +102,7 @@ def super_resolve(
         ValueError: wrong rank, batch or band count, values that are not finite, an image smaller than a patch,
             a reference and a camera without `srf`, a camera of another scale, a count below 1, more steps than the
             chain has, `start` outside (0, 1], an uncertainty of one draw, `rematch_every` without a reference; an
-            unknown `method`, or an uncertainty of another method than "ctmem".
+            unknown `method` or `psf`, or an uncertainty of another method than "ctmem".
     """
     if not isinstance(model, Model):
         fail("model", "a model, as `load_model` returns it", type(model).__name__, TypeError)
@@ -106,6 +111,9 @@ def super_resolve(
     if callback is not None and not callable(callback):
         fail("callback", "a function, or None", type(callback).__name__, TypeError)
     lr_hsi = as_image(lr_hsi, "lr_hsi")
+    if psf is not None:
+        check_choice(psf, "psf", ("auto",))
+        camera = _estimated(lr_hsi, ref_msi, model.camera if camera is None else camera)
     if method != THIS:
         if uncertainty:
             fail(
@@ -142,6 +150,15 @@ def super_resolve(
             squares = [(finish(one_draw) - preds[-1]).square() for one_draw in drawn.split(1)]
             stds.append((torch.stack(squares).sum(0) / (draws - 1)).sqrt())
     return (torch.cat(preds), torch.cat(stds)) if uncertainty else torch.cat(preds)
+
+
+def _estimated(lr_hsi: torch.Tensor, ref_msi: References | TextureLibrary | None, camera: Camera) -> Camera:
+    """The camera that the images show, taught by the first reference where it is an image."""
+    if isinstance(ref_msi, list | tuple) and ref_msi:
+        return _estimated(lr_hsi, ref_msi[0], camera)
+    if isinstance(ref_msi, torch.Tensor):
+        return estimate_camera(lr_hsi, fill_holes(ref_msi, "ref_msi")[0], camera=camera)
+    return estimate_camera(lr_hsi, camera=camera)
 
 
 @torch.no_grad()
@@ -193,7 +210,7 @@ def _check_sampling(model: Model, steps: int, sampler: Sampler, start: float) ->
 def finish_estimate(encoded: Encoded, lr_hsi: torch.Tensor, camera: Camera | None, z: torch.Tensor) -> torch.Tensor:
     """The spectra (1, C, H, W) of an estimate z (1, Z, H, W); with a camera, made consistent with the observation."""
     pred = encoded.decode(z)
-    return pred if camera is None else consistent(pred, lr_hsi, camera)
+    return pred if camera is None else camera.consistent(pred, lr_hsi)
 
 
 @door

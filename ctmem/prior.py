@@ -27,7 +27,6 @@ from ctmem.observe.camera import Camera
 PART = "prior"  # as the header of the weights has it
 SEEN = ("sentinel2_farmland",)  # scenes all of whose ground the shipped weights have learned from, see their card
 COMPONENTS = 8  # directions that are sharpened; what lies outside is enlarged bicubically
-STEPS = 10  # of back-projection, at most
 AT_ONCE = 2**16  # coarse pixels that go through the network together: they stay in the processor's cache
 
 
@@ -46,7 +45,7 @@ def component_prior(
         lr_hsi: observed images (B, C, h, w), [0, 1]; any band count, at least two pixels that differ.
         camera: what they were observed with: scale, blur and noise count, the response does not.
         weights: the network, or the folder of its weights, see `load_prior`; None: the shipped ones.
-        consistency: finish with up to 10 back-projections, until only what the camera's noise explains is missing.
+        consistency: finish with back-projection, until only what the camera's noise explains is missing.
 
     Raises:
         TypeError: `lr_hsi` is not of floating-point numbers, `camera` is not a `Camera`.
@@ -63,15 +62,7 @@ def component_prior(
     network = weights if isinstance(weights, ComponentPrior) else load_prior(weights)
     network, camera = network.to(lr_hsi.device), camera.to(lr_hsi.device)
     preds = torch.cat([_sharpened(one, camera, network) for one in lr_hsi.split(1)])
-    if not consistency:
-        return preds
-    # one after the other: where an image stops is its own affair
-    return torch.cat(
-        [
-            camera.back_project(pred, one, steps=STEPS, tolerance=_noise_share(camera))
-            for pred, one in zip(preds.split(1), lr_hsi.split(1))
-        ]
-    )
+    return camera.consistent(preds, lr_hsi) if consistency else preds
 
 
 def load_prior(folder: str | Path | None = None) -> ComponentPrior:
@@ -128,12 +119,7 @@ def _sharpened(lr_hsi: torch.Tensor, camera: Camera, network: ComponentPrior) ->
     return lr_hsi_up + space.decode_difference(fine.transpose(0, 1) - space.encode(lr_hsi_up))
 
 
-def _noise_share(camera: Camera) -> float:
-    """Norm of the noise over that of the observation; 0 without noise."""
-    return 0.0 if camera.snr_db is None else 10 ** (-camera.snr_db / 20)
-
-
 def noise_of_components(lr_hsi: torch.Tensor, space: Subspace, camera: Camera) -> torch.Tensor:
     """Deviation (Z,) of the noise in whitened components: that of the bands, as `optics.add_noise` has it."""
-    bands = lr_hsi[0].square().mean((1, 2)) * _noise_share(camera) ** 2
+    bands = lr_hsi[0].square().mean((1, 2)) * camera.noise_share**2
     return (space.basis.square().T @ bands).sqrt() / space.std

@@ -498,3 +498,16 @@ def test_another_blur_of_the_same_width_is_said_to_be_another():
     usual = Camera.gaussian(scale=4)
     moved = Camera(gaussian_psf(4.0, size=20, scale=4).roll(1, 0), 4)
     assert moved.differences(usual) == ["another blur of the same FWHM 4.0 px"]
+
+
+@pytest.mark.parametrize("snr_db", [None, 40.0, 25.0])
+def test_it_is_consistent_as_far_as_the_noise_each_image_by_itself(scene, snr_db):
+    camera = replace(USUAL, snr_db=snr_db)
+    share = 0.0 if snr_db is None else 10 ** (-snr_db / 20)
+    assert camera.noise_share == pytest.approx(share)
+    lr_hsi = camera.observe(scene, generator=seeded(1))
+    start = torch.cat([camera.upsample(lr_hsi[:1]), scene[1:]])  # the second image is the truth: only noise is missing
+    found = camera.consistent(start, lr_hsi)
+    left = (camera.downsample(found) - lr_hsi).flatten(1).norm(dim=1) / lr_hsi.flatten(1).norm(dim=1)
+    assert bool((left <= max(1e-3, 1.05 * share)).all())
+    assert torch.equal(found, torch.cat([camera.consistent(x, y) for x, y in zip(start.split(1), lr_hsi.split(1))]))

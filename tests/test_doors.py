@@ -39,6 +39,7 @@ from ctmem.networks.kernel_net import KernelNet
 from ctmem.networks.residual_cnn import ResidualCNN
 from ctmem.observe import optics, responses
 from ctmem.observe.camera import Camera
+from ctmem.observe.estimate import estimate_camera, estimate_fwhm, estimate_snr_db
 from ctmem.observe.kernel import PsfKernel, impulse_response, train_kernel
 from ctmem.prior import component_prior
 
@@ -94,6 +95,9 @@ DOORS = [
     "observe.camera.Camera.adjoint",
     "observe.camera.Camera.back_project",
     "observe.camera.Camera.observe",
+    "observe.estimate.estimate_camera",
+    "observe.estimate.estimate_fwhm",
+    "observe.estimate.estimate_snr_db",
     "observe.kernel.impulse_response",
     "observe.kernel.train_kernel",
     "observe.optics.add_noise",
@@ -246,6 +250,7 @@ def test_a_metric_reads_each_image_once_however_many_are_asked_for():
 X = random(1, 7, 12, 20)
 LOW = random(1, 7, 3, 5, seed=1)
 MSI = random(1, 2, 18, 22, seed=2)
+FINE = random(1, 2, 48, 52, seed=4)
 SRF = torch.full((2, 7), 1 / 7)
 SEEN = Camera.gaussian(scale=4, srf=SRF)
 PSF = SEEN.psf
@@ -380,6 +385,15 @@ TAKES_IMAGES = {
     "observe.camera.Camera.observe": (lambda m, f, x: SEEN.observe(x), {"gt": X}),
     "observe.camera.Camera.see": (lambda m, f, x: SEEN.see(x), {"x": X}),
     "observe.camera.Camera.upsample": (lambda m, f, x: SEEN.upsample(x), {"x": X}),
+    "observe.estimate.estimate_camera": (
+        lambda m, f, x, r: estimate_camera(x, r, camera=SEEN).psf,
+        {"lr_hsi": X, "ref_msi": FINE},
+    ),
+    "observe.estimate.estimate_fwhm": (
+        lambda m, f, x, r: torch.tensor(estimate_fwhm(x, r, camera=SEEN)),
+        {"lr_hsi": X, "ref_msi": FINE},
+    ),
+    "observe.estimate.estimate_snr_db": (lambda m, f, x: torch.tensor(estimate_snr_db(x)), {"lr_hsi": X}),
     "observe.kernel.impulse_response": (
         lambda m, f, x: impulse_response(SEEN, x, radius=3),
         {"image": X},

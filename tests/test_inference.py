@@ -118,6 +118,15 @@ def test_consistency_gives_the_observation_back_to_a_thousandth(model, snr_db):
     assert mismatch[0] > 5e-3 and mismatch[1] <= 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:the weights were trained for another camera")
+def test_consistency_stops_at_the_noise_that_the_camera_tells(model):
+    _, lr_hsi, camera = observed()
+    noisy = add_noise(lr_hsi, 25, generator=seeded(3))
+    pred = super_resolve(model, noisy, reference(), camera=replace(camera, snr_db=25.0), generator=seeded())
+    left = float((USUAL.downsample(pred) - noisy).norm() / noisy.norm())
+    assert 1e-2 < left <= 10 ** (-25 / 20)
+
+
 def test_each_image_of_a_batch_is_consistent_with_its_own_observation(model):
     _, lr_hsi, _ = observed()
     both = torch.cat([lr_hsi, lr_hsi.flip(2) * 0.5 + 0.1])

@@ -16,7 +16,6 @@ from ctmem.methods.registry import (
     METHODS,
     Entry,
     Setting,
-    consistent,
     from_numpy_pipeline,
     make_method,
     register_maker,
@@ -72,12 +71,12 @@ def test_the_baselines_are_what_they_are_called(model, ground):
     camera, lr_hsi, up = ground.camera, ground.lr_hsi, ground.lr_hsi_up
     assert torch.equal(super_resolve(model, lr_hsi, camera=camera, method="bicubic"), up)
     bicubic_bp = super_resolve(model, lr_hsi, camera=camera, method="bicubic-bp")
-    assert torch.equal(bicubic_bp, consistent(up, lr_hsi, camera))
+    assert torch.equal(bicubic_bp, camera.consistent(up, lr_hsi))
     encoded = encode_image(lr_hsi, up, None, camera, model.preset.denoiser)
     cnn = encoded.decode(model.cnn(encoded.base))
     assert torch.allclose(super_resolve(model, lr_hsi, camera=camera, method="cnn"), cnn, atol=1e-6)
     cnn_bp = super_resolve(model, lr_hsi, camera=camera, method="cnn-bp")
-    assert torch.allclose(cnn_bp, consistent(cnn, lr_hsi, camera), atol=1e-5)
+    assert torch.allclose(cnn_bp, camera.consistent(cnn, lr_hsi), atol=1e-5)
 
 
 def test_the_default_is_ctmem_and_its_entry_the_same_before_back_projection(model, ground):

@@ -25,7 +25,7 @@ from ctmem.benchmark.suites import Case
 from ctmem.benchmark.table import GAIN, STAGES, Row, Table, key_of, written
 from ctmem.benchmark.weights import Weights
 from ctmem.data.samples import Degraded
-from ctmem.methods.registry import METHODS, Entry, Method, Setting, consistent, make_method
+from ctmem.methods.registry import METHODS, Entry, Method, Setting, make_method
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Scene:
         if gt is None:
             return None
         camera = self.told.told
-        return resampled_psnr(consistent(camera.upsample(lr_hsi), lr_hsi, camera), gt)
+        return resampled_psnr(camera.consistent(camera.upsample(lr_hsi), lr_hsi), gt)
 
     @functools.cached_property
     def examples(self) -> list[Degraded]:
@@ -142,7 +142,7 @@ def _measure(
     for stage in STAGES:
         forget_peak_memory()
         start = time.perf_counter()
-        pred = method(lr_hsi, reference, camera) if stage == STAGES[0] else consistent(pred, lr_hsi, camera)
+        pred = method(lr_hsi, reference, camera) if stage == STAGES[0] else camera.consistent(pred, lr_hsi)
         seconds += time.perf_counter() - start
         numbers = {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
         numbers |= without_truth(pred, lr_hsi, scene.told.true, hr_msi, qnr=qnr)

@@ -29,8 +29,6 @@ Method = Callable[[torch.Tensor, torch.Tensor | None, Camera], torch.Tensor]
 NumpyPipeline = Callable[[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray], np.ndarray]
 
 FINISHED = "-bp"  # at the end of a name: with back-projection
-MISMATCH = 1e-3  # of an answer that counts as consistent: its degraded form from lr_hsi, relative
-BACK_PROJECTIONS = (10, 50)  # at least, as the baseline; at most
 
 
 @dataclass(frozen=True)
@@ -110,21 +108,9 @@ def make_method(name: str, setting: Setting = Setting()) -> Method:
 
     def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
         pred = _checked(function(lr_hsi, ref_msi, camera), lr_hsi, camera, bare)
-        return consistent(pred, lr_hsi, camera) if name.endswith(FINISHED) else pred
+        return camera.consistent(pred, lr_hsi) if name.endswith(FINISHED) else pred
 
     return method
-
-
-def consistent(pred: torch.Tensor, lr_hsi: torch.Tensor, camera: Camera) -> torch.Tensor:
-    """Returns `pred` after back-projection: 10 steps, and up to 50 until the observation is given back to a thousandth.
-
-    Args:
-        pred: estimate (B, C, H, W).
-        lr_hsi: observation (B, C, h, w).
-        camera: between the two.
-    """
-    fewest, most = BACK_PROJECTIONS
-    return camera.back_project(pred, lr_hsi, steps=most, at_least=fewest, tolerance=MISMATCH)
 
 
 def from_numpy_pipeline(function: NumpyPipeline) -> Method:

@@ -26,6 +26,8 @@ from ctmem.observe.optics import add_noise, adjoint, blur_down, blur_on_grid, ga
 from ctmem.observe.responses import SENSORS, Wavelengths, apply_srf, load_rsr, srf_matrix
 
 SAME_PSF = 1e-3  # sum of absolute differences below which two PSFs of sum 1 are the same
+MISMATCH = 1e-3  # of an answer that counts as consistent: its degraded form from the observation, relative
+FEWEST, MOST = 10, 50  # back-projections without noise
 SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
 
 
@@ -237,7 +239,34 @@ class Camera:
         )  # fmt: skip
         return pred if added is None else pred + enlarge(added, self.scale)
 
+    def consistent(self, pred: torch.Tensor, lr_hsi: torch.Tensor) -> torch.Tensor:
+        """Returns `pred` after back-projection, which stops where only what the noise explains is missing.
+
+        Without noise: at least 10 steps, and up to 50 until the observation is given back to a thousandth. With noise:
+        until the mismatch is no larger than that of the noise, each image by itself; perhaps not a single step.
+
+        Args:
+            pred: estimate (B, C, H, W).
+            lr_hsi: observation (B, C, h, w), H = scale·h.
+
+        Raises:
+            TypeError, ValueError: as `back_project`.
+        """
+        tolerance = max(MISMATCH, self.noise_share)
+        fewest = FEWEST if tolerance == MISMATCH else 0
+        return torch.cat(
+            [
+                self.back_project(x, y, steps=MOST, at_least=fewest, tolerance=tolerance)
+                for x, y in zip(pred.split(1), lr_hsi.split(1))
+            ]
+        )
+
     # --- what is known about it --------------------------------------------------------------------------------------
+
+    @property
+    def noise_share(self) -> float:
+        """Norm of the noise over that of the observation; 0 without noise."""
+        return 0.0 if self.snr_db is None else 10 ** (-self.snr_db / 20)
 
     @property
     def halo(self) -> int:
