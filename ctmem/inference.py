@@ -26,7 +26,7 @@ from ctmem.match.align import Blur, References, fill_holes
 from ctmem.match.dmb import dmb
 from ctmem.match.texture_library import TextureLibrary
 from ctmem.methods import components, fusion, peers  # noqa: F401  (they enter their methods)
-from ctmem.methods.registry import Entry, Method, Setting, make_method, register_maker
+from ctmem.methods.registry import Entry, Method, Setting, make_method, make_spread, register_maker
 from ctmem.model import Model, load_model
 from ctmem.observe.camera import Camera
 from ctmem.observe.estimate import estimate_camera
@@ -78,7 +78,8 @@ def super_resolve(
             reference of the same ground in any position), "cnn-bp" (the residual CNN, finished with back-projection),
             "bicubic", "bicubic-bp", "knn-reference-bp", or one of your own, see
             `ctmem.methods.registry.register_method`. The arguments below are then of no effect but for `generator`, and
-            the reference is one image, or one for each of `lr_hsi`.
+            for `draws` with `uncertainty` where the method has draws ("fusion-bp"); the reference is one image, or one
+            for each of `lr_hsi`.
         steps: of the chain; default: the preset's, 1. One step is the network's best guess of the mean; more steps
             draw a *sample*, which looks sharper and has a larger squared error.
         draws: how many samples are drawn and averaged.
@@ -115,12 +116,13 @@ def super_resolve(
         check_choice(psf, "psf", ("auto",))
         camera = _estimated(lr_hsi, ref_msi, model.camera if camera is None else camera)
     if method != THIS:
-        if uncertainty:
-            fail(
-                "uncertainty", f"False for another method than {THIS!r}, which alone has draws", f"True for {method!r}"
-            )
-        make = make_method(method, Setting(model, generator=generator))
-        return _one_by_one(make, lr_hsi.to(model.device), ref_msi, (camera or model.camera).to(model.device))
+        setting = Setting(model, generator=generator)
+        given = lr_hsi.to(model.device), ref_msi, (camera or model.camera).to(model.device)
+        if not uncertainty:
+            return _one_by_one(make_method(method, setting), *given)
+        check_count(draws, "draws", at_least=2)
+        spread = make_spread(method, setting, draws)
+        return _one_by_one(make_method(method, setting), *given), _one_by_one(spread, *given)
     check_count(draws, "draws", at_least=2 if uncertainty else 1)
     check_count(tile, "tile", at_least=8)
     steps = model.preset.sampling_steps if steps is None else steps

@@ -25,7 +25,6 @@ from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
 from ctmem.observe.camera import Camera
 
 PART = "prior"  # as the header of the weights has it
-SEEN = ("sentinel2_farmland",)  # scenes all of whose ground the shipped weights have learned from, see their card
 COMPONENTS = 8  # directions that are sharpened; what lies outside is enlarged bicubically
 AT_ONCE = 2**16  # coarse pixels that go through the network together: they stay in the processor's cache
 

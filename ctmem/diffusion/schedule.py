@@ -100,6 +100,27 @@ class Schedule:
         root = first * (last / first) ** growth  # √η
         return cls(1 - root.square(), kappa * root)
 
+    @classmethod
+    def geometric(cls, steps: int = 25, most: float = 20.0, least: float = 0.02) -> Schedule:
+        """A short chain at unit size whose noise over data grows geometrically from `least` to `most`.
+
+        For a network that was trained at all noise levels alike: every step halves (or so) what it has to find.
+
+        Args:
+            steps: T, at least 2.
+            most: noise over data at the end.
+            least: at the first step.
+
+        Raises:
+            ValueError: fewer steps, or a `least` that is not between 0 and `most`.
+        """
+        check_count(steps, "steps", at_least=2)
+        if not 0 < least < most:
+            fail("least", f"a number > 0 and below `most`, {most}", least)
+        ratio = least * (most / least) ** torch.linspace(0, 1, steps, dtype=torch.float64)
+        level = (1 + ratio.square()).rsqrt()
+        return cls(level, ratio * level)
+
     @property
     def steps(self) -> int:
         """T, the length of the chain."""

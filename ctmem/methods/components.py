@@ -21,7 +21,7 @@ from ctmem.match.align import fill_holes
 from ctmem.match.patches import fold, turned, unfold
 from ctmem.methods.registry import Entry, Method, Setting, register_maker
 from ctmem.observe.camera import Camera
-from ctmem.prior import SEEN, component_prior
+from ctmem.prior import component_prior
 
 Grey = Callable[[torch.Tensor, Camera], torch.Tensor]  # (N, 1, h, w) → (N, 1, scale·h, scale·w), deviation about 1
 
@@ -170,6 +170,6 @@ def _prior(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -
     return component_prior(lr_hsi, camera=camera)
 
 
-register_maker("prior", Entry(lambda setting: _prior, uses_reference=False, seen=SEEN))
+register_maker("prior", Entry(lambda setting: _prior, uses_reference=False))
 register_maker("knn", Entry(_knn, uses_reference=False))
 register_maker("knn-reference", Entry(_knn_reference, blind_to=("negative", "permuted")))  # either sign, single bands

@@ -14,16 +14,18 @@ Source: this project, after Qu et al., IEEE TGRS 2025. `python -m ctmem.train.fu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
 
-from ctmem.checks import fail
+from ctmem.checks import check_count, fail
 from ctmem.config import DenoiserConfig, MatchConfig
 from ctmem.diffusion.encoding import Encoded, encode_image
+from ctmem.diffusion.objective import standard_normal
 from ctmem.diffusion.problem import DenoisingProblem
-from ctmem.diffusion.schedule import make_schedule
+from ctmem.diffusion.samplers import sample_ddpm
+from ctmem.diffusion.schedule import Schedule
 from ctmem.files import data_path, load_module
 from ctmem.match.agreement import agree
 from ctmem.match.align import gradient_magnitude
@@ -32,13 +34,13 @@ from ctmem.match.dmb import find, prepare
 from ctmem.methods.registry import Entry, register_maker
 from ctmem.networks.folded import FoldedTCMM
 from ctmem.observe.camera import Camera
-from ctmem.prior import SEEN, noise_of_components, sharpened_components, shipped_prior
+from ctmem.prior import noise_of_components, sharpened_components, shipped_prior
 
 SCALE = 4  # of the weights
 MATCH = MatchConfig(patch=8, stride=1, query_stride=4, top_k=16, hard_k=1, temperature=0.02)
 DENOISER = DenoiserConfig(width=64, residual_blocks=2, cim_blocks=2, te_blocks=1, state=8, subspace=8)
 UNLIKE, ALIKE = 0.6, 0.95  # likeness at which the laid reference counts nothing, and all
-TIMESTEPS = 2000
+CHAIN = Schedule.geometric(25)  # that samples are drawn with
 TILE = 192  # fine pixels
 
 
@@ -142,7 +144,7 @@ def _denoiser() -> FoldedTCMM:
 
 @torch.no_grad()
 def fuse(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
-    """Returns the estimate (1, C, 4·h, 4·w), before back-projection; the same each time.
+    """Returns the estimate (1, C, 4·h, 4·w), before back-projection; the same each time, whatever the signs.
 
     Args:
         lr_hsi: observed image (1, C, h, w), [0, 1].
@@ -153,9 +155,51 @@ def fuse(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> 
         ValueError: as `components`.
     """
     given = components(lr_hsi, ref_msi, camera)
+    noise = standard_normal(given.base, torch.Generator().manual_seed(0))
+    signed = torch.tensor([1 - 2 * one.signed for one in MAPS]).to(given.maps).reshape(1, -1, 1, 1)
+    means = []
+    for sign, maps in ((1, given.maps), (-1, signed * given.maps)):
+        problem = DenoisingProblem.of(_denoiser().to(lr_hsi.device), sign * given.base, maps, tile=TILE)
+        level = noise.new_zeros(len(noise))
+        means.append(sign * problem.denoise(sign * noise, level, sign * given.base))
+    return given.decode((means[0] + means[1]) / 2)
+
+
+@torch.no_grad()
+def fused_draws(
+    lr_hsi: torch.Tensor,
+    ref_msi: torch.Tensor | None,
+    camera: Camera,
+    count: int,
+    *,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Returns samples of what the image may be, (count, C, 4·h, 4·w), before back-projection.
+
+    Each looks as sharp as a real image, and has about twice the squared error of `fuse`. How far they differ says how
+    far the estimate is to be believed.
+
+    Args:
+        lr_hsi: observed image (1, C, h, w), [0, 1].
+        ref_msi: reference (1, c, Hr, Wr), or None.
+        camera: as of `components`.
+        count: how many.
+        generator: of the noise.
+
+    Raises:
+        ValueError: as `components`; a count below 1.
+    """
+    check_count(count, "count")
+    given = components(lr_hsi, ref_msi, camera)
     problem = DenoisingProblem.of(_denoiser().to(lr_hsi.device), given.base, given.maps, tile=TILE)
-    schedule = make_schedule("linear", TIMESTEPS)
-    return given.decode(problem.draw(schedule, steps=1, generator=torch.Generator().manual_seed(0)))
+    drawn = (problem.draw(CHAIN, steps=CHAIN.steps, sampler=sample_ddpm, generator=generator) for _ in range(count))
+    return torch.cat([given.decode(z) for z in drawn])
 
 
-register_maker("fusion", Entry(lambda setting: fuse, seen=SEEN))
+register_maker(
+    "fusion", Entry(lambda setting: fuse, draws=lambda setting: partial(fused_draws, generator=setting.generator))
+)
+register_maker(
+    "fusion-sample",
+    Entry(lambda setting: partial(fused_draws, count=1, generator=setting.generator), random=True),
+)

@@ -26,6 +26,7 @@ from ctmem.model import Model
 from ctmem.observe.camera import Camera
 
 Method = Callable[[torch.Tensor, torch.Tensor | None, Camera], torch.Tensor]
+Draws = Callable[[torch.Tensor, torch.Tensor | None, Camera, int], torch.Tensor]
 NumpyPipeline = Callable[[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray], np.ndarray]
 
 FINISHED = "-bp"  # at the end of a name: with back-projection
@@ -49,6 +50,7 @@ class Entry:
     random: bool = False  # whether two calls differ by what is drawn
     blind_to: tuple[str, ...] = ()  # controls of the benchmark that are to it the real reference itself
     seen: tuple[str, ...] = ()  # scenes whose ground the shipped weights have learned from: not measured there
+    draws: Callable[[Setting], Draws] | None = None  # (lr_hsi, ref_msi, camera, count) → samples (count, C, H, W)
     variant: str | None = None  # wiring whose weights it needs: "", "as-drawn", "as-released"; None: no weights
 
 
@@ -111,6 +113,33 @@ def make_method(name: str, setting: Setting = Setting()) -> Method:
         return camera.consistent(pred, lr_hsi) if name.endswith(FINISHED) else pred
 
     return method
+
+
+def make_spread(name: str, setting: Setting, count: int) -> Method:
+    """Returns a function like a method, whose answer is how far its draws differ: their standard deviation.
+
+    Args:
+        name: as for `make_method`; with `-bp` each draw is finished with back-projection.
+        setting: what it may be made of.
+        count: of draws, at least 2.
+
+    Raises:
+        ValueError: an unknown name, or a method without draws.
+    """
+    bare = name.removesuffix(FINISHED)
+    check_choice(bare, "method", METHODS)
+    draws = METHODS[bare].draws
+    if draws is None:
+        fail("uncertainty", f"False for {name!r}, a method without draws", True)
+    function = draws(setting)
+
+    def spread(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+        drawn = function(lr_hsi, ref_msi, camera, count).split(1)
+        if name.endswith(FINISHED):
+            drawn = tuple(camera.consistent(one, lr_hsi) for one in drawn)
+        return torch.cat(drawn).std(0, keepdim=True)
+
+    return spread
 
 
 def from_numpy_pipeline(function: NumpyPipeline) -> Method:

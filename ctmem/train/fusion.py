@@ -39,12 +39,12 @@ from ctmem.checks import check_count, fail
 from ctmem.config import TrainConfig
 from ctmem.data.controls import blobs, glued_windows, permuted, pink, shifted, tilted, uniform
 from ctmem.data.corpus import read_corpus
+from ctmem.diffusion.objective import standard_normal
 from ctmem.diffusion.problem import DenoisingProblem, Network
-from ctmem.diffusion.schedule import make_schedule
 from ctmem.evaluation.metrics import psnr_db
 from ctmem.files import load_module, save_module, write_json
 from ctmem.match.patches import turn_back, turned
-from ctmem.methods.fusion import MAPS, SCALE, TIMESTEPS, components, new_denoiser
+from ctmem.methods.fusion import MAPS, SCALE, components, new_denoiser
 from ctmem.networks.folded import SPREAD
 from ctmem.observe.camera import Camera
 from ctmem.teaching import progress
@@ -346,14 +346,14 @@ def graded_score(sources: Sequence[Source], device: torch.device) -> Score:
             part = beside(area.hr_msi, source.references[0], Random(0))
             references = (None, part, turned(shifted(area.hr_msi, 0.5, 0.5), 5))
             cases += [(components(area.lr_hsi, one, area.camera), area.gt) for one in references]
-    schedule = make_schedule("linear", TIMESTEPS)
 
     @torch.no_grad()
     def score(network: nn.Module) -> float:
         values = []
         for given, gt in cases:
             problem = DenoisingProblem.of(cast(Network, network), given.base.to(device), given.maps.to(device))
-            z = problem.draw(schedule, steps=1, generator=torch.Generator().manual_seed(0))
+            noise = standard_normal(problem.base, torch.Generator().manual_seed(0))
+            z = problem.denoise(noise, noise.new_zeros(len(noise)), problem.base)
             values.append(float(psnr_db(given.decode(z.cpu()), gt).mean()))
         return sum(values) / len(values)
 
