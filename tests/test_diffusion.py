@@ -538,3 +538,11 @@ def test_errors(x0):
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_a_geometric_chain_falls_by_the_same_factor():
+    chain = Schedule.geometric(5, 10.0, 0.1)
+    assert torch.allclose(chain.sigma / chain.signal, torch.tensor([0.1, 10**-0.5, 1, 10**0.5, 10]).double())
+    assert torch.allclose(chain.size, torch.ones(5).double())
+    with pytest.raises(ValueError, match="`least` must be a number > 0 and below `most`, 20.0, got 30"):
+        Schedule.geometric(5, least=30)

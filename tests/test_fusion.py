@@ -9,14 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import ctmem.inference  # noqa: F401  (it enters the methods)
+from ctmem import load_model, super_resolve
 from ctmem.config import DenoiserConfig
+from ctmem.diffusion import encoding
 from ctmem.evaluation.metrics import psnr_db
 from ctmem.files import data_path
 from ctmem.match.patches import turned
-from ctmem.methods.fusion import MAPS, components, new_denoiser
+from ctmem.methods.fusion import MAPS, components, fuse, new_denoiser
 from ctmem.methods.registry import METHODS, make_method
-from ctmem.networks.folded import FoldedTCMM
+from ctmem.networks.folded import SPREAD, FoldedTCMM
 from ctmem.observe.camera import Camera
 from ctmem.train import fusion
 from ctmem.train.loop import Run
@@ -70,6 +71,30 @@ def test_it_is_a_method_like_others_and_draws_nothing(sources):
     assert torch.equal(one, two)
 
 
+def test_draws_differ_and_say_how_far(sources):
+    area = area_of(sources[0], 32)
+    model, given = load_model(), {"camera": area.camera, "generator": torch.Generator().manual_seed(0)}
+    pred, std = super_resolve(model, area.lr_hsi, area.hr_msi, method="fusion-bp", draws=3, uncertainty=True, **given)
+    assert torch.equal(pred, super_resolve(model, area.lr_hsi, area.hr_msi, method="fusion-bp", camera=area.camera))
+    assert std.shape == pred.shape
+    assert 0 < float(std.mean()) < 0.1
+    one, two = (super_resolve(model, area.lr_hsi, method="fusion-sample", **given) for _ in range(2))
+    assert not torch.equal(one, two)
+    with pytest.raises(ValueError, match="`uncertainty` must be False for 'prior', a method without draws"):
+        super_resolve(model, area.lr_hsi, method="prior", camera=area.camera, draws=2, uncertainty=True)
+    with pytest.raises(ValueError, match="`draws` must be a whole number ≥ 2"):
+        super_resolve(model, area.lr_hsi, method="fusion", camera=area.camera, uncertainty=True)
+
+
+def test_signs_of_components_change_nothing(sources, monkeypatch):
+    """The subspace with its directions turned round gives the same answer."""
+    area = area_of(sources[0], 32)
+    once = fuse(area.lr_hsi, area.hr_msi, area.camera)
+    turned_round = encoding.fit
+    monkeypatch.setattr(encoding, "fit", lambda *args: replace(turned_round(*args), basis=-turned_round(*args).basis))
+    assert torch.allclose(fuse(area.lr_hsi, area.hr_msi, area.camera), once, atol=2e-5)
+
+
 def test_another_scale_is_refused(sources):
     area = area_of(sources[0], 32)
     with pytest.raises(ValueError, match="`camera` must be one of scale 4"):
@@ -98,16 +123,32 @@ def test_other_ground_changes_nothing(sources):
     assert torch.equal(given.maps, empty.maps)
 
 
-def test_folding_is_pixel_unshuffle_around_the_denoiser():
+def test_what_is_known_need_not_go_through_the_network():
+    """Untrained, it is Wiener's mean of the base and the noisy data: the base at pure noise, the data when clean."""
     torch.manual_seed(0)
     network = FoldedTCMM(3, SMALL, fold=2).eval()
+    base, texture, x = (torch.randn(2, k, 8, 12) for k in (1, 3, 1))
+    condition = network.condition(base, texture)
+    assert torch.equal(network.denoise(x, torch.zeros(2), base, condition), base)
+    assert torch.allclose(network.denoise(x, torch.ones(2), base, condition), x, atol=1e-6)
+    level = torch.tensor([0.2, 0.7])
+    share = level.reshape(-1, 1, 1, 1)
+    wiener = share * SPREAD**2 / (share**2 * SPREAD**2 + 1 - share**2)
+    found = network.denoise(x, level, base, condition)
+    assert torch.allclose(found, base + wiener * (x - share * base), atol=1e-6)
+
+
+def test_folding_is_pixel_unshuffle_around_the_denoiser():
+    torch.manual_seed(0)
+    network = FoldedTCMM(3, SMALL, fold=2, offer=1).eval()
     for parameter in network.inner.fusion[-1].parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     base, texture, x = (torch.randn(2, k, 8, 12) for k in (1, 3, 1))
-    level = torch.tensor([0.2, 0.7])
-    found = network.denoise(x, level, base, network.condition(base, texture))
+    found = network.denoise(x, torch.zeros(2), base, network.condition(base, texture))
     inside = [F.pixel_unshuffle(image, 2) for image in (x, base, texture)]
-    wanted = network.inner(inside[0], level, inside[1], inside[1], inside[2])
+    added, gate, spread = network.inner(inside[0], torch.zeros(2), inside[1], inside[1], inside[2]).chunk(3, 1)
+    offer = F.pixel_unshuffle(texture[:, 1:2], 2)
+    wanted = inside[1] + gate.tanh() * offer + SPREAD * spread.exp() * added
     assert found.shape == (2, 1, 8, 12)
     assert torch.allclose(F.pixel_unshuffle(found, 2), wanted, atol=1e-5)
 
@@ -129,9 +170,16 @@ def synthetic(bands=5, side=160):
 
 @pytest.fixture(scope="module")
 def pool(sources):
-    return fusion.graded_pool(
-        {"a": synthetic(), "b": synthetic(3)}, sources, areas=2, seed=1, device=torch.device("cpu")
-    )
+    return fusion.graded_pool({"a": synthetic(), "b": synthetic(3)}, sources, areas=2, seed=1)
+
+
+def test_processes_make_the_same_pool(pool, sources):
+    again = fusion.graded_pool({"a": synthetic(), "b": synthetic(3)}, sources, areas=2, seed=1, workers=1)
+    assert all(torch.equal(a, b) for a, b in zip(vars(pool).values(), vars(again).values()))
+    with pytest.raises(ValueError, match="`workers`"):
+        fusion.graded_pool({}, sources, areas=1, seed=1, workers=-1)
+    with pytest.raises(ValueError, match="`corpus` must be images or scenes"):
+        fusion.graded_pool({}, sources, areas=1, seed=1, minutes=0)
 
 
 def test_a_pool_has_crops_of_components_with_their_maps(pool):
@@ -152,7 +200,7 @@ def test_every_grade_is_drawn(sources):
     assert len({one.shape for one in images}) > 2
 
 
-def test_the_loss_does_not_ask_for_the_sign(pool):
+def test_the_loss_does_not_ask_for_the_sign(pool, monkeypatch):
     """With signs drawn anew the loss of an odd network stays: what is signed turns with the component."""
     torch.manual_seed(0)
 
@@ -166,6 +214,7 @@ def test_the_loss_does_not_ask_for_the_sign(pool):
             base, texture = condition
             return base + 0.1 * texture[:, fusion.SIGNED].sum(1, keepdim=True)
 
+    monkeypatch.setattr(fusion, "NOISES", (1e6, 2e6))  # that all is noise, and counts alike
     batch = fusion.Pool(*(x[:6] for x in (pool.base, pool.target, pool.texture, pool.weight)))
     values = [float(fusion.graded_loss(Odd(), batch, torch.Generator().manual_seed(seed))) for seed in range(4)]
     assert max(values) - min(values) < 1e-5

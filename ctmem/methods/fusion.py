@@ -161,7 +161,7 @@ def fuse(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> 
     for sign, maps in ((1, given.maps), (-1, signed * given.maps)):
         problem = DenoisingProblem.of(_denoiser().to(lr_hsi.device), sign * given.base, maps, tile=TILE)
         level = noise.new_zeros(len(noise))
-        means.append(sign * problem.denoise(sign * noise, level, sign * given.base))
+        means.append(sign * problem.denoise(noise, level, sign * given.base))
     return given.decode((means[0] + means[1]) / 2)
 
 
