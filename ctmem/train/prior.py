@@ -248,7 +248,9 @@ def train_prior(
         if share >= 1 or now - saved > SAVE_EVERY:
             saved = now
             gains = judge(average, tiles[held.to(device)], min(batch, 64), bf16)
-            card |= {"steps": step, "minutes": round((now - start) / 60, 2), "metrics": {"gain_db": gains}}
+            count = sum(parameter.numel() for parameter in network.parameters())
+            card |= {"steps": step, "minutes": round((now - start) / 60, 2)}
+            card |= {"metrics": {"parameters": count, "gain_db over bicubic, tiles held out": gains}}
             half = {name: x.half() for name, x in average.state_dict().items()}
             save_tensors(half, Path(folder) / "prior.safetensors", {"part": "prior", "preset": "prior"})
             write_json(card, Path(folder) / "card.json")
@@ -286,8 +288,8 @@ def main(arguments: list[str] | None = None) -> int:
         images = read_corpus(options.corpus)
         sources = embedded_sources(Camera.from_config(TINY.camera))
         areas = {source.name: source.scene.cut(source.train).gt[0] for source in sources if source.train}
-        data = [{"image": name} for name in images] + [{"training area of": name} for name in areas]
-        data += [{"package": name, "licence": licence} for name, (_, licence, _) in ORIGINS.items()]
+        data = [{"package": name, "licence": licence, "images": what} for name, (_, licence, what) in ORIGINS.items()]
+        data += [{"training area of": name, "licence": "see data/README.md"} for name in areas]
         tiles, times = training_tiles(images, areas)
         print(f"{len(tiles)} tiles", flush=True)
         train_prior(
