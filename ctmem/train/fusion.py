@@ -23,7 +23,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast
@@ -48,7 +47,7 @@ from ctmem.methods.fusion import MAPS, SCALE, components, new_denoiser
 from ctmem.networks.folded import SPREAD
 from ctmem.observe.camera import Camera
 from ctmem.teaching import progress
-from ctmem.train.loop import Run, Score, device_name, fit, new_accelerator
+from ctmem.train.loop import Run, Score, device_name, fit, new_accelerator, versions_here
 from ctmem.train.pool import Pool
 from ctmem.train.sources import Source, embedded_sources
 
@@ -387,7 +386,7 @@ def _card(run: Run, options: argparse.Namespace, crops: int, seconds: float) -> 
     """What is written beside the weights."""
     named = {"steps": run.step, "batch": options.batch, "areas": options.areas, "crops": crops, "seed": options.seed}
     named |= {"minutes": round(seconds / 60, 1), "device": device_name(run.device), "score_db": run.best_score}
-    return named | {"versions": {name: version(name) for name in ("torch", "numpy", "ctmem")}, "history": run.history}
+    return named | {"versions": versions_here(), "history": run.history}
 
 
 def main(arguments: list[str] | None = None) -> int:

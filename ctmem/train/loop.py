@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -52,6 +53,17 @@ def new_accelerator(*, cpu: bool = False, precision: str | None = None, place: b
 def device_name(device: torch.device) -> str:
     """What cards call a device."""
     return f"one {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "CPU"
+
+
+def versions_here() -> dict[str, str]:
+    """What cards say of the packages: a version, or that this one runs from its folder, not installed."""
+    found = {}
+    for name in ("torch", "numpy", "ctmem"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 def learning_rate_factor(step: int, config: TrainConfig) -> float:

@@ -16,7 +16,6 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +31,7 @@ from ctmem.match.patches import turned
 from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import upsample
-from ctmem.train.loop import device_name
+from ctmem.train.loop import device_name, versions_here
 from ctmem.train.sources import embedded_sources
 
 SIDE = 168  # of a tile, pixels: the largest crop, 24 + 2·2 coarse pixels at scale 6
@@ -179,6 +178,7 @@ def train_prior(
     minutes: float,
     times: torch.Tensor | None = None,
     batch: int = 256,
+    rate: float = RATE,
     bf16: bool = False,
     seed: int = 0,
     sizes: Mapping[str, int] | None = None,
@@ -192,6 +192,7 @@ def train_prior(
         minutes: of training, at least one step.
         times: how often each tile counts, (N,) whole numbers; None: once.
         batch: crops per step.
+        rate: the highest learning rate.
         bf16: matrix products in bfloat16.
         seed: of weights and crops.
         sizes: of `ComponentPrior`.
@@ -199,6 +200,7 @@ def train_prior(
 
     Raises:
         ValueError: a time that is not positive, a count below 1.
+        RuntimeError: after the warm-up it is 1 dB worse than bicubic enlargement; what was written before stays.
         OSError: weights cannot be written.
     """
     if not minutes > 0:
@@ -218,16 +220,16 @@ def train_prior(
     if device.type == "cuda":
         cast(Any, network).to(memory_format=torch.channels_last)  # which the types of torch do not know
     average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-5, fused=device.type == "cuda")
+    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-5, fused=device.type == "cuda")
     sizes = {name: getattr(network, name) for name in ("width", "blocks", "head")}
     card: dict[str, Any] = {"network": sizes, "camera": CAMERAS, "data": data or [], "seed": seed}
-    card |= {"versions": {name: version(name) for name in ("torch", "numpy", "ctmem")}, "device": device_name(device)}
+    card |= {"versions": versions_here(), "device": device_name(device)}
     start = saved = time.perf_counter()
     step, share = 0, 0.0
     while share < 1 or step == 0:
         # one step, at a rate that falls to 0 at the end of the time
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+            group["lr"] = rate * min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
         scale = ORDER[step % len(ORDER)]
         given, gt = learned.draw(scale)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -248,7 +250,13 @@ def train_prior(
         if share >= 1 or now - saved > SAVE_EVERY:
             saved = now
             gains = judge(average, tiles[held.to(device)], min(batch, 64), bf16)
-            card |= {"steps": step, "minutes": round((now - start) / 60, 2), "metrics": {"gain_db": gains}}
+            if step > WARMUP and min(gains.values()) < -1:
+                raise RuntimeError(
+                    f"the training went astray, over bicubic: {gains} dB; a `rate` below {rate} may help"
+                )
+            count = sum(parameter.numel() for parameter in network.parameters())
+            card |= {"steps": step, "minutes": round((now - start) / 60, 2)}
+            card |= {"metrics": {"parameters": count, "gain_db over bicubic, tiles held out": gains}}
             half = {name: x.half() for name, x in average.state_dict().items()}
             save_tensors(half, Path(folder) / "prior.safetensors", {"part": "prior", "preset": "prior"})
             write_json(card, Path(folder) / "card.json")
@@ -275,6 +283,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--corpus", required=True, metavar="FOLDER", help="as `python -m ctmem.data.corpus` makes it")
     parser.add_argument("--minutes", type=float, default=2.0, metavar="N", help="of training (default: 2)")
     parser.add_argument("--batch", type=int, default=256, metavar="N", help="crops per step (default: 256)")
+    parser.add_argument("--rate", type=float, default=RATE, metavar="N", help=f"highest (default: {RATE})")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of matrix products")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and crops (default: 0)")
     parser.add_argument("--out", default="runs/prior", metavar="FOLDER", help="for weights and card")
@@ -286,12 +295,12 @@ def main(arguments: list[str] | None = None) -> int:
         images = read_corpus(options.corpus)
         sources = embedded_sources(Camera.from_config(TINY.camera))
         areas = {source.name: source.scene.cut(source.train).gt[0] for source in sources if source.train}
-        data = [{"image": name} for name in images] + [{"training area of": name} for name in areas]
-        data += [{"package": name, "licence": licence} for name, (_, licence, _) in ORIGINS.items()]
+        data = [{"package": name, "licence": licence, "images": what} for name, (_, licence, what) in ORIGINS.items()]
+        data += [{"training area of": name, "licence": "see data/README.md"} for name in areas]
         tiles, times = training_tiles(images, areas)
         print(f"{len(tiles)} tiles", flush=True)
         train_prior(
-            tiles.to(device), options.out, minutes=options.minutes, times=times, batch=options.batch,
+            tiles.to(device), options.out, minutes=options.minutes, times=times, batch=options.batch, rate=options.rate,
             bf16=options.precision == "bf16", seed=options.seed, data=data,
         )  # fmt: skip
     except (OSError, RuntimeError, ValueError) as error:

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,7 +40,7 @@ from ctmem.model import PARTS, build_networks
 from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import LearnedBlur, train_kernel
 from ctmem.teaching import progress
-from ctmem.train.loop import Loss, Run, Score, fit, new_accelerator
+from ctmem.train.loop import Loss, Run, Score, fit, new_accelerator, versions_here
 from ctmem.train.pool import Pool, build_pool, check_sources
 from ctmem.train.sources import Source
 
@@ -288,7 +287,7 @@ def _networks_of(preset: dict[str, Any]) -> Preset:
 
 def _new_card(preset: Preset, sources: Sequence[Source], seed: int) -> dict[str, Any]:
     """What is known before training."""
-    packages = {name: version(name) for name in ("torch", "numpy", "ctmem")}
+    packages = versions_here()
     data = [
         {
             "scene": source.name,
