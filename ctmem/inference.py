@@ -120,7 +120,6 @@ def super_resolve(
         given = lr_hsi.to(model.device), ref_msi, (camera or model.camera).to(model.device)
         if not uncertainty:
             return _one_by_one(make_method(method, setting), *given)
-        check_count(draws, "draws", at_least=2)
         spread = make_spread(method, setting, draws)
         return _one_by_one(make_method(method, setting), *given), _one_by_one(spread, *given)
     check_count(draws, "draws", at_least=2 if uncertainty else 1)

@@ -137,7 +137,7 @@ def test_answers_that_are_not_images_of_the_right_size(model, ground, entered):
 
 def test_what_other_methods_do_not_do(model, ground):
     told = {"camera": ground.camera, "method": "bicubic"}
-    with pytest.raises(ValueError, match="`uncertainty` must be False for another method than 'ctmem'"):
+    with pytest.raises(ValueError, match="`uncertainty` must be False for 'bicubic', a method without draws"):
         super_resolve(model, ground.lr_hsi, uncertainty=True, **told)
     with pytest.raises(ValueError, match="`ref_msi` must be one image .* for another method than 'ctmem', got list"):
         super_resolve(model, ground.lr_hsi, [ground.hr_msi], **told)

@@ -98,7 +98,19 @@ def test_the_readme_names_every_module_beside_the_folders():
 
 def test_commands_of_the_documents_exist():
     targets = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
-    assert targets == {"help", "setup", "run", "test", "lint", "lab", "dashboard", "train", "refresh", "clean"}
+    assert targets == {
+        "help",
+        "setup",
+        "run",
+        "test",
+        "lint",
+        "lab",
+        "dashboard",
+        "train",
+        "corpus",
+        "refresh",
+        "clean",
+    }
     for name in ("README.md", "CONTRIBUTING.md", "data/README.md", ".ci/run"):
         text = (ROOT / name).read_text(encoding="utf-8")
         code = "\n".join(re.findall(r"`make ([^`]+)`", text) + re.findall(r"^\s*make (.+)$", text, re.MULTILINE))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, check_choice, fail
+from ctmem.checks import as_image, check_choice, check_count, fail
 from ctmem.data.samples import Degraded
 from ctmem.model import Model
 from ctmem.observe.camera import Camera
@@ -124,13 +124,14 @@ def make_spread(name: str, setting: Setting, count: int) -> Method:
         count: of draws, at least 2.
 
     Raises:
-        ValueError: an unknown name, or a method without draws.
+        ValueError: an unknown name, a method without draws, or fewer than 2.
     """
     bare = name.removesuffix(FINISHED)
     check_choice(bare, "method", METHODS)
     draws = METHODS[bare].draws
     if draws is None:
         fail("uncertainty", f"False for {name!r}, a method without draws", True)
+    check_count(count, "draws", at_least=2)
     function = draws(setting)
 
     def spread(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
