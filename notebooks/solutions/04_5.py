@@ -1,1 +1,1 @@
-tilt = 15  # at 7.5° there are still four placements, one for each part of the area
+tilt = 15  # at half of it some placements are left, each for a part of the area
