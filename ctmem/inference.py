@@ -15,6 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import cast
 
+import numpy as np
 import torch
 
 from ctmem.checks import as_image, check_choice, check_count, door, fail, warn_once
@@ -103,7 +104,7 @@ def super_resolve(
         ValueError: wrong rank, batch or band count, values that are not finite, an image smaller than a patch,
             a reference and a camera without `srf`, a camera of another scale, a count below 1, more steps than the
             chain has, `start` outside (0, 1], an uncertainty of one draw, `rematch_every` without a reference; an
-            unknown `method` or `psf`, or an uncertainty of another method than "ctmem".
+            unknown `method` or `psf`, or an uncertainty of a method without draws.
     """
     if not isinstance(model, Model):
         fail("model", "a model, as `load_model` returns it", type(model).__name__, TypeError)
@@ -112,6 +113,8 @@ def super_resolve(
     if callback is not None and not callable(callback):
         fail("callback", "a function, or None", type(callback).__name__, TypeError)
     lr_hsi = as_image(lr_hsi, "lr_hsi")
+    if camera is not None and not isinstance(camera, Camera):
+        fail("camera", "a `Camera`", type(camera).__name__, TypeError)
     if psf is not None:
         check_choice(psf, "psf", ("auto",))
         camera = _estimated(lr_hsi, ref_msi, model.camera if camera is None else camera)
@@ -157,8 +160,9 @@ def _estimated(lr_hsi: torch.Tensor, ref_msi: References | TextureLibrary | None
     """The camera that the images show, taught by the first reference where it is an image."""
     if isinstance(ref_msi, list | tuple) and ref_msi:
         return _estimated(lr_hsi, ref_msi[0], camera)
-    if isinstance(ref_msi, torch.Tensor):
-        return estimate_camera(lr_hsi, fill_holes(ref_msi, "ref_msi")[0], camera=camera)
+    if isinstance(ref_msi, torch.Tensor | np.ndarray):
+        image = as_image(ref_msi, "ref_msi", finite=False)
+        return estimate_camera(lr_hsi, fill_holes(image, "ref_msi")[0], camera=camera)
     return estimate_camera(lr_hsi, camera=camera)
 
 

@@ -103,7 +103,7 @@ def sharpened_components(
     """
     noise = z.new_zeros(len(z)) if noise is None else noise
     profiles = camera.psf.sum(1)[None], camera.psf.sum(0)[None]
-    mtf = torch.cat([transfer(profile, camera.scale) for profile in profiles], 1).expand(len(z), -1)
+    mtf = torch.cat([transfer(profile, camera.scale) for profile in profiles], 1).to(z).expand(len(z), -1)
     some = max(1, AT_ONCE // z[0].numel())
     parts = zip(z.split(some), camera.upsample(z).split(some), mtf.split(some), noise.split(some))
     return torch.cat([network(*part, camera.scale) for part in parts])

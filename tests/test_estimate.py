@@ -96,3 +96,14 @@ def test_complaints():
         estimate_snr_db(lr_hsi[..., :5, :])
     with pytest.raises(ValueError, match="`lr_hsi` must be an image that is not constant, got a constant band"):
         estimate_fwhm(torch.full((1, 4, 8, 8), 0.5), camera=camera)
+
+
+def test_a_constant_reference_teaches_nothing_and_arrays_teach_as_tensors(fields):
+    camera = Camera.gaussian(scale=4, srf=torch.eye(4))
+    lr_hsi = camera.observe(fields[0])[..., :16, :16]
+    reference = fields[1][..., :64, :64]
+    constant = torch.full_like(reference, 0.4)
+    assert estimate_fwhm(lr_hsi, constant, camera=camera) == estimate_fwhm(lr_hsi, camera=camera)
+    given = {"camera": camera, "psf": "auto", "method": "bicubic-bp"}
+    answers = [super_resolve(load_model(), lr_hsi, image, **given) for image in (reference, reference.numpy())]
+    assert torch.equal(*answers)

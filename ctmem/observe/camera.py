@@ -252,6 +252,10 @@ class Camera:
         Raises:
             TypeError, ValueError: as `back_project`.
         """
+        pred = as_image(pred, "pred", double=True, finite=False)  # the numbers are looked at by `back_project`
+        lr_hsi = as_image(lr_hsi, "lr_hsi", double=True, finite=False)
+        if len(pred) != len(lr_hsi):
+            fail("pred", f"as many images as `lr_hsi`, {len(lr_hsi)}", len(pred))
         tolerance = max(MISMATCH, self.noise_share)
         fewest = FEWEST if tolerance == MISMATCH else 0
         return torch.cat(

@@ -47,6 +47,7 @@ USUAL_RATIOS = (  # of each candidate, mean of seven development scenes
     (0.10, -0.10, -0.56),
 )
 OWN_SHARE = 0.5  # of the reference in what is taught, the rest is the usual: one scene alone is a noisy teacher
+FLAT = 1e-6  # deviation of a band with nothing in it
 LEAST = 6  # pixels of a side below which there is nothing to compare
 LEAST_REFERENCE = 12  # coarse pixels of a side: the widest blur and three differences fit in
 
@@ -58,8 +59,8 @@ def estimate_camera(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *
 
     Args:
         lr_hsi: observed images (B, C, h, w), all of that camera, at least 6 pixels a side.
-        ref_msi: fine image (B', c, Hr, Wr) of any ground, of pixels `scale` times smaller; None, or less than
-            12·scale pixels a side: what development scenes had on average.
+        ref_msi: fine image (B', c, Hr, Wr) of any ground, of pixels `scale` times smaller; None, a constant band,
+            or less than 12·scale pixels a side: what development scenes had on average.
         camera: its scale counts, and its response where it has one.
 
     Raises:
@@ -83,7 +84,8 @@ def estimate_snr_db(lr_hsi: torch.Tensor) -> float:
 
     Bands are brought to one power, so that white noise adds the same to each direction of spectra. Ground has few
     directions, and little that is high in rows and columns: there the lowest quarter of the eigenvalues is noise, and
-    is compared with that of noise alone of the same size.
+    is compared with that of noise alone of the same size. With fewer than about six bands there is no such direction:
+    ground is then taken for noise, and images without any for 28 to 48 dB.
 
     Args:
         lr_hsi: observed images (B, C, h, w), at least 6 pixels a side.
@@ -123,7 +125,8 @@ def estimate_fwhm(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *, 
     candidates = torch.tensor(CANDIDATES, dtype=torch.float64)
     taught = torch.tensor(USUAL_RATIOS, dtype=torch.float64)
     ref_msi = None if ref_msi is None else as_image(ref_msi, "ref_msi").double().cpu()
-    if ref_msi is not None and min(ref_msi.shape[2:]) >= LEAST_REFERENCE * camera.scale:
+    large = ref_msi is not None and min(ref_msi.shape[2:]) >= LEAST_REFERENCE * camera.scale
+    if ref_msi is not None and large and bool((ref_msi.std((2, 3)) > FLAT).all()):
         noise = _noise_to_contrast(lr_hsi.double().cpu(), seen, camera)
         blurred = [_blurred_ratios(ref_msi, width * camera.scale, camera.scale, noise) for width in CANDIDATES]
         clean, noisy = torch.stack(blurred).unbind(1)

@@ -9,7 +9,8 @@ turned, moved by up to 1.5 px, some tilted by up to 1.5°, and of another radiom
 adds already, where it is laid: the denoiser learns what that leaves open, and how far to believe it, from the likeness
 that it is told.
 
-The shipped weights were trained so on a GPU; on a CPU `--areas 60 --steps 300 --batch 16` takes minutes and shows how.
+How the shipped weights were trained stands on their card; on a CPU `--areas 60 --steps 300 --batch 16` takes minutes
+and shows how.
 
 Source: this project.
 """
@@ -225,9 +226,13 @@ def graded_pool(
     check_count(areas, "areas")
     check_count(workers, "workers", at_least=0)
     images = [x for x in corpus.values() if min(x.shape[1:]) >= SIDE and len(x) > 1]
+    if not images and not sources:
+        fail("corpus", f"images of {SIDE} px a side, where there are no `sources`", "none")
     jobs = [(seed, number, min(AT_ONCE, areas - number)) for number in range(0, areas, AT_ONCE)]
     end = time.monotonic() + 60 * minutes
     with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)  # sums of several threads round otherwise
         done: Iterable[list[np.ndarray]] = (_matched(images, sources, job) for job in jobs)
         if workers:
             begun = get_context("spawn").Pool(workers, _begin, (images, sources))
@@ -235,6 +240,8 @@ def graded_pool(
         bar = progress(done, "areas", total=len(jobs))
         parts = [[torch.from_numpy(x) for x in part] for part in takewhile(lambda _: time.monotonic() < end, bar)]
     parts = [part for part in parts if part]
+    if time.monotonic() >= end and not parts:
+        fail("minutes", "enough for the first areas", minutes)
     if not parts:
         fail("corpus", f"images or scenes with ground of {CROP} px a side", "none")
     return Pool(*(torch.cat(column) for column in zip(*parts)))

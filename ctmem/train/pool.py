@@ -28,7 +28,8 @@ from ctmem.train.sources import Source
 class Pool:
     """Encoded training crops, all of them or a batch.
 
-    `base` and `target` are (N, Z, H, W), `texture` (N, 4Z, H, W), `weight` (N, Z, 1, 1). The weight brings a difference
+    `base` and `target` are (N, Z, H, W), `texture` (N, 4Z, H, W), `weight` (N, Z, 1, 1); of `train.fusion`, Z = 1 and
+    any number of maps. The weight brings a difference
     of coefficients back to the proportions it has in the image: the Z standard deviations of the crop's subspace over
     their mean (0 for channels it does not fill).
     """

@@ -250,13 +250,13 @@ def train_prior(
         if share >= 1 or now - saved > SAVE_EVERY:
             saved = now
             gains = judge(average, tiles[held.to(device)], min(batch, 64), bf16)
-            if step > WARMUP and min(gains.values()) < -1:
+            if step > WARMUP and not all(gain >= -1 for gain in gains.values()):
                 raise RuntimeError(
                     f"the training went astray, over bicubic: {gains} dB; a `rate` below {rate} may help"
                 )
             count = sum(parameter.numel() for parameter in network.parameters())
             card |= {"steps": step, "minutes": round((now - start) / 60, 2)}
-            card |= {"metrics": {"parameters": count, "gain_db over bicubic, tiles held out": gains}}
+            card |= {"metrics": {"parameters": count, "gain_db over bicubic, tiles not drawn": gains}}
             half = {name: x.half() for name, x in average.state_dict().items()}
             save_tensors(half, Path(folder) / "prior.safetensors", {"part": "prior", "preset": "prior"})
             write_json(card, Path(folder) / "card.json")
