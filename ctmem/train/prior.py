@@ -73,19 +73,22 @@ def training_tiles(
                 x = F.avg_pool2d(image[None], level)[0]
                 parts.append(_tiles(_standard(x[: 4 if level == 1 else 2]), STEP))
                 parts.append(_tiles(_components(x, 4)[1:], STEP))
-        seen = torch.cat(parts)
-        seen = seen[seen.float().std((1, 2)) > PLAIN]
+        seen = _not_plain(torch.cat(parts))
         seen = seen[torch.linspace(0, len(seen) - 1, min(len(seen), MOST)).long()]
         found.append(seen)
         times.append(max(1, BANDS // len(image)))
     for area in areas.values():
-        seen = _tiles(_components(area, 8), STEP // 2)
-        found.append(seen[seen.float().std((1, 2)) > PLAIN])
+        found.append(_not_plain(_tiles(_components(area, 8), STEP // 2)))
         times.append(BANDS)
     tiles = torch.cat(found) if found else torch.empty(0)
     if not len(tiles):
         fail("images", f"some with {SIDE}×{SIDE} px of data", "none")
     return tiles, torch.tensor(times).repeat_interleave(torch.tensor([len(seen) for seen in found]))
+
+
+def _not_plain(tiles: torch.Tensor) -> torch.Tensor:
+    """Those of the tiles (N, SIDE, SIDE) that have something in them."""
+    return tiles[tiles.float().std((1, 2)) > PLAIN] if len(tiles) else tiles
 
 
 def _standard(x: torch.Tensor) -> torch.Tensor:
