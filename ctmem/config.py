@@ -1,7 +1,8 @@
 """Settings as frozen dataclasses, and the presets TINY (laptop CPU, minutes), SMALL (an hour of CPU), PAPER (GPU).
 
-`dataclasses.replace(TINY, crop=32)` makes a variant; an unknown name is a TypeError by construction. Nothing here
-knows torch, files or devices. The wirings as drawn and as released are in `networks.variants`.
+`dataclasses.replace(TINY, crop=32)` makes a variant; an unknown name is a TypeError by construction, and a value of
+another type or out of its bounds, which stand under each class, a ValueError that names the setting. Nothing here knows
+torch, files or devices. The wirings as drawn and as released are in `networks.variants`.
 
 Source: sizes of PAPER from Qu et al., IEEE TGRS 2025; TINY and SMALL are this project's.
 """
@@ -9,12 +10,92 @@ Source: sizes of PAPER from Qu et al., IEEE TGRS 2025; TINY and SMALL are this p
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+import numbers
+import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+ABOVE_0 = math.ulp(0.0)  # the least number that is positive
+MANY = 10**9
+
+Bounds = tuple[float, float] | tuple[str, ...]  # least and most, both allowed, or the names there are
+
+
+class Settings:
+    """What all settings have in common: each is checked, and made a plain Python value, when they are made.
+
+    Raises:
+        ValueError: a setting of another type than its annotation says, or out of its bounds.
+    """
+
+    BOUNDS: ClassVar[dict[str, Bounds]] = {}
+
+    def __post_init__(self) -> None:
+        for name, kinds in _kinds(type(self)).items():
+            object.__setattr__(self, name, _checked(getattr(self, name), name, kinds, self.BOUNDS.get(name)))
+
+
+@functools.cache
+def _kinds(settings: type) -> dict[str, tuple[type, ...]]:
+    """The types that each setting may have: of `float | None`, float and NoneType."""
+    hints = {name: hint for name, hint in typing.get_type_hints(settings).items() if name != "BOUNDS"}
+    return {name: tuple(typing.get_origin(one) or one for one in _parts(hint)) for name, hint in hints.items()}
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one there is."""
+    return (hint,) if isinstance(hint, type) and not typing.get_args(hint) else typing.get_args(hint) or (hint,)
+
+
+def _checked(value: Any, name: str, kinds: tuple[type, ...], bounds: Bounds | None) -> Any:
+    """The value as plain Python, or the error of what is wrong with it."""
+    if value is None and type(None) in kinds:
+        return None
+    kind = kinds[0]
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    plain = {
+        int: lambda: int(value) if real and isinstance(value, numbers.Integral) else None,
+        float: lambda: float(value) if real and abs(value) <= 1e300 else None,  # neither NaN nor infinite
+        tuple: lambda: _names(value),
+    }.get(kind, lambda: value if isinstance(value, kind) else None)()
+    fits = plain is not None
+    if fits and bounds and kind is str:
+        fits = plain in bounds
+    elif fits and bounds:
+        fits = bounds[0] <= plain <= bounds[1]
+    if not fits:
+        raise ValueError(f"`{name}` must be {_wanted(kind, bounds, type(None) in kinds)}, got {_short(value)}")
+    return plain
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    """At least one text as a tuple, since JSON has lists alone; None: it is something else."""
+    listed = isinstance(value, tuple | list) and value and all(isinstance(one, str) for one in value)
+    return tuple(value) if listed else None
+
+
+def _wanted(kind: type, bounds: Bounds | None, optional: bool) -> str:
+    """What a setting may be, in words."""
+    words = {int: "a whole number", float: "a finite number", bool: "True or False", str: "text",
+             tuple: "a tuple of names"}.get(kind, f"a `{kind.__name__}`")  # fmt: skip
+    if kind is str and bounds:
+        words = "one of " + ", ".join(map(repr, bounds))
+    elif bounds:
+        low, high = bounds
+        words += f" above 0 and at most {high}" if low == ABOVE_0 else f" from {low} to {high}"
+    return f"{words}, or None" if optional else words
+
+
+def _short(value: Any) -> str:
+    """A value as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @dataclass(frozen=True)
-class CameraConfig:
+class CameraConfig(Settings):
     """The camera that a model is trained for; `observe.camera.Camera.from_config` makes it."""
 
     scale: int = 4  # fine pixels per coarse pixel, along one side
@@ -23,9 +104,11 @@ class CameraConfig:
     bands: tuple[str, ...] | None = None  # of that sensor; None: blue, green, red, near infrared
     snr_db: float | None = None  # signal-to-noise ratio of the coarse image, dB; None: no noise
 
+    BOUNDS: ClassVar[dict[str, Bounds]] = {"scale": (1, 64), "fwhm_px": (ABOVE_0, 1000), "snr_db": (-100, 300)}
+
 
 @dataclass(frozen=True)
-class MatchConfig:
+class MatchConfig(Settings):
     """How the degradation matching block (DMB) looks for patches."""
 
     patch: int = 8  # P, pixels
@@ -41,9 +124,21 @@ class MatchConfig:
     sharpening: int = 3  # steps of back-projection on both blurry images before they are compared; 0: as released
     gradient_border: str = "replicate"  # beyond the reference's border: replicate, constant (zeros): as released
 
+    BOUNDS: ClassVar[dict[str, Bounds]] = {
+        "patch": (1, 1024),
+        "stride": (1, 10_000),
+        "query_stride": (1, 1024),
+        "similarity": ("dot", "cosine", "zncc", "l2"),
+        "top_k": (1, MANY),
+        "hard_k": (1, MANY),
+        "temperature": (ABOVE_0, 1000),
+        "sharpening": (0, 1000),
+        "gradient_border": ("replicate", "constant"),
+    }
+
 
 @dataclass(frozen=True)
-class DenoiserConfig:
+class DenoiserConfig(Settings):
     """Size and wiring of the texture consistent Mamba denoiser (TCMM)."""
 
     width: int = 128  # D, channels inside
@@ -67,9 +162,23 @@ class DenoiserConfig:
     fusion_slope: float = 0.2  # of the LeakyReLU in the fusion; 0: ReLU, as released
     zero_start: bool = True  # the last convolution starts at 0: an untrained denoiser returns lr_hsi_up
 
+    BOUNDS: ClassVar[dict[str, Bounds]] = {
+        "width": (2, 4096),
+        "residual_blocks": (0, 64),
+        "cim_blocks": (0, 64),
+        "te_blocks": (0, 64),
+        "state": (1, 1024),
+        "heads": (1, 1024),
+        "subspace": (1, 4096),
+        "target": ("x0", "residual", "eps", "v"),
+        "level_enters": ("stem", "input", "block"),
+        "skips": ("added", "none", "carried"),
+        "fusion_slope": (0, 1),
+    }
+
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """One training run."""
 
     steps: int = 2000
@@ -85,9 +194,22 @@ class TrainConfig:
     validate_every: int = 100
     save_every: int = 50
 
+    BOUNDS: ClassVar[dict[str, Bounds]] = {
+        "steps": (1, MANY),
+        "batch": (1, 65_536),
+        "learning_rate": (ABOVE_0, 1000),
+        "warmup": (0, MANY),
+        "ema": (0, 1),
+        "clip": (ABOVE_0, 1e30),
+        "self_condition": (0, 1),
+        "drop_reference": (0, 1),
+        "validate_every": (1, MANY),
+        "save_every": (1, MANY),
+    }
+
 
 @dataclass(frozen=True)
-class Preset:
+class Preset(Settings):
     """Everything a run needs to know, with a name."""
 
     name: str
@@ -107,6 +229,17 @@ class Preset:
     kernel_steps: int = 400  # enough for a PSF; the network wants 1000
     cnn_steps: int = 100_000  # about as many minutes as the denoiser's steps
 
+    BOUNDS: ClassVar[dict[str, Bounds]] = {
+        "crop": (1, 100_000),
+        "timesteps": (1, 1_000_000),
+        "schedule": ("linear", "cosine", "shifted"),
+        "sampling_steps": (1, 1_000_000),
+        "kernel_width": (1, 4096),
+        "cnn_width": (1, 8192),
+        "kernel_steps": (1, MANY),
+        "cnn_steps": (1, MANY),
+    }
+
     @property
     def scale(self) -> int:
         """Fine pixels per coarse pixel, along one side."""
@@ -121,13 +254,14 @@ class Preset:
         """The preset of a card; a setting that the card, being older, does not name has its default.
 
         Raises:
-            TypeError: a key that is not a setting.
+            TypeError: a key that is not a setting, or settings that are not a dict.
+            ValueError: a setting of another type, or out of its bounds.
         """
         parts = {"camera": CameraConfig, "match": MatchConfig, "denoiser": DenoiserConfig, "train": TrainConfig}
-        nested = {key: part(**plain[key]) for key, part in parts.items() if key in plain}
-        if "camera" in nested and nested["camera"].bands is not None:  # JSON has no tuples
-            nested["camera"] = dataclasses.replace(nested["camera"], bands=tuple(nested["camera"].bands))
-        return cls(**plain | nested)
+        for name, part in {"preset": plain, **{key: plain[key] for key in parts if key in plain}}.items():
+            if not isinstance(part, dict):
+                raise TypeError(f"`{name}` must be a dict of settings, got {_short(part)}")
+        return cls(**plain | {key: part(**plain[key]) for key, part in parts.items() if key in plain})
 
 
 TINY = Preset(

@@ -12,11 +12,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ctmem import files
 from ctmem.config import TINY, MatchConfig
 from ctmem.files import load_tensors, save_tensors
 from ctmem.inference import encode, super_resolve
 from ctmem.match.dmb import dmb
-from ctmem.match.texture_library import TextureLibrary, _digest
+from ctmem.match.texture_library import TextureLibrary
 from ctmem.model import Model, build_networks
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import blur, gaussian_psf
@@ -218,9 +219,12 @@ def test_the_message_of_damaged_and_truncated_files(library, path):
 def resave(library, path, change):
     """The file again with other metadata, its checksum made to fit."""
     library.save(path)
-    tensors, metadata = load_tensors(path)
+    tensors, metadata = load_tensors(path, kind="texture library")
     metadata |= change(json.loads(metadata["header"]))
-    save_tensors(tensors, path, metadata | {"sha256": _digest(tensors, metadata["header"])})
+    version = metadata.pop("version")
+    with pytest.MonkeyPatch.context() as other:
+        other.setitem(files.VERSIONS, "texture library", version)
+        save_tensors(tensors, path, metadata, kind="texture library")
 
 
 def test_files_of_something_else_and_of_a_newer_version(library, path):
@@ -229,8 +233,8 @@ def test_files_of_something_else_and_of_a_newer_version(library, path):
         ValueError, match="`path` must be a texture library, got library.safetensors, a safetensors fil"
     ):
         TextureLibrary.load(path)
-    resave(library, path, lambda header: {"version": "2"})
-    with pytest.raises(ValueError, match="`path` must be a texture library of version 1, got version 2 in library.saf"):
+    resave(library, path, lambda header: {"version": "3"})
+    with pytest.raises(ValueError, match="`path` must be a texture library of version 2, got version 3 in library.saf"):
         TextureLibrary.load(path)
 
 
@@ -321,12 +325,12 @@ def test_references_of_other_types(references, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"patch": 0}, "`config.patch` must be a whole number ≥ 1, got 0"),
-        ({"stride": 1.5}, "`config.stride` must be a whole number ≥ 1, got 1.5"),
+        ({"patch": 0}, "`patch` must be a whole number from 1 to 1024, got 0"),
+        ({"stride": 1.5}, "`stride` must be a whole number from 1 to 10000, got 1.5"),
         ({"query_stride": 5}, "`config.query_stride` must be a whole number from 1 to 4, got 5"),
-        ({"sharpening": -1}, "`config.sharpening` must be a whole number ≥ 0, got -1"),
-        ({"similarity": "ssim"}, "`config.similarity` must be one of 'dot'"),
-        ({"temperature": 0.0}, "`config.temperature` must be > 0, got 0.0"),
+        ({"sharpening": -1}, "`sharpening` must be a whole number from 0 to 1000, got -1"),
+        ({"similarity": "ssim"}, "`similarity` must be one of 'dot'"),
+        ({"temperature": 0.0}, "`temperature` must be a finite number above 0 and at most 1000, got 0.0"),
     ],
 )
 def test_bad_settings(change, message):

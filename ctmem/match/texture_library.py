@@ -8,8 +8,8 @@ It holds the sharp and the blurred references, not the vectors of their windows:
 search is exact unless there are more candidates than the user wants it to be for; then an index proposes, see
 `approximate`.
 
-The file is safetensors: the images, the index if there is one, and a header with the format's version, the names, the
-settings as JSON, and a SHA-256 of all this.
+The file is safetensors with the envelope of `ctmem.files`: the images, the index if there is one, and a header with the
+names and the settings as JSON.
 
 Source: this project.
 """
@@ -17,7 +17,6 @@ Source: this project.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -28,7 +27,7 @@ from typing import Any
 
 import torch
 
-from ctmem.checks import as_image, check_choice, check_count, door, fail
+from ctmem.checks import as_image, check_count, door, fail
 from ctmem.config import MatchConfig
 from ctmem.files import load_tensors, save_tensors
 from ctmem.match import patches as pt
@@ -36,10 +35,10 @@ from ctmem.match.align import Blur, Prepared, prepare_query, prepare_reference
 from ctmem.match.dmb import find, hand_over
 from ctmem.match.faiss_index import ApproximateSearch
 from ctmem.match.matching import Match, whole_windows
-from ctmem.match.search import SIMILARITIES, nearest
+from ctmem.match.search import nearest
 from ctmem.observe.camera import Camera
 
-KIND, VERSION = "ctmem texture library", 1
+KIND = "texture library"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -199,8 +198,7 @@ class TextureLibrary:
             header |= {"factory": self.index.factory, "nprobe": self.index.nprobe}
             tensors["index"] = self.index.to_bytes()
         text = json.dumps(header, sort_keys=True, ensure_ascii=False)
-        metadata = {"kind": KIND, "version": str(VERSION), "header": text, "sha256": _digest(tensors, text)}
-        save_tensors(tensors, path, metadata)
+        save_tensors(tensors, path, {"header": text}, kind=KIND)
 
     @classmethod
     def load(cls, path: str | Path) -> TextureLibrary:
@@ -214,23 +212,22 @@ class TextureLibrary:
             ValueError: a truncated or damaged file, one of something else or of a newer version.
             ImportError: it has an index, and FAISS is not installed.
         """
-        tensors, metadata = load_tensors(path)
-        header = _header(tensors, metadata, Path(path).name)
-        count = len(header["names"])
+        name = Path(path).name
+        tensors, metadata = load_tensors(path, kind=KIND)
+        header = _header(metadata, name)
+        sharp, blurred = (_images(tensors, kind, len(header["names"]), name) for kind in ("sharp", "blurred"))
+        if len({x.shape[1] for x in sharp}) > 1 or [x.shape for x in sharp] != [x.shape for x in blurred]:
+            fail("path", "a texture library of images that fit each other", f"other shapes in {name}")
         index = tensors.get("index")
-        sharp, blurred = (tuple(tensors[f"{kind}.{i}"] for i in range(count)) for kind in ("sharp", "blurred"))
         search = None if index is None else ApproximateSearch.from_bytes(index, header["factory"], header["nprobe"])
-        return cls(tuple(header["names"]), sharp, blurred, _config(header["config"], Path(path).name), search)
+        return cls(tuple(header["names"]), sharp, blurred, header["config"], search)
 
 
 def _check_config(config: MatchConfig) -> None:
-    """Raises unless the settings can be matched with."""
-    for name in ("patch", "stride", "query_stride", "top_k", "hard_k", "sharpening"):
-        most = config.patch if name == "query_stride" else None
-        check_count(getattr(config, name), f"config.{name}", at_least=int(name != "sharpening"), at_most=most)
-    check_choice(config.similarity, "config.similarity", SIMILARITIES)
-    if not config.temperature > 0:
-        fail("config.temperature", "> 0", config.temperature)
+    """Raises unless the settings can be matched with; each by itself is checked when it is made."""
+    if not isinstance(config, MatchConfig):
+        fail("config", "a `MatchConfig`", type(config).__name__, TypeError)
+    check_count(config.query_stride, "config.query_stride", at_most=config.patch)
 
 
 def _checked_references(pairs: list[tuple[str, torch.Tensor]], patch: int) -> list[tuple[str, torch.Tensor]]:
@@ -255,31 +252,29 @@ def _checked_references(pairs: list[tuple[str, torch.Tensor]], patch: int) -> li
     return checked
 
 
-def _digest(tensors: dict[str, torch.Tensor], text: str) -> str:
-    """SHA-256 of the text and of all tensors: names, types, shapes and bytes."""
-    digest = hashlib.sha256(text.encode())
-    for name, x in sorted(tensors.items()):
-        digest.update(f"\0{name} {x.dtype} {tuple(x.shape)}\0".encode())
-        digest.update(x.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _header(metadata: dict[str, str], name: str) -> dict[str, Any]:
+    """Names and settings from the header of a file; raises unless both are there, and the settings are all known."""
+    try:
+        header = json.loads(metadata["header"])
+        names, settings = header["names"], header["config"]
+        known = {field.name for field in dataclasses.fields(MatchConfig)}
+        if not (isinstance(names, list) and names and all(isinstance(one, str) for one in names)):
+            fail("path", "a texture library with names", f"{str(names)[:60]} in {name}")
+        if set(settings) != known:
+            odd = ", ".join(sorted(map(str, set(settings) ^ known)))
+            fail("path", "a texture library with the settings of `MatchConfig`", f"missing or unknown {odd} in {name}")
+        return {"factory": None, "nprobe": None} | header | {"config": MatchConfig(**settings)}
+    except (KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"`path` must be a texture library with names and settings, got {name}: {error!r}") from error
 
 
-def _header(tensors: dict[str, torch.Tensor], metadata: dict[str, str], name: str) -> dict[str, Any]:
-    """Names and settings from the header of a file; raises unless it is whole and of this version."""
-    if metadata.get("kind") != KIND:
-        fail("path", "a texture library", f"{name}, a safetensors file of something else")
-    if metadata.get("version") != str(VERSION):
-        fail("path", f"a texture library of version {VERSION}", f"version {metadata.get('version')} in {name}")
-    text = metadata.get("header", "")
-    if metadata.get("sha256") != _digest(tensors, text):
-        fail("path", "an undamaged texture library", f"{name}, whose SHA-256 is another than it says")
-    return json.loads(text)
-
-
-def _config(settings: dict[str, Any], name: str) -> MatchConfig:
-    """The settings of a file; raises unless they are exactly those there are."""
-    known = {field.name for field in dataclasses.fields(MatchConfig)}
-    if set(settings) != known:
-        odd = ", ".join(sorted(set(settings) ^ known))
-        fail("path", "a texture library with the settings of `MatchConfig`", f"missing or unknown {odd} in {name}")
-    return MatchConfig(**settings)
+def _images(tensors: dict[str, torch.Tensor], kind: str, count: int, name: str) -> tuple[torch.Tensor, ...]:
+    """The sharp or the blurred references of a file, (1, c, Hr, Wr) each; raises unless they are images."""
+    images = []
+    for number in range(count):
+        image = tensors.get(f"{kind}.{number}")
+        if image is None or image.ndim != 4 or 0 in image.shape or len(image) != 1 or image.dtype != torch.float32:
+            got = "none" if image is None else f"{image.dtype} of shape {tuple(image.shape)}"
+            fail("path", f"a texture library with the image `{kind}.{number}`", f"{got} in {name}")
+        images.append(image)
+    return tuple(images)
