@@ -147,7 +147,7 @@ def save_module(module: nn.Module, path: str | Path, *, part: str, preset: str, 
 
 
 def load_module(
-    module: nn.Module, path: str | Path, *, part: str, preset: str, sha256: str | None = None
+    module: nn.Module, path: str | Path, *, part: str, preset: str, sealed: Mapping[str, str] | None = None
 ) -> nn.Module:
     """Loads the weights into `module` and returns it; nothing is loaded unless everything fits.
 
@@ -156,7 +156,7 @@ def load_module(
         path: the file.
         part: which network of a preset it is.
         preset: of that name.
-        sha256: what the card beside it says that the file is; None: it says nothing.
+        sealed: of the card beside it, the SHA-256 of each file that it is of; None: it does not say.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -167,7 +167,7 @@ def load_module(
     for key, wanted in {"part": part, "preset": preset}.items():
         if metadata.get(key) != wanted:
             fail("path", f"weights of {key} {wanted!r}", f"{key} {metadata.get(key)!r} in {Path(path).name}")
-    if sha256 is not None and metadata.get("sha256") != sha256:
+    if sealed is not None and metadata.get("sha256") != sealed.get(Path(path).name):
         fail("path", "the weights that the card.json beside them is of", f"{Path(path).name} of another run")
     expected = {name: tuple(x.shape) for name, x in module.state_dict().items()}
     found = {name: tuple(x.shape) for name, x in tensors.items()}

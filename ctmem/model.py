@@ -5,16 +5,17 @@ Source: this project.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import torch
 
+from ctmem.card import MODEL, PARTS, read_card
 from ctmem.checks import check_choice, door, fail
 from ctmem.config import Preset
-from ctmem.files import data_path, load_module, load_tensors
+from ctmem.diffusion.samplers import SAMPLERS
+from ctmem.files import RoomFor, data_path, load_module, load_tensors
 from ctmem.networks.kernel_net import KernelNet
 from ctmem.networks.residual_cnn import ResidualCNN
 from ctmem.networks.tcmm import TCMM
@@ -22,8 +23,9 @@ from ctmem.networks.variants import PRESETS
 from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import LearnedBlur, PsfKernel
 
+__all__ = ["PARTS", "Model", "Networks", "build_networks", "load_model", "read_model_card"]
+
 SHIPPED = "tiny"  # the preset whose weights come with the project
-PARTS = ("kernel", "cnn", "denoiser")
 
 
 class Networks(TypedDict):
@@ -114,22 +116,46 @@ def load_model(name: str | None = None, *, folder: str | Path | None = None) -> 
         fail(
             "folder", "one with card.json and weights", f"{card_file.parent.name}, without card.json", FileNotFoundError
         )
-    try:
-        card = json.loads(card_file.read_text(encoding="utf-8"))
-        preset = Preset.from_dict(card["preset"])
-        if "camera" in card:
-            Camera.from_dict(card["camera"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"`folder` must be one with a card.json of this version, got {card_file}: {error!r}"
-        ) from error
-    networks = build_networks(preset, None if preset.denoiser.subspace else _bands(card_file.parent))
+    card, preset = read_model_card(card_file)
+    files = {part: card_file.with_name(f"{part}.safetensors") for part in PARTS}
+    with RoomFor(*files.values()):
+        networks = build_networks(preset, None if preset.denoiser.subspace else _bands(files["cnn"]))
     for part, network in cast(dict[str, torch.nn.Module], networks).items():
-        load_module(network, card_file.with_name(f"{part}.safetensors"), part=part, preset=name or preset.name)
+        load_module(network, files[part], part=part, preset=name or preset.name, sealed=card.get("weights"))
         network.eval().requires_grad_(False)
     return Model(preset, **networks, card=card)
 
 
-def _bands(folder: Path) -> int:
+def read_model_card(path: Path) -> tuple[dict[str, Any], Preset]:
+    """The card of a trained model, and the preset that it names.
+
+    Raises:
+        ValueError: a damaged card, one of another version, or settings and a camera that there cannot be.
+    """
+    card = read_card(path, CARD, needed=["preset"])
+    return card, Preset.from_dict(card["preset"])
+
+
+def _check_preset(plain: Any, name: str) -> None:
+    """Raises unless it is a preset, of a camera and of names that there are."""
+    preset = Preset.from_dict(plain)
+    check_choice(preset.sampler, f"{name}.sampler", SAMPLERS)
+    Camera.from_config(preset.camera)
+
+
+def _check_camera(plain: Any, name: str) -> None:
+    """Raises unless it is a camera as `Camera.to_dict` writes it."""
+    if not isinstance(plain, dict):
+        fail(name, "a dict", f"{plain!r:.60}")
+    Camera.from_dict(plain)
+
+
+CARD = MODEL | {"preset": _check_preset, "camera": _check_camera}
+
+
+def _bands(path: Path) -> int:
     """C of weights that work on bands: the channels that the CNN there puts out."""
-    return len(load_tensors(folder / "cnn.safetensors")[0]["out.bias"])
+    bias = load_tensors(path)[0].get("out.bias")
+    if bias is None:
+        fail("path", "weights with `out.bias`", f"none in {path.name}")
+    return len(bias)

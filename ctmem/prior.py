@@ -12,15 +12,15 @@ Source: this project.
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from ctmem.card import PRIOR, read_card
 from ctmem.checks import as_image, door, fail
 from ctmem.diffusion.subspace import Subspace, fit
-from ctmem.files import data_path, load_module
+from ctmem.files import RoomFor, data_path, load_module
 from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
 from ctmem.observe.camera import Camera
 
@@ -76,11 +76,11 @@ def load_prior(folder: str | Path | None = None) -> ComponentPrior:
     card = Path(folder) / "card.json"
     if not card.is_file():
         fail("weights", "a folder with card.json and prior.safetensors", f"{card.parent}, without", FileNotFoundError)
-    try:
-        network = ComponentPrior(**json.loads(card.read_text(encoding="utf-8"))["network"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"`weights` must be those of a card.json of this version, got {card}: {error!r}") from error
-    load_module(network, card.with_name(f"{PART}.safetensors"), part=PART, preset=PART)
+    told = read_card(card, PRIOR, needed=["network"], what="`weights` must be those of")
+    path = card.with_name(f"{PART}.safetensors")
+    with RoomFor(path):
+        network = ComponentPrior(**told["network"])
+    load_module(network, path, part=PART, preset=PART, sealed=told.get("weights"))
     return network.eval().requires_grad_(False)
 
 

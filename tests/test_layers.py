@@ -23,7 +23,8 @@ match
 data
 observe
 evaluation
-files teaching
+card
+files lock command teaching
 config checks
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}

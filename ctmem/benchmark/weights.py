@@ -5,7 +5,6 @@ Source: this project.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,8 @@ import torch
 
 from ctmem.checks import fail
 from ctmem.config import Preset
-from ctmem.files import data_path, load_module
-from ctmem.model import PARTS, SHIPPED, Model, build_networks, load_model
+from ctmem.files import RoomFor, data_path, load_module
+from ctmem.model import PARTS, SHIPPED, Model, build_networks, load_model, read_model_card
 from ctmem.networks.variants import VARIANTS
 
 
@@ -69,12 +68,13 @@ def _load(folder: Path) -> Model:
         return load_model(folder=folder)
     if not there:
         fail("weights", "a folder with weights", f"{folder.name}, without any", FileNotFoundError)
-    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    preset = Preset.from_dict(card["preset"])
-    networks = cast(dict[str, torch.nn.Module], build_networks(preset))
+    card, preset = read_model_card(folder / "card.json")
+    files = {part: folder / f"{part}.safetensors" for part in there}
+    with RoomFor(*files.values()):
+        networks = cast(dict[str, torch.nn.Module], build_networks(preset))
     loaded = {
-        part: load_module(networks[part], folder / f"{part}.safetensors", part=part, preset=preset.name)
-        for part in there
+        part: load_module(networks[part], file, part=part, preset=preset.name, sealed=card.get("weights"))
+        for part, file in files.items()
     }
     ready: dict[str, Any] = {part: network.eval().requires_grad_(False) for part, network in loaded.items()}
     return replace(load_model(), **ready)
