@@ -24,8 +24,11 @@ before it is used.
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from ctmem.command import end_quietly_until_begun
 
 if TYPE_CHECKING:
     from ctmem.data.scenes import load_scene, read_scene
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
     from ctmem.observe.camera import Camera
 
     __version__: str
+
+if sys.argv[:1] == ["-m"]:  # `python -m ctmem.…` is on its way to its module
+    end_quietly_until_begun()
 
 __all__ = ["Camera", "TextureLibrary", "evaluate", "load_model", "load_scene", "read_scene", "super_resolve"]
 

@@ -3,10 +3,10 @@
     write_card(card, "runs/mine/card.json")
     card = read_card("runs/mine/card.json", MODEL)
 
-A card carries its kind, the version of its form and a SHA-256 of all the rest, so that no damage goes unnoticed. Someone
-who changes a card by hand takes the line `sha256` out: then only its form is checked, as that of cards of before.
+A card carries its kind, the version of its form and a SHA-256 of all the rest, so that no damage goes unnoticed. Who
+changes a card by hand takes the line `sha256` out: then its form alone is checked, as that of cards of before.
 
-A form is a dict of checks, name → function (value, name) that raises; names that it does not have may stand on a card, too.
+A form is a dict of checks, name → function (value, name) that raises; a card may have other names, too.
 
 Source: this project.
 """
@@ -31,16 +31,21 @@ LARGEST = 20_000_000  # bytes of a card
 
 
 def write_card(card: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """Writes a card, whole or not at all, and returns it as it is written, with its envelope.
+    """Writes a card, whole or not at all, and returns it as it is written.
 
     Raises:
         OSError: it cannot be written; what was there before stays.
     """
-    plain = {name: value for name, value in card.items() if name not in ("kind", "version", "sha256")}
-    plain |= {"kind": KIND, "version": VERSION}
-    plain["sha256"] = _digest(plain)
+    plain = sealed(card)
     write_json(plain, path)
     return plain
+
+
+def sealed(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card with its envelope."""
+    plain = {name: value for name, value in card.items() if name not in ("kind", "version", "sha256")}
+    plain |= {"kind": KIND, "version": VERSION}
+    return plain | {"sha256": _digest(plain)}
 
 
 def read_card(
@@ -81,9 +86,9 @@ def _check_envelope(card: Any) -> None:
         fail("card.json", "a JSON object", type(card).__name__)
     if card.get("kind", KIND) != KIND or card.get("version", VERSION) != VERSION:
         fail("version", f"{VERSION} of a {KIND}", f"{card.get('version')!r:.60} of {card.get('kind')!r:.60}")
-    sealed = card.get("sha256")
-    if sealed is not None and sealed != _digest(card):
-        fail("sha256", "that of the card, which was damaged or changed (by hand: take this line out)", f"{sealed!r:.20}")
+    told = card.get("sha256")
+    if told is not None and told != _digest(card):
+        fail("sha256", "that of the card, which was damaged or changed (by hand: take this line out)", f"{told!r:.20}")
 
 
 def _digest(card: Mapping[str, Any]) -> str:
@@ -121,7 +126,7 @@ def text(value: Any, name: str) -> None:
         fail(name, "text", f"{value!r:.60}")
 
 
-def anything(value: Any, name: str) -> None:  # noqa: ARG001  (a `Check`)
+def anything(value: Any, name: str) -> None:
     """What only people read."""
 
 
@@ -191,13 +196,15 @@ RUN: dict[str, Check] = {  # what all cards may have
 }
 MODEL: dict[str, Check] = RUN | {  # of kernel, CNN and denoiser; the camera is read by `observe.camera.Camera`
     "preset": lambda value, name: Preset.from_dict(value),
-    "data": each(record(scene=text, train=optional(BOX), validation=optional(BOX), references=each(each(whole(1, MANY))))),
+    "data": each(
+        record(scene=text, train=optional(BOX), validation=optional(BOX), references=each(each(whole(1, MANY))))
+    ),
     "steps": named(whole(1, MANY), PARTS),
     "minutes": named(number(0), PARTS),
     "metrics": named(named(anything), PARTS),
     "options": named(named(anything), PARTS),
 }
-PRIOR: dict[str, Check] = RUN | {
+COMPONENT: dict[str, Check] = RUN | {  # of the weights that work on single components
     "network": some_of(width=whole(1, 4096), blocks=whole(0, 64), head=whole(1, 64)),
     "steps": whole(1, MANY),
     "minutes": number(0),

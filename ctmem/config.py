@@ -38,7 +38,7 @@ class Settings:
 
 
 @functools.cache
-def _kinds(settings: type) -> dict[str, tuple[type, ...]]:
+def _kinds(settings: Any) -> dict[str, tuple[type, ...]]:
     """The types that each setting may have: of `float | None`, float and NoneType."""
     hints = {name: hint for name, hint in typing.get_type_hints(settings).items() if name != "BOUNDS"}
     return {name: tuple(typing.get_origin(one) or one for one in _parts(hint)) for name, hint in hints.items()}
@@ -49,7 +49,7 @@ def _parts(hint: Any) -> tuple[Any, ...]:
     return (hint,) if isinstance(hint, type) and not typing.get_args(hint) else typing.get_args(hint) or (hint,)
 
 
-def _checked(value: Any, name: str, kinds: tuple[type, ...], bounds: Bounds | None) -> Any:
+def _checked(value: Any, name: str, kinds: tuple[type, ...], bounds: Any) -> Any:
     """The value as plain Python, or the error of what is wrong with it."""
     if value is None and type(None) in kinds:
         return None

@@ -1,9 +1,9 @@
 """Own files on disk: written whole or not at all, and known again when read.
 
-Tensors (weights, checkpoints, texture libraries) are safetensors files with one envelope in their header: kind, version of
-its form, version of ctmem, and a SHA-256 over all this and over the tensors, so that one flipped bit is one clear error.
-Weights name their part and preset, so that those of another one give an error, too, instead of a half-loaded network. The
-card beside them is `ctmem.card`.
+Tensors (weights, checkpoints, texture libraries) are safetensors files with one envelope in their header: kind, version
+of its form, version of ctmem, and a SHA-256 over all this and the tensors, so that a flipped bit is one clear error.
+Weights name their part and preset, so that those of another one give an error, too, instead of a half-loaded network.
+The card beside them is `ctmem.card`.
 
 Source: this project; format: safetensors.
 """
@@ -193,7 +193,7 @@ class RoomFor(TorchFunctionMode):
         self.names = ", ".join(file.name for file in files)
         self.left = 1_000_000 + sum(file.stat().st_size for file in files if file.is_file())
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Calls the function of torch, and counts what it makes."""
         made = func(*args, **(kwargs or {}))
         if func in (torch.empty, torch.zeros, torch.ones, torch.randn):

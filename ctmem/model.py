@@ -5,6 +5,7 @@ Source: this project.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -126,13 +127,13 @@ def load_model(name: str | None = None, *, folder: str | Path | None = None) -> 
     return Model(preset, **networks, card=card)
 
 
-def read_model_card(path: Path) -> tuple[dict[str, Any], Preset]:
-    """The card of a trained model, and the preset that it names.
+def read_model_card(path: Path, needed: Sequence[str] = ()) -> tuple[dict[str, Any], Preset]:
+    """The card of a trained model, and the preset that it names; `needed`: what else must be on it.
 
     Raises:
         ValueError: a damaged card, one of another version, or settings and a camera that there cannot be.
     """
-    card = read_card(path, CARD, needed=["preset"])
+    card = read_card(path, CARD, needed=["preset", *needed])
     return card, Preset.from_dict(card["preset"])
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from ctmem.card import PRIOR, read_card
+from ctmem.card import COMPONENT, read_card
 from ctmem.checks import as_image, door, fail
 from ctmem.diffusion.subspace import Subspace, fit
 from ctmem.files import RoomFor, data_path, load_module
@@ -76,7 +76,7 @@ def load_prior(folder: str | Path | None = None) -> ComponentPrior:
     card = Path(folder) / "card.json"
     if not card.is_file():
         fail("weights", "a folder with card.json and prior.safetensors", f"{card.parent}, without", FileNotFoundError)
-    told = read_card(card, PRIOR, needed=["network"], what="`weights` must be those of")
+    told = read_card(card, COMPONENT, needed=["network"], what="`weights` must be those of")
     path = card.with_name(f"{PART}.safetensors")
     with RoomFor(path):
         network = ComponentPrior(**told["network"])

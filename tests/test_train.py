@@ -154,16 +154,19 @@ def test_two_processes_learn_what_one_does_in_two_pieces(data, trained):
     ("options", "message"),
     [
         (["--data", "none.mat"], "error: `path` must be an existing file, got none.mat\n"),
-        (["--steps", "4"], "error: `folder` must be a new one, or one of a denoiser of 4 steps, got one of 3 steps\n"),
-        (["--fwhm", "0"], "error: `fwhm_px` must be a positive number of pixels or a pair of them, got 0.0\n"),
-        (["--learning-rate", "-1"], "error: `learning_rate` must be a finite number above 0, got -1.0\n"),
-        (["--threads", "-1"], "error: `threads` must be a whole number ≥ 1, got -1\n"),
-        (["--steps", "0"], "error: `steps` must be a whole number ≥ 1, got 0\n"),
-        (["--snr", "nan"], "error: `snr_db` must be a finite number of decibels, or None, got nan\n"),
+        (["--steps", "4"], "error: `folder` must be a new one, or one of a run with the same steps, got "),
+        (["--fwhm", "0"], "error: `fwhm_px` must be a finite number above 0 and at most 1000, or None, got 0.0\n"),
+        (
+            ["--learning-rate", "-1"],
+            "error: `learning_rate` must be a finite number above 0 and at most 1000, got -1.0\n",
+        ),
+        (["--threads", "-1"], "error: `threads` must be a whole number from 1 to 65536, got -1\n"),
+        (["--steps", "0"], "error: `steps` must be a whole number from 1 to 1000000000, got 0\n"),
+        (["--snr", "nan"], "error: `snr_db` must be a finite number from -100 to 300, or None, got nan\n"),
         (["--seed", "1"], "error: `folder` must be a new one, or one of a run with the same seed, got "),
         (
             ["--out", "field.npy/x"],
-            "error: `path` must be a file that can be written, got .writable: Not a directory (field.npy/x)\n",
+            "error: `out` must be a folder that can be written, got field.npy/x: field.npy is not a folder\n",
         ),
     ],
 )

@@ -20,10 +20,13 @@ from ctmem.benchmark.references import GRADES
 from ctmem.benchmark.report import write_report
 from ctmem.benchmark.run import Plan, run
 from ctmem.benchmark.suites import SCENES, SUITES, Case, missing
-from ctmem.benchmark.table import Table
+from ctmem.benchmark.table import Table, read_rows
 from ctmem.benchmark.weights import find_weights
 from ctmem.checks import check_choice, check_count, fail
+from ctmem.command import Parser, run_command
 from ctmem.data.areas import Box
+from ctmem.files import check_out
+from ctmem.lock import locked
 from ctmem.methods.registry import METHODS
 
 QUICK_METHODS = ["bicubic", "cnn", "ctmem"]
@@ -40,7 +43,7 @@ examples:
 
 def new_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m ctmem.benchmark",
         description=__doc__,
         epilog=EPILOG,
@@ -97,7 +100,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         check_choice(name, "methods", METHODS)
     for name in references:
         check_choice(name, "references", GRADES)
-    check_count(options.seeds, "seeds")
+    check_count(options.seeds, "seeds", at_most=10_000)
     if options.areas == "test" and (options.suite != "embedded" or options.quick):
         fail("areas", "'validation' but for the whole suite 'embedded'", "'test'")
     if (options.suite == "folder") != (options.path is not None):
@@ -127,25 +130,26 @@ def name_of(options: argparse.Namespace) -> str:
     return f"{options.suite}{area}{grid}{'-quick' if options.quick else ''}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
-    options = new_parser().parse_args(arguments)
+def work(options: argparse.Namespace) -> None:
+    """Measures; what is wrong with the options is said before anything is measured or written."""
     if options.suite is None:
         print(listing(options.scenes))
-        return 0
+        return
+    check_out(options.out)
     path = options.out / f"{name_of(options)}.csv"
-    try:
-        plan = plan_of(options)
+    if path.is_file():
+        read_rows(path)
+    plan = plan_of(options)
+    with locked(options.out, f".{path.name}.lock", what="out"):
         table = Table(path)
         run(plan, table, lambda line: print(line, flush=True))
         print(f"tables: {write_report(table)}, {path.name}")
-    except (OSError, TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"stopped; the same command goes on where it is: {path.name}", file=sys.stderr)
-        return 130
-    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status, see `ctmem.command`."""
+    options = new_parser().parse_args(arguments)
+    return run_command(lambda: work(options), f"stopped; the same command goes on where it is: {name_of(options)}.csv")
 
 
 if __name__ == "__main__":

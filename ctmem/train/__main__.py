@@ -15,12 +15,14 @@ from typing import Any
 import torch
 
 from ctmem.checks import check_count
+from ctmem.command import MOST_SEED, Parser, run_command
 from ctmem.config import Preset
+from ctmem.files import check_out
 from ctmem.model import PARTS
 from ctmem.networks.variants import PRESETS
 from ctmem.observe.camera import Camera
 from ctmem.observe.responses import SENSORS
-from ctmem.train.loop import new_accelerator
+from ctmem.train.loop import micro_batch_of, new_accelerator
 from ctmem.train.sources import embedded_sources, own_sources
 from ctmem.train.stages import train
 
@@ -41,7 +43,7 @@ examples:
 
 def new_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m ctmem.train",
         description=__doc__,
         epilog=EPILOG,
@@ -110,37 +112,46 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
-    options = new_parser().parse_args(arguments)
-    # what is to be done, and on what
+def work(options: argparse.Namespace) -> None:
+    """Trains; what is wrong with the options is said before anything is read, computed or written."""
     preset = preset_of(options)
+    check_count(options.seed, "seed", at_least=0, at_most=MOST_SEED)
+    for name in ("threads", "micro_batch"):
+        if getattr(options, name) is not None:
+            check_count(getattr(options, name), name, at_most=65_536)
+    camera = Camera.from_config(preset.camera)
+    out = folder_of(options)
+    check_out(out)
+    # on which machine
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     precision = {"auto": None, "fp32": "no", "bf16": "bf16"}[options.precision]
-    out = Path(options.out or f"runs/{preset.name}")
     accelerator = new_accelerator(cpu=options.device == "cpu", precision=precision)
-    try:
-        if options.threads is not None:
-            check_count(options.threads, "threads")
-            torch.set_num_threads(options.threads)
-        camera = Camera.from_config(preset.camera)
-        if options.data:
-            sources = own_sources(options.data, camera)
-        else:  # a denoiser on bands learns from scenes of one band count
-            only = "indian_pines" if preset.denoiser.subspace is None else None
-            sources = embedded_sources(camera, only=only)
-        train(
-            preset, sources, out, seed=options.seed, parts=options.parts, micro_batch=options.micro_batch,
-            accelerator=accelerator,
-        )  # fmt: skip
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from the last checkpoint in {out}", file=sys.stderr)
-        return 130
+    micro_batch_of(preset.train.batch, options.micro_batch, accelerator.num_processes)
+    # on what
+    if options.data:
+        sources = own_sources(options.data, camera)
+    else:  # a denoiser on bands learns from scenes of one band count
+        only = "indian_pines" if preset.denoiser.subspace is None else None
+        sources = embedded_sources(camera, only=only)
+    train(
+        preset, sources, out, seed=options.seed, parts=options.parts, micro_batch=options.micro_batch,
+        accelerator=accelerator,
+    )  # fmt: skip
     accelerator.print(f"weights and card.json are in {out}")
     accelerator.end_training()
-    return 0
+
+
+def folder_of(options: argparse.Namespace) -> Path:
+    """The folder that is written to."""
+    return Path(options.out or f"runs/{options.preset}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status, see `ctmem.command`."""
+    options = new_parser().parse_args(arguments)
+    stopped = f"stopped; the same command goes on from the last checkpoint in {folder_of(options)}"
+    return run_command(lambda: work(options), stopped)
 
 
 if __name__ == "__main__":

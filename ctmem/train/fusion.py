@@ -18,11 +18,13 @@ Source: this project.
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -35,23 +37,28 @@ from accelerate import Accelerator
 from torch import nn
 from torch.multiprocessing import get_context
 
+from ctmem.card import write_card
 from ctmem.checks import check_count, fail
-from ctmem.config import TrainConfig
+from ctmem.command import MOST_SEED, Parser, run_command
+from ctmem.config import MANY, TrainConfig
 from ctmem.data.controls import blobs, glued_windows, permuted, pink, shifted, tilted, uniform
 from ctmem.data.corpus import read_corpus
 from ctmem.diffusion.objective import standard_normal
 from ctmem.diffusion.problem import DenoisingProblem, Network
 from ctmem.evaluation.metrics import psnr_db
-from ctmem.files import load_module, save_module, write_json
+from ctmem.files import check_out, load_module, load_tensors, remove_parts, save_module
+from ctmem.lock import locked
 from ctmem.match.patches import turn_back, turned
 from ctmem.methods.fusion import MAPS, SCALE, components, new_denoiser
 from ctmem.networks.folded import SPREAD
 from ctmem.observe.camera import Camera
 from ctmem.teaching import progress
-from ctmem.train.loop import Run, Score, device_name, fit, new_accelerator, versions_here
+from ctmem.train.identity import data_of, digest_of, digest_of_text
+from ctmem.train.loop import Run, Score, device_name, fit, micro_batch_of, new_accelerator, versions_here
 from ctmem.train.pool import Pool
 from ctmem.train.sources import Source, embedded_sources
 
+STATE = "state.safetensors"  # the checkpoint
 SIDE, CROP, STEP = 128, 64, 32  # of a matched area, of a training crop, between crops; fine pixels
 RIM = 12  # of the same ground around it in a reference, fine pixels
 SHIFT = 24  # at most, of the window that a reference of the same ground shows
@@ -255,6 +262,7 @@ def _begin(images: Sequence[torch.Tensor], sources: Sequence[Source]) -> None:
     global _at_hand
     _at_hand = images, sources
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # stopped from the keyboard, the main process ends its workers
 
 
 def _work(job: tuple[int, int, int]) -> list[np.ndarray]:
@@ -396,9 +404,76 @@ def _card(run: Run, options: argparse.Namespace, crops: int, seconds: float) -> 
     return named | {"versions": versions_here(), "history": run.history}
 
 
+def _check_options(options: argparse.Namespace) -> TrainConfig:
+    """Raises unless there can be a training with these; returns what the loop needs of them."""
+    check_count(options.areas, "areas", at_most=MANY)
+    check_count(options.workers, "workers", at_least=0, at_most=1024)
+    check_count(options.seed, "seed", at_least=0, at_most=MOST_SEED)
+    for name in ("minutes", "match_minutes"):
+        value = getattr(options, name)
+        if value is not None and not (value > 0 and (name == "match_minutes" or value <= 1e6)):
+            fail(name, "a positive number", value)
+    return TrainConfig(options.steps, options.batch, options.rate, ema=0.999)
+
+
+def _steps(options: argparse.Namespace, pool: Pool, config: TrainConfig, accelerator: Accelerator) -> int:
+    """The steps asked for: those of a run that goes on, where they were found from minutes."""
+    if options.minutes is None:
+        return config.steps
+    if (options.out / STATE).is_file():
+        _, metadata = load_tensors(options.out / STATE, kind="checkpoint")
+        return int(json.loads(metadata["about"])["steps"])
+    return steps_within(options.minutes, pool, config, accelerator)
+
+
+def work(options: argparse.Namespace) -> None:
+    """Trains; what is wrong with the options is said before anything is read, computed or written."""
+    config = _check_options(options)
+    check_out(options.out)
+    accelerator = new_accelerator()
+    micro_batch_of(config.batch, None, accelerator.num_processes)
+    torch.manual_seed(options.seed)
+    network = new_denoiser()
+    if options.start is not None:
+        load_module(network, options.start, part="fusion", preset="fusion")
+    with locked(options.out) if accelerator.is_main_process else nullcontext():
+        _train(options, config, network, accelerator)
+    print(f"weights and card.json are in {options.out}")
+
+
+def _train(options: argparse.Namespace, config: TrainConfig, network: nn.Module, accelerator: Accelerator) -> None:
+    """The work in a folder that no one else writes to."""
+    remove_parts(options.out)
+    sources = embedded_sources(Camera.gaussian(scale=SCALE))
+    corpus = {} if options.corpus is None else read_corpus(options.corpus)
+    # what the run is recognised by; the pool may end at another area each time, where its minutes are counted
+    data = [{key: value for key, value in one.items() if key != "scene"} for one in data_of(sources)]
+    about = {"corpus": digest_of(*corpus.values()), "data": data, "areas": options.areas}
+    about["start"] = digest_of(*network.state_dict().values())
+    start = time.perf_counter()
+    pool = graded_pool(
+        corpus, sources, areas=options.areas, seed=options.seed, workers=options.workers, minutes=options.match_minutes
+    )
+    pool = pool.to(accelerator.device)
+    print(f"{len(pool)} crops, {time.perf_counter() - start:.0f} s", flush=True)
+    config = replace(config, steps=_steps(options, pool, config, accelerator))
+    every = max(1, config.steps // 8)
+    config = replace(config, validate_every=every, save_every=every)
+    start = time.perf_counter()
+    run = fit(
+        network, pool, graded_loss, graded_score(sources, accelerator.device), config, seed=options.seed, about=about,
+        checkpoint=options.out / STATE, log=options.out / "log_fusion.csv", accelerator=accelerator,
+    )  # fmt: skip
+    path = options.out / "fusion.safetensors"
+    told = {"seed": str(options.seed), "data": digest_of_text(json.dumps(about, sort_keys=True))}
+    sealed = save_module(run.best, path, part="fusion", preset="fusion", **told)
+    card = _card(run, options, len(pool), time.perf_counter() - start) | {"weights": {path.name: sealed}}
+    write_card(card, options.out / "card.json")
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
-    parser = argparse.ArgumentParser(
+    """Runs the command; returns the exit status, see `ctmem.command`."""
+    parser = Parser(
         prog="python -m ctmem.train.fusion", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="of `python -m ctmem.data.corpus`")
@@ -414,41 +489,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--out", type=Path, default=Path("runs/fusion"), metavar="FOLDER")
     options = parser.parse_args(arguments)
-    accelerator = new_accelerator()
-    try:
-        sources = embedded_sources(Camera.gaussian(scale=SCALE))
-        corpus = {} if options.corpus is None else read_corpus(options.corpus)
-        start = time.perf_counter()
-        pool = graded_pool(
-            corpus, sources, areas=options.areas, seed=options.seed, workers=options.workers,
-            minutes=options.match_minutes,
-        )  # fmt: skip
-        pool = pool.to(accelerator.device)
-        print(f"{len(pool)} crops, {time.perf_counter() - start:.0f} s", flush=True)
-        config = TrainConfig(options.steps, options.batch, options.rate, ema=0.999)
-        if options.minutes is not None:
-            config = replace(config, steps=steps_within(options.minutes, pool, config, accelerator))
-        every = max(1, config.steps // 8)
-        config = replace(config, validate_every=every, save_every=every)
-        torch.manual_seed(options.seed)
-        network = new_denoiser()
-        if options.start is not None:
-            load_module(network, options.start, part="fusion", preset="fusion")
-        start = time.perf_counter()
-        run = fit(
-            network, pool, graded_loss, graded_score(sources, accelerator.device), config, seed=options.seed,
-            checkpoint=options.out / "state.safetensors", log=options.out / "log_fusion.csv", accelerator=accelerator,
-        )  # fmt: skip
-        save_module(run.best, options.out / "fusion.safetensors", part="fusion", preset="fusion")
-        write_json(_card(run, options, len(pool), time.perf_counter() - start), options.out / "card.json")
-    except (OSError, RuntimeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from the checkpoint in {options.out}", file=sys.stderr)
-        return 130
-    print(f"weights and card.json are in {options.out}")
-    return 0
+    return run_command(lambda: work(options), f"stopped; the same command goes on from the checkpoint in {options.out}")
 
 
 if __name__ == "__main__":

@@ -18,21 +18,26 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
+from ctmem.card import each, number, whole
 from ctmem.checks import check_count, fail
-from ctmem.config import TrainConfig
-from ctmem.files import load_tensors, save_tensors, write_text
+from ctmem.command import MOST_SEED
+from ctmem.config import MANY, TrainConfig
+from ctmem.files import load_tensors, package_version, save_tensors, write_text
 from ctmem.teaching import progress
+from ctmem.train.identity import differences
 from ctmem.train.pool import Pool, draw_batch
+
+NUMBERS = ("step", "best_score", "history", "clock", "seconds")  # of a run, beside its tensors
 
 Loss = Callable[[nn.Module, Pool, torch.Generator], torch.Tensor]
 Score = Callable[[nn.Module], float]
@@ -57,13 +62,7 @@ def device_name(device: torch.device) -> str:
 
 def versions_here() -> dict[str, str]:
     """What cards say of the packages: a version, or that this one runs from its folder, not installed."""
-    found = {}
-    for name in ("torch", "numpy", "ctmem"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {name: package_version(name) for name in ("torch", "numpy", "ctmem")}
 
 
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
@@ -106,12 +105,17 @@ class Run:
         *,
         micro_batch: int | None = None,
         accelerator: Accelerator | None = None,
+        about: Mapping[str, Any] | None = None,
     ):
+        check_count(seed, "seed", at_least=0, at_most=MOST_SEED)
         # where it runs, and what it learns
         self.accelerator = accelerator or new_accelerator(place=False)
-        self.micro_batch = _micro_batch(config.batch, micro_batch, self.accelerator.num_processes)
+        self.micro_batch = micro_batch_of(config.batch, micro_batch, self.accelerator.num_processes)
         self.network = network
         self.config = config
+        settings = {"micro_batch": self.micro_batch, "precision": self.accelerator.mixed_precision}
+        plain = {"seed": seed, **asdict(config), **settings, **(about or {})}
+        self.about = json.loads(json.dumps(plain))  # what it is recognised by, as a checkpoint has it
         self.step = 0
         self.module = self.accelerator.prepare(WithLoss(network, loss))
         self.device = next(network.parameters()).device
@@ -204,19 +208,26 @@ class Run:
         Raises:
             OSError: it cannot be written; what was there before stays.
         """
-        names = ("step", "best_score", "history", "clock", "seconds")
-        numbers = json.dumps({name: getattr(self, name) for name in names})
-        save_tensors(self.tensors(), path, {"config": repr(self.config), "numbers": numbers})
+        numbers = json.dumps({name: getattr(self, name) for name in NUMBERS})
+        save_tensors(self.tensors(), path, {"about": json.dumps(self.about), "numbers": numbers}, kind="checkpoint")
 
     def restore(self, path: Path) -> None:
-        """Takes up the state of a file that `save` wrote with the same configuration.
+        """Takes up the state of a file that `save` wrote of the same run: seed, settings, data and the rest of `about`.
 
         Raises:
-            ValueError: the file is of another configuration or damaged.
+            ValueError: the file is of another run, or damaged; nothing is taken up.
         """
-        tensors, metadata = load_tensors(path)
-        if metadata.get("config") != repr(self.config):
-            fail("path", f"a checkpoint of {self.config!r}", f"{metadata.get('config')} in {path.name}")
+        tensors, metadata = load_tensors(path, kind="checkpoint")
+        try:
+            about, numbers = json.loads(metadata["about"]), json.loads(metadata["numbers"])
+            unlike = differences(about, self.about)
+            if unlike:
+                fail("path", "a checkpoint of the same run, or none", f"{path.name}, with {', '.join(unlike)}")
+            _check_numbers(numbers, self.config.steps)
+            state = torch.Generator().set_state(tensors["generator"]).get_state()
+        except (KeyError, RuntimeError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"`path` must be a checkpoint of this version, got {path.name}: {error!r}") from error
+        self._check_tensors(tensors, path.name)
         # the three copies of the network
         for prefix, module in self._modules().items():
             module.load_state_dict(
@@ -231,10 +242,27 @@ class Run:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         # the random numbers, and what is counted
-        self.generator.set_state(tensors["generator"])
+        self.generator.set_state(state)
         self.losses = tensors["losses"].tolist()
-        for name, value in json.loads(metadata["numbers"]).items():
-            setattr(self, name, value)
+        self.step, self.best_score, self.history, self.clock, self.seconds = (numbers[name] for name in NUMBERS)
+
+    def _check_tensors(self, tensors: dict[str, torch.Tensor], name: str) -> None:
+        """Raises unless a checkpoint has the tensors of this network and optimiser, all of their shapes."""
+        expected = {
+            f"{prefix}.{n}": x.shape for prefix, m in self._modules().items() for n, x in m.state_dict().items()
+        }
+        shapes = [x.shape for x in self.network.parameters()]
+        for index, shape in enumerate(shapes):
+            if f"adam.{index}.step" in tensors:
+                expected |= {f"adam.{index}.exp_avg": shape, f"adam.{index}.exp_avg_sq": shape}
+                expected[f"adam.{index}.step"] = torch.Size()
+        expected |= {key: x.shape for key, x in tensors.items() if key in ("generator", "losses") and x.ndim == 1}
+        for key in sorted({*expected, *tensors, "generator", "losses"}):
+            found = tensors[key].shape if key in tensors else None
+            if key not in expected or found != expected[key]:
+                wanted = tuple(expected[key]) if key in expected else "none"
+                got = "none" if found is None else tuple(found)
+                fail("path", f"a checkpoint with `{key}` of shape {wanted}", f"{got} in {name}")
 
     def _modules(self) -> dict[str, nn.Module]:
         """The three copies of the network, by the name that their tensors begin with."""
@@ -253,6 +281,7 @@ def fit(
     log: str | Path | None = None,
     micro_batch: int | None = None,
     accelerator: Accelerator | None = None,
+    about: Mapping[str, Any] | None = None,
     on_validate: Callable[[Run], None] | None = None,
     description: str = "training",
 ) -> Run:
@@ -275,17 +304,17 @@ def fit(
         micro_batch: samples at once, to save memory or to have the result of so many processes in one; the gradient is
             that of the whole batch. Default: a process's share of the batch.
         accelerator: from `new_accelerator`; default: train where the network is.
+        about: what else the run depends on, its data say, as plain JSON: a checkpoint of another run is refused.
         on_validate: called after every validation, in the main process.
         description: of the progress bar.
 
     Raises:
-        ValueError: a checkpoint of another configuration, or a damaged one, or one that not all processes see; a batch
-            that cannot be shared out evenly.
+        ValueError: a checkpoint of another run, or a damaged one, or one that not all processes see; a batch that
+            cannot be shared out evenly.
         RuntimeError: a gradient that is not finite.
         OSError: checkpoint or log cannot be written; the last one stays whole.
     """
-    check_count(config.steps, "steps")
-    run = Run(network, loss, config, seed, micro_batch=micro_batch, accelerator=accelerator)
+    run = Run(network, loss, config, seed, micro_batch=micro_batch, accelerator=accelerator, about=about)
     main = run.accelerator.is_main_process
     checkpoint = Path(checkpoint) if checkpoint else None
 
@@ -318,7 +347,7 @@ def fit(
     return run
 
 
-def _micro_batch(batch: int, micro_batch: int | None, processes: int) -> int:
+def micro_batch_of(batch: int, micro_batch: int | None, processes: int) -> int:
     """Samples in a piece of the batch; raises unless every process has the same number of whole pieces."""
     check_count(batch, "batch")
     size = max(batch // processes, 1) if micro_batch is None else micro_batch
@@ -333,3 +362,19 @@ def _check_together(run: Run) -> None:
     steps = run.accelerator.gather(torch.tensor([run.step], device=run.accelerator.device)).tolist()
     if len(set(steps)) > 1:
         fail("checkpoint", "in a folder that every process sees", f"processes at the steps {steps}")
+
+
+def _check_numbers(numbers: dict[str, Any], steps: int) -> None:
+    """Raises unless the numbers of a checkpoint can be those of a run of so many steps."""
+    if not isinstance(numbers, dict) or set(numbers) != set(NUMBERS):
+        fail("numbers", "a dict of " + ", ".join(NUMBERS), f"{numbers!r:.60}")
+    whole(0, steps)(numbers["step"], "step")
+    number()(numbers["best_score"], "best_score")
+    number(0, MANY)(numbers["seconds"], "seconds")
+    each(number(0, MANY))(numbers["clock"], "clock")
+    each(each(number()))(numbers["history"], "history")
+    rows = numbers["history"]
+    if len(rows) != len(numbers["clock"]) or any(len(row) != 3 for row in rows):
+        fail("history", f"rows of three numbers, as many as `clock` has, {len(numbers['clock'])}", f"{rows!r:.60}")
+    for row in rows:
+        whole(0, numbers["step"])(row[0], "history")

@@ -22,15 +22,19 @@ from typing import Any, cast
 import torch
 from torch.nn import functional as F
 
+from ctmem.card import write_card
 from ctmem.checks import check_count, fail
+from ctmem.command import MOST_SEED, Parser, run_command
 from ctmem.config import TINY
 from ctmem.data.corpus import ORIGINS, read_corpus
 from ctmem.diffusion.subspace import fit
-from ctmem.files import check_writable, save_tensors, write_json
+from ctmem.files import check_out, check_writable, remove_parts, save_tensors
+from ctmem.lock import locked
 from ctmem.match.patches import turned
 from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import upsample
+from ctmem.train.identity import digest_of
 from ctmem.train.loop import device_name, versions_here
 from ctmem.train.sources import embedded_sources
 
@@ -202,14 +206,44 @@ def train_prior(
         data: what the card says of the images.
 
     Raises:
-        ValueError: a time that is not positive, a count below 1.
+        ValueError: a time or a rate that is not positive, a count below 1.
         RuntimeError: after the warm-up it is 1 dB worse than bicubic enlargement; what was written before stays.
-        OSError: weights cannot be written.
+        OSError: weights cannot be written, or another process writes to the folder.
     """
-    if not minutes > 0:
-        fail("minutes", "a positive number", minutes)
-    check_count(batch, "batch")
-    check_writable(folder)
+    check_options(minutes=minutes, batch=batch, rate=rate, seed=seed)
+    check_out(folder, "folder")
+    with locked(folder):
+        check_writable(folder)
+        remove_parts(Path(folder))
+        return _train(tiles, Path(folder), minutes, times, batch, rate, bf16, seed, dict(sizes or {}), data)
+
+
+def check_options(*, minutes: float, batch: int, rate: float, seed: int) -> None:
+    """Raises unless there can be a training with these.
+
+    Raises:
+        ValueError: one out of its bounds.
+    """
+    for name, value, most in (("minutes", minutes, 1e6), ("rate", rate, 1000.0)):
+        if not 0 < value <= most:
+            fail(name, f"a positive number, at most {most:g}", value)
+    check_count(batch, "batch", at_most=65_536)
+    check_count(seed, "seed", at_least=0, at_most=MOST_SEED)
+
+
+def _train(
+    tiles: torch.Tensor,
+    folder: Path,
+    minutes: float,
+    times: torch.Tensor | None,
+    batch: int,
+    rate: float,
+    bf16: bool,
+    seed: int,
+    sizes: dict[str, int],
+    data: list[dict[str, str]] | None,
+) -> dict[str, Any]:
+    """`train_prior` in a folder that no one else writes to."""
     device = tiles.device
     # tiles that judge, network, average
     held = torch.rand(len(tiles), generator=torch.Generator().manual_seed(seed)) < HELD_OUT
@@ -218,7 +252,7 @@ def train_prior(
     learned = Batches(tiles[seen.to(device)], batch, seed, None if times is None else times[seen])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = ComponentPrior(**sizes or {})
+        network = ComponentPrior(**sizes)
     network.to(device)
     if device.type == "cuda":
         cast(Any, network).to(memory_format=torch.channels_last)  # which the types of torch do not know
@@ -226,6 +260,7 @@ def train_prior(
     optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-5, fused=device.type == "cuda")
     sizes = {name: getattr(network, name) for name in ("width", "blocks", "head")}
     card: dict[str, Any] = {"network": sizes, "camera": CAMERAS, "data": data or [], "seed": seed}
+    card["digest"] = digest_of(tiles)
     card |= {"versions": versions_here(), "device": device_name(device)}
     start = saved = time.perf_counter()
     step, share = 0, 0.0
@@ -261,8 +296,9 @@ def train_prior(
             card |= {"steps": step, "minutes": round((now - start) / 60, 2)}
             card |= {"metrics": {"parameters": count, "gain_db over bicubic, tiles not drawn": gains}}
             half = {name: x.half() for name, x in average.state_dict().items()}
-            save_tensors(half, Path(folder) / "prior.safetensors", {"part": "prior", "preset": "prior"})
-            write_json(card, Path(folder) / "card.json")
+            about = {"part": "prior", "preset": "prior", "seed": str(seed), "data": card["digest"]}
+            sealed = save_tensors(half, folder / "prior.safetensors", about)
+            card = write_card(card | {"weights": {"prior.safetensors": sealed}}, folder / "card.json")
             print(f"{step} steps, {now - start:.0f} s, over bicubic: {gains}", flush=True)
     return card
 
@@ -280,9 +316,31 @@ def judge(network: ComponentPrior, tiles: torch.Tensor, batch: int, bf16: bool =
     return gains
 
 
+def work(options: argparse.Namespace) -> None:
+    """Trains; what is wrong with the options is said before anything is read, computed or written."""
+    check_options(minutes=options.minutes, batch=options.batch, rate=options.rate, seed=options.seed)
+    check_out(options.out)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    # what is learned from
+    images = read_corpus(options.corpus)
+    sources = embedded_sources(Camera.from_config(TINY.camera))
+    areas = {source.name: source.scene.cut(source.train).gt[0] for source in sources if source.train}
+    data = [{"package": name, "licence": licence, "images": what} for name, (_, licence, what) in ORIGINS.items()]
+    data += [{"training area of": name, "licence": "see data/README.md"} for name in areas]
+    tiles, times = training_tiles(images, areas)
+    print(f"{len(tiles)} tiles", flush=True)
+    train_prior(
+        tiles.to(device), options.out, minutes=options.minutes, times=times, batch=options.batch, rate=options.rate,
+        bf16=options.precision == "bf16", seed=options.seed, data=data,
+    )  # fmt: skip
+    print(f"weights and card.json are in {options.out}")
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
-    parser = argparse.ArgumentParser(prog="python -m ctmem.train.prior", description=__doc__.splitlines()[0])
+    """Runs the command; returns the exit status, see `ctmem.command`."""
+    parser = Parser(prog="python -m ctmem.train.prior", description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", required=True, metavar="FOLDER", help="as `python -m ctmem.data.corpus` makes it")
     parser.add_argument("--minutes", type=float, default=2.0, metavar="N", help="of training (default: 2)")
     parser.add_argument("--batch", type=int, default=256, metavar="N", help="crops per step (default: 256)")
@@ -291,29 +349,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and crops (default: 0)")
     parser.add_argument("--out", default="runs/prior", metavar="FOLDER", help="for weights and card")
     options = parser.parse_args(arguments)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    torch.backends.cudnn.benchmark = True
-    try:
-        images = read_corpus(options.corpus)
-        sources = embedded_sources(Camera.from_config(TINY.camera))
-        areas = {source.name: source.scene.cut(source.train).gt[0] for source in sources if source.train}
-        data = [{"package": name, "licence": licence, "images": what} for name, (_, licence, what) in ORIGINS.items()]
-        data += [{"training area of": name, "licence": "see data/README.md"} for name in areas]
-        tiles, times = training_tiles(images, areas)
-        print(f"{len(tiles)} tiles", flush=True)
-        train_prior(
-            tiles.to(device), options.out, minutes=options.minutes, times=times, batch=options.batch, rate=options.rate,
-            bf16=options.precision == "bf16", seed=options.seed, data=data,
-        )  # fmt: skip
-    except (OSError, RuntimeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"stopped; what was written last is in {options.out}", file=sys.stderr)
-        return 130
-    print(f"weights and card.json are in {options.out}")
-    return 0
+    return run_command(lambda: work(options), f"stopped; what was written last is in {options.out}")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class Source:
     train: Box | None  # None: not learned from
     validation: Box | None  # None: not judged by
     references: tuple[torch.Tensor, ...]  # fine MSI (1, c, Hr, Wr) of other ground, for training and validation
+    simulated: bool = False  # what was observed and the references follow from the cubes of all sources and the camera
 
 
 def embedded_sources(camera: Camera, *, only: str | None = None) -> list[Source]:
@@ -91,7 +92,7 @@ def scene_sources(scenes: Mapping[str, tuple[Scene, Camera]]) -> list[Source]:
     sources = []
     for name, whole in degraded.items():
         references = (own[name], *(image for other, image in own.items() if other != name))
-        sources.append(Source(name, whole, areas[name]["train"], areas[name]["validation"], references))
+        sources.append(Source(name, whole, areas[name]["train"], areas[name]["validation"], references, True))
     return sources
 
 

@@ -14,10 +14,10 @@ Source: Qu et al., IEEE TGRS 2025, for the stages; the pool, augmentation and ch
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -26,21 +26,25 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ctmem.checks import check_choice, check_count, fail
-from ctmem.config import Preset, TrainConfig
+from ctmem.card import sealed, write_card
+from ctmem.checks import check_choice, check_count, fail, warn_once
+from ctmem.command import MOST_SEED
+from ctmem.config import Preset
 from ctmem.data.samples import Degraded
 from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.problem import DenoisingProblem, Network, residual_std
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.evaluation.metrics import psnr_db
-from ctmem.files import check_writable, load_module, save_module, write_json
+from ctmem.files import check_out, check_writable, load_module, load_tensors, remove_parts, save_module
+from ctmem.lock import locked
 from ctmem.match.align import Blur
 from ctmem.match.dmb import dmb
-from ctmem.model import PARTS, build_networks
+from ctmem.model import PARTS, build_networks, read_model_card
 from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import LearnedBlur, train_kernel
 from ctmem.teaching import progress
-from ctmem.train.loop import Loss, Run, Score, fit, new_accelerator, versions_here
+from ctmem.train.identity import data_differences, data_of, differences, digest_of_text
+from ctmem.train.loop import Loss, Run, Score, fit, micro_batch_of, new_accelerator, versions_here
 from ctmem.train.pool import Pool, build_pool, check_sources
 from ctmem.train.sources import Source
 
@@ -48,6 +52,7 @@ __all__ = ["Run", "cnn_loss", "denoiser_loss", "fit", "new_accelerator", "one_st
 
 Estimate = Callable[[nn.Module, Encoded], torch.Tensor]  # x̂0 (1, Z, H, W) of an encoded image
 
+DONE = ("steps", "minutes", "metrics")  # what a card says of each finished part
 KERNEL_CROP = 32  # side of the crops that the kernel learns from, fine pixels; smaller areas are smaller crops
 VALIDATION_SIDE = 96  # at most so much of a validation area is scored, fine pixels, to keep it quick
 
@@ -158,7 +163,8 @@ def train(
     """Trains the networks of a preset and writes kernel, cnn, denoiser .safetensors and card.json to `folder`.
 
     A part whose weights are already in the folder is not trained again; a part that was interrupted goes on where its
-    last checkpoint (`folder/state/`) stands. `folder/log_<part>.csv` grows with every validation.
+    last checkpoint (`folder/state/`) stands. `folder/log_<part>.csv` grows with every validation. A run is recognised
+    by its seed, its settings and what is in its data, not by names of files; one process at a time writes to a folder.
 
     Args:
         preset: sizes and settings.
@@ -173,26 +179,40 @@ def train(
         The card: preset, data, seed, versions, and per part its steps, minutes and metrics.
 
     Raises:
-        ValueError: an unknown part, no validation area, sources that `check_sources` refuses, or a folder of another
-            run.
-        OSError: the folder cannot be written; the last checkpoint stays whole.
+        ValueError: an unknown part, a batch that cannot be shared out evenly, no validation area, sources that
+            `check_sources` refuses, a folder of another run, or a damaged one.
+        OSError: the folder cannot be written, or another process writes to it; the last checkpoint stays whole.
     """
     for part in parts:
         check_choice(part, "parts", PARTS)
-    counts = {"steps": preset.train.steps, "cnn_steps": preset.cnn_steps, "kernel_steps": preset.kernel_steps}
-    for name, count in (counts | {"batch": preset.train.batch, "micro_batch": micro_batch or 1}).items():
-        check_count(count, name)
-    if not (math.isfinite(preset.train.learning_rate) and preset.train.learning_rate > 0):
-        fail("learning_rate", "a finite number above 0", preset.train.learning_rate)
+    check_count(seed, "seed", at_least=0, at_most=MOST_SEED)
+    check_out(folder, "folder")
     for area in ("train", "validation"):
         if all(getattr(source, area) is None for source in sources):
             fail("sources", f"at least one with a {area} area", "none")
     if set(parts) & {"cnn", "denoiser"}:
         check_sources(sources, preset)
     accelerator = accelerator or new_accelerator()
-    if accelerator.is_main_process:
-        check_writable(folder)
+    options = _options(preset, micro_batch, accelerator)
+    main = accelerator.is_main_process
+    with locked(folder) if main else nullcontext():
+        if main:
+            check_writable(folder)
+            for place in (Path(folder), Path(folder) / "state"):
+                remove_parts(place)
+        return _train(preset, sources, Path(folder), seed, parts, options, accelerator)
 
+
+def _train(
+    preset: Preset,
+    sources: Sequence[Source],
+    folder: Path,
+    seed: int,
+    parts: Sequence[str],
+    options: dict[str, dict[str, Any]],
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """`train` in a folder that no one else writes to; `options`: what each part is trained with."""
     # new networks; what is in the folder already is not trained again
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -200,8 +220,9 @@ def train(
     kernel = networks["kernel"]
     steps = {"kernel": preset.kernel_steps, "cnn": preset.cnn_steps, "denoiser": preset.train.steps}
     with accelerator.main_process_first():  # the others then find the kernel in the folder
-        results = _Results(Path(folder), _new_card(preset, sources, seed), accelerator.is_main_process)
-        wanted = [part for part in parts if not results.has(part, steps[part])]
+        results = _Results(folder, _new_card(preset, sources, seed), accelerator.is_main_process)
+        results.check(parts, options)
+        wanted = [part for part in parts if not results.has(part)]
 
         # stage 1
         if results.has("kernel"):
@@ -212,13 +233,13 @@ def train(
             history = train_kernel_on(sources, kernel, steps=steps["kernel"], generator=generator)
             curve = [[step, round(value, 6)] for step, value in history["validation"]]
             seconds = time.perf_counter() - start
-            results.add("kernel", kernel, steps["kernel"], seconds, {"validation_l1": curve})
+            results.add("kernel", kernel, options["kernel"], seconds, {"validation_l1": curve})
     kernel.eval().requires_grad_(False)
 
     # stage 2, once for all crops
     wanted = [part for part in ("cnn", "denoiser") if part in wanted]
     if not wanted:
-        return results.card
+        return sealed(results.card)
     pool = build_pool(sources, preset, kernel)
     if networks["denoiser"].residual_std is not None:
         networks["denoiser"].residual_std.copy_(residual_std(pool.target, pool.base))
@@ -232,14 +253,14 @@ def train(
         network, loss, estimate = learners[part]
         run = fit(
             network, pool, loss, validation_score(sources, preset, kernel, estimate),
-            replace(preset.train, steps=steps[part]), seed=seed, micro_batch=micro_batch, accelerator=accelerator,
+            replace(preset.train, steps=steps[part]), seed=seed, micro_batch=options[part]["micro_batch"],
+            accelerator=accelerator, about=results.about(), description=part,
             checkpoint=results.folder / "state" / f"{part}.safetensors", log=results.folder / f"log_{part}.csv",
-            description=part,
         )  # fmt: skip
         curve = [[step, round(psnr, 4)] for step, _, psnr in run.history]
         metrics = {"best_validation_psnr_db": round(run.best_score, 4), "validation_psnr_db": curve}
-        results.add(part, run.best, steps[part], run.seconds, metrics)
-    return results.card
+        results.add(part, run.best, options[part], run.seconds, metrics)
+    return sealed(results.card)
 
 
 class _Results:
@@ -249,54 +270,87 @@ class _Results:
         self.folder = folder
         self.card = card
         self.writes = writes
-        if not (folder / "card.json").is_file():
-            return
-        before = json.loads((folder / "card.json").read_text())
-        now = json.loads(json.dumps(card))
-        same = {key: before[key] == now[key] for key in ("data", "seed")}
-        same["networks"] = _networks_of(before["preset"]) == _networks_of(now["preset"])
-        for key, holds in same.items():
-            if not holds:
-                fail("folder", f"a new one, or one of a run with the same {key}", str(folder))
-        self.card |= {key: before[key] for key in ("steps", "minutes", "metrics")}
+        self.before: dict[str, Any] | None = None
+        if (folder / "card.json").is_file():
+            self.before, _ = read_model_card(folder / "card.json", needed=["data", "seed", *DONE])
+            self.card |= {key: self.before.get(key, {}) for key in (*DONE, "options", "weights")}
 
-    def has(self, part: str, steps: int | None = None) -> bool:
-        """Whether the weights of a part are there; raises if they were trained for another number of steps."""
-        if part not in self.card["metrics"] or not (self.folder / f"{part}.safetensors").is_file():
+    def check(self, parts: Sequence[str], options: dict[str, dict[str, Any]]) -> None:
+        """Raises unless what is in the folder is of the same run; says of finished parts what else is different now."""
+        if self.before is None:
+            return
+        now = json.loads(json.dumps(self.card))
+        finished = [part for part in parts if self.has(part)]
+        made, wanted = self.card["steps"], {part: options[part]["steps"] for part in finished}
+        unlike = {
+            "data": data_differences(self.before["data"], now["data"]),
+            "seed": differences({"seed": self.before["seed"]}, {"seed": now["seed"]}),
+            "networks": differences(_networks_of(self.before["preset"]), _networks_of(now["preset"])),
+            "steps": differences({part: made[part] for part in finished}, wanted),
+        }
+        unlike = {name: words for name, words in unlike.items() if words}
+        if unlike:
+            said = ", ".join(word for words in unlike.values() for word in words)
+            fail("folder", f"a new one, or one of a run with the same {', '.join(unlike)}", f"{self.folder}: {said}")
+        for part in finished:
+            if part in self.card["options"] and (words := differences(self.card["options"][part], options[part])):
+                warn_once(f"{part} in {self.folder} stays as it is: it was trained with {', '.join(words)}")
+
+    def has(self, part: str) -> bool:
+        """Whether the finished weights of a part are there; raises if they are damaged or those of another run."""
+        path = self.folder / f"{part}.safetensors"
+        if not all(part in self.card[name] for name in DONE) or not path.is_file():
             return False
-        if steps not in (None, self.card["steps"][part]):
+        _, metadata = load_tensors(path)
+        if self.card["weights"] and metadata.get("sha256") != self.card["weights"].get(path.name):
             fail(
-                "folder", f"a new one, or one of a {part} of {steps} steps", f"one of {self.card['steps'][part]} steps"
+                "folder",
+                "one with the weights that its card.json is of",
+                f"{path.name} of another run in {self.folder}",
             )
         return True
 
-    def add(self, part: str, network: nn.Module, steps: int, seconds: float, metrics: dict[str, Any]) -> None:
+    def about(self) -> dict[str, Any]:
+        """What CNN and denoiser depend on, beside what the loop knows: data, networks, the steps of their kernel."""
+        data = [{key: value for key, value in one.items() if key != "scene"} for one in self.card["data"]]
+        return {"data": data, "networks": _networks_of(self.card["preset"]), "kernel": self.card["steps"].get("kernel")}
+
+    def add(
+        self, part: str, network: nn.Module, options: dict[str, Any], seconds: float, metrics: dict[str, Any]
+    ) -> None:
         """Enters a finished part into the card; the main process writes weights and card."""
-        self.card["steps"][part] = steps
+        self.card["steps"][part] = options["steps"]
+        self.card["options"][part] = options
         self.card["minutes"][part] = round(seconds / 60, 2)
         self.card["metrics"][part] = {"parameters": sum(p.numel() for p in network.parameters())} | metrics
         if self.writes:
-            save_module(network, self.folder / f"{part}.safetensors", part=part, preset=self.card["preset"]["name"])
-            write_json(self.card, self.folder / "card.json")
+            path = self.folder / f"{part}.safetensors"
+            self.card["weights"][path.name] = save_module(
+                network, path, part=part, preset=self.card["preset"]["name"], seed=str(self.card["seed"]),
+                data=digest_of_text(json.dumps(self.about()["data"], sort_keys=True)),
+            )  # fmt: skip
+            write_card(self.card, self.folder / "card.json")
 
 
-def _networks_of(preset: dict[str, Any]) -> Preset:
+def _options(preset: Preset, micro_batch: int | None, accelerator: Accelerator) -> dict[str, dict[str, Any]]:
+    """What each part is trained with, as cards have it."""
+    pieces = micro_batch_of(preset.train.batch, micro_batch, accelerator.num_processes)
+    shared = asdict(preset.train) | {"micro_batch": pieces, "precision": accelerator.mixed_precision}
+    return {
+        "kernel": {"steps": preset.kernel_steps},
+        "cnn": shared | {"steps": preset.cnn_steps},
+        "denoiser": shared | {"steps": preset.train.steps},
+    }
+
+
+def _networks_of(preset: dict[str, Any]) -> dict[str, Any]:
     """A card's preset without what only says how long and in what steps the networks learn."""
-    return replace(Preset.from_dict(preset), train=TrainConfig(), kernel_steps=0, cnn_steps=0)
+    plain = Preset.from_dict(preset).to_dict()
+    return {key: plain[key] for key in plain if key not in ("train", "kernel_steps", "cnn_steps")}
 
 
 def _new_card(preset: Preset, sources: Sequence[Source], seed: int) -> dict[str, Any]:
     """What is known before training."""
-    packages = versions_here()
-    data = [
-        {
-            "scene": source.name,
-            "train": source.train and vars(source.train),
-            "validation": source.validation and vars(source.validation),
-            "references": [list(reference.shape[1:]) for reference in source.references],
-        }
-        for source in sources
-    ]
-    done: dict[str, Any] = {"steps": {}, "minutes": {}, "metrics": {}}
     camera = Camera.from_config(preset.camera).to_dict()
-    return {"preset": preset.to_dict(), "camera": camera, "data": data, "seed": seed, "versions": packages} | done
+    known = {"preset": preset.to_dict(), "camera": camera, "data": data_of(sources), "seed": seed}
+    return known | {"versions": versions_here()} | {name: {} for name in (*DONE, "options", "weights")}

@@ -1,0 +1,88 @@
+"""The shell of all commands: what is wrong is one line on stderr, never a traceback, and an exit status.
+
+    def main(arguments=None):
+        options = new_parser().parse_args(arguments)
+        return run_command(lambda: work(options), "stopped; the same command goes on")
+
+Exit status: 0 done, 1 an error, 2 a command line that cannot be read, 130 stopped from the keyboard.
+
+Source: this project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+ERRORS = (
+    ArithmeticError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+MOST_SEED = 2**62  # numbers may be added to a seed
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program."""
+        self.exit(2, f"error: {' '.join(message.split())} (`{self.prog} --help` lists the options)\n")
+
+
+def run_command(work: Callable[[], object], stopped: str = "stopped") -> int:
+    """Does the work of a command, and returns the exit status.
+
+    Args:
+        work: raises what is wrong.
+        stopped: what is said when it is stopped from the keyboard.
+    """
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name that a terminal cannot show ends nothing
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            work()
+        except KeyboardInterrupt:
+            _say(stopped)
+            return 130
+        except ERRORS as error:
+            _say(f"error: {error or type(error).__name__}")
+            return 1
+    return 0
+
+
+def end_quietly_until_begun() -> None:
+    """Ctrl-C while a command is still importing ends it without a traceback; called by `ctmem` under `python -m`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(*_: Any) -> None:
+    """Ends the program at once."""
+    _say("stopped before it began")
+    os._exit(130)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line."""
+    _say(f"warning: {message}")
+
+
+def _say(text: str) -> None:
+    """One line on stderr."""
+    print(" ".join(text.split()), file=sys.stderr, flush=True)
