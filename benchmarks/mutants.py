@@ -5,8 +5,8 @@
 
 The faults stand in `mutations.py`, with the tests that should notice them. A *mutant* is **killed** if a test fails, and
 **survives** if all pass: then a test is missing, or the mutant means the same as the original, and `EQUIVALENT` says
-why. The copies lie in a temporary folder; this checkout is only read. Before the faults the tests run once on a copy
-without any: there they must pass. All mutants take about half an hour on two cores.
+why. The copies lie in a temporary folder; this checkout is only read. Before the faults the tests run once on copies
+without any: there they must pass. Every run is a process of its own, made of one that has imported torch and the rest.
 
 `tests/test_mutants.py` checks that every fault can still be put in.
 """
@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
+import importlib.util
+import multiprocessing
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +40,11 @@ COPIED = ("ctmem", "tests", "data", "notebooks", "benchmarks", "conftest.py", "p
 LIMIT = 240.0  # seconds of one mutant's tests
 AT_ONCE = 2
 KILLED, SURVIVED, SLOW = "killed", "survived", "timed out"
+PRELOADED = (  # what the tests and the package import: once, not once for each mutant
+    "torch", "torch._dynamo", "torch.func", "accelerate", "scipy.ndimage", "scipy.stats", "numba", "skimage.metrics",
+    "torchmetrics.functional.image", "torchmetrics.functional.regression", "hypothesis", "pytest", "nbval.plugin", "h5py", "diffusers",
+)  # fmt: skip
+PROCESSES = multiprocessing.get_context("forkserver")
 OUTCOMES = {0: SURVIVED, 4: "no such test", 5: "no test chosen"}  # by the exit status of pytest; others: killed
 
 
@@ -109,18 +116,36 @@ def copy_to(folder: Path) -> Path:
     return folder
 
 
+def pytest_there(folder: str, arguments: list[str]) -> None:
+    """Runs pytest in a copy, as all that a process does; its exit status is that of pytest."""
+    with contextlib.suppress(OSError):
+        os.nice(10)
+    sys.path[:] = [
+        folder,
+        *(path for path in sys.path if path and Path(path).resolve() not in (ROOT, ROOT / "benchmarks")),
+    ]
+    os.environ |= {"PYTHONPATH": folder, "CTMEM_QUIET": "1"}
+    os.chdir(folder)
+    found = importlib.util.find_spec("ctmem")
+    assert found is not None and str(found.origin).startswith(folder), f"ctmem comes from {found}"
+    import pytest
+
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *arguments]))
+
+
 def run_tests(folder: Path, arguments: list[str], limit: float) -> str:
     """What pytest says of a copy: killed, survived, timed out, or that nothing ran."""
-    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "CTMEM_QUIET": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *arguments]
-    nice = ["nice"] if shutil.which("nice") else []
-    try:
-        ran = subprocess.run(
-            nice + command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=limit
-        )
-    except subprocess.TimeoutExpired:
+    process = PROCESSES.Process(target=pytest_there, args=(str(folder), arguments))
+    process.start()
+    process.join(limit)
+    if process.is_alive():
+        process.kill()
+        process.join()
         return SLOW
-    return OUTCOMES.get(ran.returncode, KILLED)
+    return OUTCOMES.get(process.exitcode, KILLED)
 
 
 def try_out(folder: Path, mutant: Mutant, number: int) -> str:
@@ -164,7 +189,7 @@ def unmutated_fails(chosen: list[Mutant], folder: Path) -> list[str]:
     commands = sorted({mutant.tests: mutant.command for mutant in chosen}.items())
     with ThreadPoolExecutor(AT_ONCE) as pool:
         outcomes = pool.map(lambda pair: run_tests(copy, pair[1], 2 * LIMIT), commands)
-        return [name for (name, _), outcome in zip(commands, outcomes) if outcome != SURVIVED]
+        return [f"{name} ({outcome})" for (name, _), outcome in zip(commands, outcomes) if outcome != SURVIVED]
 
 
 def report(chosen: list[Mutant], outcomes: list[str], minutes: float) -> str:
@@ -176,7 +201,8 @@ def report(chosen: list[Mutant], outcomes: list[str], minutes: float) -> str:
         describe("pytest") + f"; {minutes:.0f} minutes.\n",
         "What is counted stands at the top of `benchmarks/mutants.py`, the faults in `benchmarks/mutations.py`.\n",
         f"{len(chosen)} mutants of {len({m.file for m in chosen})} files: "
-        + ", ".join(f"{count} {name}" for name, count in counts.items() if count) + ".\n",
+        + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        + ".\n",
     ]
     if alive:
         rows = [[f"`{m.file}`", m.what, outcome, m.reason or "**none**"] for m, outcome in alive]
@@ -195,6 +221,8 @@ def main() -> int:
         m for m in mutants() if not options.only or any(part in m.file or part in m.what for part in options.only)
     ]
     start = time.perf_counter()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    PROCESSES.set_forkserver_preload([name for name in PRELOADED if importlib.util.find_spec(name)])
     with tempfile.TemporaryDirectory(prefix="ctmem-mutants-") as folder:
         failing = unmutated_fails(chosen, Path(folder))
         if failing:

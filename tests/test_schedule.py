@@ -113,7 +113,15 @@ def test_variance_is_preserved(name):
 
 @pytest.mark.parametrize(
     ("steps", "start", "wanted"),
-    [(4, 1.0, [999, 749, 499, 249]), (4, 0.2, [199, 149, 99, 49]), (1, 1e-9, [0]), (3, 0.003, [2, 1, 0])],
+    [
+        (4, 1.0, [999, 749, 499, 249]),
+        (4, 0.2, [199, 149, 99, 49]),
+        (1, 1e-9, [0]),
+        (3, 0.003, [2, 1, 0]),
+        (1, 0.0124, [11]),
+        (1, 0.0126, [12]),  # 12.4 and 12.6 steps are 12 and 13
+        (3, 1.0, [999, 666, 332]),  # 666.7 and 333.3 are 667 and 333
+    ],
 )
 def test_trailing(steps, start, wanted):
     assert Schedule.linear(1000).trailing(steps, start) == wanted
