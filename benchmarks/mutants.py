@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import functools
 import importlib.util
 import multiprocessing
 import os
@@ -86,12 +87,18 @@ def mutated(source: str, mutant: Mutant) -> str:
         raise ValueError(f"{name} is stale: its text occurs {count} times: {mutant.old!r}")
     changed = source.replace(mutant.old, mutant.new)
     try:
-        same = ast.dump(ast.parse(changed)) == ast.dump(ast.parse(source))
+        same = ast.dump(ast.parse(changed)) == _tree(source)
     except SyntaxError as error:
         raise ValueError(f"{name} is not Python: {error}") from error
     if same:
         raise ValueError(f"{name} changes nothing")
     return changed
+
+
+@functools.cache
+def _tree(source: str) -> str:
+    """The syntax tree of a file, as text."""
+    return ast.dump(ast.parse(source))
 
 
 def stale(root: Path = ROOT) -> Iterator[str]:
@@ -107,9 +114,9 @@ def stale(root: Path = ROOT) -> Iterator[str]:
 
 
 def copy_to(folder: Path) -> Path:
-    """A copy of the checkout without what was built in it."""
+    """A copy of the checkout, with what was compiled in it: times of files are kept, so that it still holds."""
     folder.mkdir()
-    left = shutil.ignore_patterns("__pycache__", "*.ipynb", ".*", "results")
+    left = shutil.ignore_patterns("*.ipynb", ".*", "results")
     for name in COPIED:
         source = ROOT / name
         shutil.copytree(source, folder / name, ignore=left) if source.is_dir() else shutil.copy2(source, folder / name)
@@ -125,6 +132,7 @@ def pytest_there(folder: str, arguments: list[str]) -> None:
         *(path for path in sys.path if path and Path(path).resolve() not in (ROOT, ROOT / "benchmarks")),
     ]
     os.environ |= {"PYTHONPATH": folder, "CTMEM_QUIET": "1"}
+    sys.dont_write_bytecode = False  # the next run in this copy finds what did not change
     os.chdir(folder)
     found = importlib.util.find_spec("ctmem")
     assert found is not None and str(found.origin).startswith(folder), f"ctmem comes from {found}"

@@ -176,6 +176,8 @@ def test_the_log_is_the_history(pool, tmp_path):
     assert [int(row["step"]) for row in rows] == [0, 2, 4, 5] == seen
     assert [row["loss"] for row in rows] == [""] + [f"{row[1]:.6g}" for row in run.history[1:]]
     assert float(rows[1]["learning_rate"]) == pytest.approx(config.learning_rate)  # the second of two warm-up steps
+    rates = [float(row["learning_rate"]) / config.learning_rate for row in rows[2:]]
+    assert rates == pytest.approx([0.75, 0.25])  # cosines of a third and two thirds of a half turn
     assert rows[0]["learning_rate"] == "" and {row["validation_psnr_db"] for row in rows} == {"30.0000"}
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds) and seconds[-1] > 0

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ctmem.networks import mamba
 from ctmem.networks.mamba import CrossMambaBlock, MambaBlock, Stream
+from ctmem.networks.plain_scan import PlainScan
 from ctmem.networks.scan.selective import obstacle
 
 without = obstacle("numba", torch.device("cpu"), torch.float32)
@@ -66,6 +67,12 @@ def test_step_sizes_start_log_uniformly_between_their_limits():
     weight = many.dt_proj.weight.detach()
     assert float(weight.abs().max()) == pytest.approx(0.5, rel=1e-3)  # uniform in ± rank^(−1/2)
     assert float(weight.std()) == pytest.approx(0.5 / 3**0.5, rel=1e-2)
+
+
+def test_step_sizes_of_a_plain_scan_start_as_those_of_a_block():
+    torch.manual_seed(0)
+    delta = F.softplus(PlainScan(512).dt_proj.bias.detach())
+    assert 1e-3 <= float(delta.min()) < 1.2e-3 and 0.08 < float(delta.max()) <= 0.1001
 
 
 def test_states_start_at_the_rates_1_to_n_and_the_input_passes():

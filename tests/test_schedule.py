@@ -53,6 +53,14 @@ def test_shifted_by_hand():
     assert float(schedule.noise_level(torch.tensor(2))) == pytest.approx(0.001 / size)
 
 
+@pytest.mark.parametrize(("kappa", "first"), [(1.0, 0.001**0.5), (0.5, 0.001**0.5), (1.6, 0.025), (4.0, 0.01)])
+def test_shifted_begins_at_four_hundredths_of_noise_but_keeps_almost_all_of_the_data(kappa, first):
+    """√η is 0.04/κ, and at most √0.001."""
+    schedule = Schedule.shifted(5, kappa=kappa)
+    assert float(schedule.signal[0]) == pytest.approx(1 - first**2)
+    assert float(schedule.sigma[0]) == pytest.approx(kappa * first)
+
+
 @pytest.mark.parametrize("steps", [2, 4, 15])
 def test_shifted_spends_more_steps_at_much_noise_where_the_power_is_small(steps):
     usual, plain = Schedule.shifted(steps), Schedule.shifted(steps, power=1.0)
