@@ -126,7 +126,7 @@ def copy_to(folder: Path) -> Path:
 def pytest_there(folder: str, arguments: list[str]) -> None:
     """Runs pytest in a copy, as all that a process does; its exit status is that of pytest."""
     with contextlib.suppress(OSError):
-        os.nice(10)
+        os.nice(5)
     sys.path[:] = [
         folder,
         *(path for path in sys.path if path and Path(path).resolve() not in (ROOT, ROOT / "benchmarks")),
