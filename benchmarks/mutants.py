@@ -17,6 +17,7 @@ import argparse
 import ast
 import contextlib
 import functools
+import gc
 import importlib.util
 import multiprocessing
 import os
@@ -133,6 +134,7 @@ def pytest_there(folder: str, arguments: list[str]) -> None:
     ]
     os.environ |= {"PYTHONPATH": folder, "CTMEM_QUIET": "1"}
     sys.dont_write_bytecode = False  # the next run in this copy finds what did not change
+    gc.freeze()  # what was imported before is not looked through again: that took longer than most tests
     os.chdir(folder)
     found = importlib.util.find_spec("ctmem")
     assert found is not None and str(found.origin).startswith(folder), f"ctmem comes from {found}"

@@ -277,7 +277,8 @@ def test_a_hundredth_of_a_response_may_be_missing_and_no_more(band):
     missing = 1 - np.cumsum(response) / response.sum()  # of scenes that end at each entry
     last = int(nm[missing <= 0.01][0])
     assert missing[nm == last] > 0.004 and missing[nm == last - 1] < 0.02  # both near the limit
-    responses.srf_matrix(np.arange(400.0, last + 1), bands=(band,))
+    weights = responses.srf_matrix(np.arange(400.0, last + 1), bands=(band,))
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-6)  # what is left counts as the whole
     with pytest.raises(ValueError, match="`wavelengths_nm` must be a range that covers every sensor band"):
         responses.srf_matrix(np.arange(400.0, last), bands=(band,))
 
