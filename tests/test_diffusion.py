@@ -112,6 +112,14 @@ def test_x0_of_a_predicted_noise_stays_bounded():
     assert torch.equal(found, torch.full_like(x, objective.X0_LIMIT))
 
 
+def test_x0_of_a_predicted_noise_is_kept_within_ten_deviations_on_both_sides():
+    """level 0.6: (x − 0.8 · output) / 0.6, by hand 9.5, −9.5, 10.5 and −10.5; the velocity has no limit."""
+    x = torch.tensor([9.5, -9.5, 10.5, -10.5]).mul(0.6).add(0.8).reshape(4, 1, 1, 1)
+    level, output = torch.full((4,), 0.6), torch.ones(4, 1, 1, 1)
+    assert to_x0(output, x, level, "eps").flatten().tolist() == pytest.approx([9.5, -9.5, 10.0, -10.0], rel=1e-5)
+    assert to_x0(output * 100, x * 0, level, "v").flatten().tolist() == pytest.approx([-80.0] * 4)
+
+
 # --- samplers ---
 
 

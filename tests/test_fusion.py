@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -128,6 +129,22 @@ def test_maps_are_what_they_say(sources):
     assert float(maps["noise"].abs().max()) == 0
 
 
+def test_the_reference_counts_as_far_as_it_is_alike(sources):
+    """The base is the prior and a share of the offer: 0 at a likeness of 0.6, 1 at 0.95, in proportion between them."""
+    area = area_of(sources[1], 64)
+    noise = torch.randn(area.hr_msi.shape, generator=torch.Generator().manual_seed(0))
+    spoiled = area.hr_msi + noise * area.hr_msi.std() * torch.linspace(0, 4, area.hr_msi.shape[3])
+    given = components(area.lr_hsi, spoiled, area.camera)
+    maps = {one.name: given.maps[:, i : i + 1] for i, one in enumerate(MAPS)}
+    alike = (maps["score"] + maps["near"]) / 2
+    share = ((alike - 0.6) / 0.35).clamp(0, 1)
+    some = [float(x.float().mean()) for x in (share == 0, (share > 0.1) & (share < 0.9), share == 1)]
+    assert min(some) > 0.005  # all three are there
+    torch.testing.assert_close(given.base, maps["prior"] + share * maps["offer"], atol=1e-4, rtol=1e-4)
+    offer = (maps["score"] != 0) * (maps["bicubic"] + maps["detail"] - maps["prior"])
+    torch.testing.assert_close(maps["offer"], offer, atol=1e-4, rtol=1e-4)
+
+
 def test_other_ground_changes_nothing(sources):
     area = area_of(sources[0])
     given, empty = (components(area.lr_hsi, image, area.camera) for image in (sources[0].references[0], None))
@@ -163,6 +180,33 @@ def test_folding_is_pixel_unshuffle_around_the_denoiser():
     wanted = inside[1] + gate.tanh() * offer + SPREAD * spread.exp() * added
     assert found.shape == (2, 1, 8, 12)
     assert torch.allclose(F.pixel_unshuffle(found, 2), wanted, atol=1e-5)
+
+
+def test_the_answer_by_hand_of_what_the_network_inside_says():
+    """Base 1, offer 2, x 0.9, level 0.6 and noise 0.8; what the network says is typed."""
+    network = FoldedTCMM(2, SMALL, fold=2, offer=1).eval()
+    base, texture, x = torch.full((1, 1, 4, 4), 1.0), torch.full((1, 2, 4, 4), 2.0), torch.full((1, 1, 4, 4), 0.9)
+    seen = []
+
+    def said(added, gate, spread):
+        def denoise(unit, level, known, condition):
+            seen.append((unit, known))
+            maps = [torch.full((1, 1, 4, 4), value) for value in (added, gate, spread)]
+            return F.pixel_unshuffle(torch.cat(maps, 1), 2)
+
+        return denoise
+
+    for added, gate, spread in ((0.7, 1.5, 0.4), (-0.3, 0.2, 9.0), (1.1, -4.0, -9.0)):
+        network.inner.denoise = said(added, gate, spread)
+        found = network.denoise(x, torch.tensor([0.6]), base, network.condition(base, texture))
+        rho = 0.5 * math.exp(max(-3.0, min(3.0, spread)))
+        guess = 1 + 2 * math.tanh(gate)
+        k = 0.6 * rho**2 / (0.36 * rho**2 + 0.64)
+        wanted = guess + k * (0.9 - 0.6 * guess) + math.sqrt(1 - 0.6 * k) * rho * added
+        torch.testing.assert_close(found, torch.full_like(found, wanted))
+    # the data that it sees have unit size around the base: (0.9 − 0.6) / √(0.36 · 0.25 + 0.64)
+    torch.testing.assert_close(seen[0][0], torch.full((1, 4, 2, 2), 0.3 / 0.73**0.5))
+    assert torch.equal(seen[0][1], torch.ones(1, 4, 2, 2))
 
 
 def test_the_card_fits_the_weights():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -13,7 +14,7 @@ from ctmem.data.scenes import synthetic
 from ctmem.files import load_module, save_module
 from ctmem.networks.kernel_net import KernelNet
 from ctmem.observe.camera import Camera
-from ctmem.observe.kernel import PsfKernel, impulse_response, train_kernel, validation_l1
+from ctmem.observe.kernel import LearnedBlur, PsfKernel, impulse_response, train_kernel, validation_l1
 from ctmem.observe.optics import add_noise, blur, blur_down, gaussian_psf, upsample
 
 AREAS = {"train": (..., slice(0, 96)), "validation": (..., slice(96, 128)), "test": (..., slice(128, 192))}
@@ -230,6 +231,31 @@ def test_the_generator_alone_decides():
     torch.manual_seed(6)
     assert small_run()[1] == first
     assert small_run(generator=generator(3))[1] != first
+
+
+class Slope(LearnedBlur):
+    """Adds a number to every pixel; an L1 loss from below has the slope −1 whatever it is."""
+
+    grid, learning_rate = 1, 0.5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.added
+
+
+def test_the_rate_of_learning_falls_as_a_cosine_to_zero():
+    """Adam moves by the rate itself where the gradient is always the same: 0.5 · (1 + cos(π k / 4)) / 2."""
+    k, image, places = Slope(), random(1, 1, 12, 12), [0.0]
+    images = {"val_sharp": [image], "val_blurry": [image + 100]}
+    train_kernel(
+        k, [image], [image + 100], steps=4, crop=None, generator=generator(), **images,
+        on_step=lambda step, loss: places.append(float(k.added.detach())),
+    )  # fmt: skip
+    moved = [after - before for before, after in itertools.pairwise(places)]
+    assert moved == pytest.approx([0.25 * (1 + math.cos(math.pi * step / 4)) for step in range(4)], rel=1e-3)
 
 
 def test_each_module_brings_its_learning_rate():

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import itertools
 import multiprocessing
 import os
 import random
@@ -99,6 +100,67 @@ def test_a_network_stays_where_it_is_unless_an_accelerator_is_given():
     assert new_accelerator().mixed_precision == ("bf16" if torch.cuda.is_available() else "no")
 
 
+# --- a step by hand -------------------------------------------------------------------------------------------------
+
+
+class Line(torch.nn.Module):
+    """Two numbers that are moved: the loss is their product with what is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+
+
+def slope(*values):
+    """A loss whose gradient is always these numbers."""
+    return lambda network, batch, generator: (network.weight * torch.tensor(values)).sum()
+
+
+@pytest.mark.parametrize(("ema", "decays"), [(0.999, [1 / 11, 2 / 12, 3 / 13]), (0.1, [1 / 11, 0.1, 0.1])])
+def test_the_average_begins_short_and_grows_to_its_decay(pool, ema, decays):
+    """After step k the decay is k / (k + 10), and never more than `ema`."""
+    run = Run(Line(), slope(1.0, -3.0), replace(SMALL.train, ema=ema, warmup=0, cosine=False, learning_rate=0.5))
+    expected = torch.tensor([1.0, -2.0])
+    for decay in decays:
+        run.advance(pool)
+        expected = decay * expected + (1 - decay) * run.network.weight.detach()
+        torch.testing.assert_close(run.average.weight, expected)
+    torch.testing.assert_close(run.network.weight.detach(), torch.tensor([1 - 1.5, -2 + 1.5]))  # Adam: the sign alone
+
+
+@pytest.mark.parametrize(
+    ("clip", "wanted"), [(2.0, [1.2, -1.6]), (5.0, [3.0, -4.0]), (7.0, [3.0, -4.0]), (None, [3.0, -4.0])]
+)
+def test_a_gradient_is_shortened_to_the_clip_and_keeps_its_direction(pool, clip, wanted):
+    """(3, −4) has length 5. Adam's first step forgets the length: its own mean of gradients shows it."""
+    run = Run(Line(), slope(3.0, -4.0), replace(SMALL.train, clip=clip))
+    run.advance(pool)
+    assert run.network.weight.grad.tolist() == pytest.approx(wanted, rel=1e-5)
+    mean = run.optimizer.state[run.network.weight]["exp_avg"]
+    assert mean.tolist() == pytest.approx([0.1 * x for x in wanted], rel=1e-5)
+
+
+def test_gradients_are_those_of_one_step(pool):
+    run = Run(Line(), slope(3.0, -4.0), replace(SMALL.train, clip=None))
+    for _ in range(3):
+        run.advance(pool)
+    assert run.network.weight.grad.tolist() == [3.0, -4.0]
+
+
+@pytest.mark.parametrize(("keep_best", "kept"), [(True, 1), (False, 4)])
+def test_what_is_scored_and_kept_is_the_average_the_best_or_the_last(pool, keep_best, kept):
+    """Scores 1, 5, 2, 5: the first of equal ones is the best, unless the last is asked for."""
+    config = replace(SMALL.train, keep_best=keep_best, learning_rate=0.5, warmup=0)
+    run, seen = Run(Line(), slope(1.0, 1.0), config), []
+    for score in (1.0, 5.0, 2.0, 5.0, 3.0):
+        run.validate(lambda network, score=score: seen.append(network.weight.clone()) or score)
+        assert torch.equal(seen[-1], run.average.weight) and (run.step == 0) == torch.equal(
+            seen[-1], run.network.weight
+        )
+        run.advance(pool)
+    assert torch.equal(run.best.weight, seen[kept]) and run.best_score == (5.0 if keep_best else 3.0)
+
+
 # --- log ------------------------------------------------------------------------------------------------------------
 
 
@@ -114,6 +176,8 @@ def test_the_log_is_the_history(pool, tmp_path):
     assert [int(row["step"]) for row in rows] == [0, 2, 4, 5] == seen
     assert [row["loss"] for row in rows] == [""] + [f"{row[1]:.6g}" for row in run.history[1:]]
     assert float(rows[1]["learning_rate"]) == pytest.approx(config.learning_rate)  # the second of two warm-up steps
+    rates = [float(row["learning_rate"]) / config.learning_rate for row in rows[2:]]
+    assert rates == pytest.approx([0.75, 0.25])  # cosines of a third and two thirds of a half turn
     assert rows[0]["learning_rate"] == "" and {row["validation_psnr_db"] for row in rows} == {"30.0000"}
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds) and seconds[-1] > 0
@@ -123,6 +187,29 @@ def test_learning_rate():
     config = TrainConfig(steps=110, warmup=10)
     factors = [learning_rate_factor(step, config) for step in (0, 9, 10, 60, 110)]
     assert factors == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "factors"),
+    [
+        ({"warmup": 4, "cosine": False}, (0, 1, 3, 4, 99), [0.25, 0.5, 1.0, 1.0, 1.0]),
+        ({"warmup": 0}, (0, 50, 100), [1.0, 0.5, 0.0]),
+        ({"warmup": 100}, (0, 49, 99), [0.01, 0.5, 1.0]),
+    ],
+)
+def test_learning_rate_with_and_without_warm_up_and_cosine(options, steps, factors):
+    config = TrainConfig(steps=100, **options)
+    assert [learning_rate_factor(step, config) for step in steps] == pytest.approx(factors, abs=1e-12)
+
+
+def test_the_rate_of_a_step_is_the_one_that_is_taken(pool):
+    """Adam with a constant gradient moves by the rate itself: 1/2 and 2/2 of warm-up, then half a cosine."""
+    run = Run(Line(), slope(1.0, 1.0), TrainConfig(steps=4, warmup=2, batch=2, learning_rate=0.5))
+    places = [1.0]
+    for _ in range(4):
+        run.advance(pool)
+        places.append(float(run.network.weight.detach()[0]))
+    assert [a - b for a, b in itertools.pairwise(places)] == pytest.approx([0.25, 0.5, 0.5, 0.25], rel=1e-5)
 
 
 # --- stopped at any moment ------------------------------------------------------------------------------------------
@@ -213,3 +300,22 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(pool, tmp_path, monkeypa
     assert run.step == 2 and [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
     resumed, straight = fit(network(), *arguments, checkpoint=checkpoint), fit(network(), *arguments)
     assert all(torch.equal(x, resumed.tensors()[name]) for name, x in straight.tensors().items())
+
+
+def test_resumed_between_two_validations_the_mean_loss_is_that_of_all_steps(pool, tmp_path):
+    """Losses 1, 2, 3 … by hand; the checkpoint of step 3 is taken up in the middle of a row of four."""
+    config, checkpoint = replace(SMALL.train, steps=8, validate_every=4, save_every=3), tmp_path / "state.safetensors"
+    made = []
+
+    def loss(network, batch, generator):
+        made.append(len(made) + 1)
+        if stop and made[-1] > 4:
+            raise KeyboardInterrupt
+        return network.out.bias.sum() * 0 + float(made[-1])
+
+    stop = True
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), pool, loss, lambda network: 0.0, config, checkpoint=checkpoint)
+    made[:], stop = [1, 2, 3], False
+    run = fit(network(), pool, loss, lambda network: 0.0, config, checkpoint=checkpoint)
+    assert [row[:2] for row in run.history] == [[0, 0], [4, 2.5], [8, 6.5]] and made == list(range(1, 9))

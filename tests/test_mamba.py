@@ -1,16 +1,19 @@
 """Mamba blocks: the sizes of the stock block, causality, and the two streams."""
 
 import copy
+import types
 from unittest import mock
 
 import pytest
 import torch
+import wiring_stubs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ctmem.networks import mamba
 from ctmem.networks.mamba import CrossMambaBlock, MambaBlock, Stream
+from ctmem.networks.plain_scan import PlainScan
 from ctmem.networks.scan.selective import obstacle
 
 without = obstacle("numba", torch.device("cpu"), torch.float32)
@@ -50,6 +53,47 @@ def test_step_sizes_start_between_a_thousandth_and_a_tenth(bias):
     delta = F.softplus(dict(block.named_parameters())[bias])
     assert delta.min() >= 0.99e-3 and delta.max() <= 1.01e-1
     assert delta.log().std() > 0.8  # log-uniform over two decades: 1.33
+
+
+def test_step_sizes_start_log_uniformly_between_their_limits():
+    """softplus of the bias of many channels: the ends to a thousandth, and all deciles of the logarithm."""
+    many = types.SimpleNamespace(rank=4, dt_proj=torch.nn.Linear(4, 100_000))
+    torch.manual_seed(0)
+    Stream.reset_delta(many)
+    delta = F.softplus(many.dt_proj.bias.detach().double())
+    assert float(delta.min()) == pytest.approx(1e-3, rel=1e-3) and float(delta.max()) == pytest.approx(1e-1, rel=1e-3)
+    shares = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
+    torch.testing.assert_close(delta.log10().quantile(shares), 2 * shares - 3, atol=0.02, rtol=0)
+    weight = many.dt_proj.weight.detach()
+    assert float(weight.abs().max()) == pytest.approx(0.5, rel=1e-3)  # uniform in ± rank^(−1/2)
+    assert float(weight.std()) == pytest.approx(0.5 / 3**0.5, rel=1e-2)
+
+
+def test_step_sizes_of_a_plain_scan_start_as_those_of_a_block():
+    torch.manual_seed(0)
+    delta = F.softplus(PlainScan(512).dt_proj.bias.detach())
+    assert 1e-3 <= float(delta.min()) < 1.2e-3 and 0.08 < float(delta.max()) <= 0.1001
+
+
+def test_states_start_at_the_rates_1_to_n_and_the_input_passes():
+    stream = Stream(8, d_state=5)
+    torch.testing.assert_close(stream.A_log.exp(), torch.arange(1.0, 6).expand(16, 5))
+    assert torch.equal(stream.D, torch.ones(16))
+
+
+@torch.no_grad()
+def test_blocks_are_the_formulas(tokens):
+    """Of the paper, step by step, in the other writing of `wiring_stubs`; every weight at random."""
+    torch.manual_seed(3)
+    block, cross, guide = MambaBlock(12).double(), CrossMambaBlock(12).double(), tokens.double().flip(1) * 0.7
+    for weight in [*block.parameters(), *cross.parameters()]:
+        weight.add_(0.3 * torch.randn_like(weight))
+    w = {f"block.{name}": x for name, x in block.state_dict().items()}
+    w |= {f"cross.{name}": x for name, x in cross.state_dict().items()}
+    expected = wiring_stubs.linear(w, "block.out_proj", wiring_stubs.stream(w, "block", tokens.double()))
+    torch.testing.assert_close(block(tokens.double()), expected)
+    expected = wiring_stubs.two_streams(w, "cross", tokens.double(), guide)
+    torch.testing.assert_close(cross(tokens.double(), guide), expected)
 
 
 def test_block_is_causal(tokens):

@@ -241,6 +241,18 @@ def test_an_example_is_found_again_in_any_turn_and_sign():
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("gain", [-3.0, 0.5])
+def test_the_detail_of_an_example_is_given_back_with_sign_and_contrast(gain, monkeypatch):
+    """Asked for the example itself, brighter or negative, the nearest one answers with its detail times the same."""
+    monkeypatch.setattr(components, "NEIGHBOURS", 1)
+    image, detail = (torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    other = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    examples = components.Examples([(image + detail, image), (other, other)])
+    for k in range(4):
+        found = examples.detail(gain * torch.rot90(image, k, (2, 3)) + 0.7)
+        torch.testing.assert_close(found, gain * torch.rot90(detail, k, (2, 3)), atol=1e-4, rtol=1e-4)
+
+
 def test_examples_from_training_ground_and_from_a_reference_beat_back_projection(model):
     """On the validation area of Indian Pines, examples from its training area, or from its reference area."""
     scene = load_scene("indian_pines")

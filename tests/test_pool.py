@@ -1,5 +1,6 @@
 """The pool of crops: complete, augmented alike, and blind to the test areas."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,11 @@ import torch
 from ctmem.config import TINY, CameraConfig
 from ctmem.data import scenes
 from ctmem.data.areas import Box, crops, split_areas
+from ctmem.diffusion.encoding import encode_image
+from ctmem.match.dmb import dmb
+from ctmem.match.patches import turned
 from ctmem.observe.camera import Camera
-from ctmem.train.pool import build_pool, check_sources, draw_batch
+from ctmem.train.pool import Pool, build_pool, check_sources, draw_batch
 from ctmem.train.sources import embedded_sources
 from tests.small_training import SMALL, small_source
 
@@ -63,6 +67,73 @@ def test_batch_is_augmented_alike_in_all_images(pool):
     original = (pool.base - pool.target).abs().mean((2, 3)).flatten()
     factors = (batch.base - batch.target).abs().mean((2, 3)) / original.max()
     assert float(factors.max()) <= 1.2 + 1e-5
+
+
+def test_every_sample_is_one_crop_turned_with_the_signs_and_gain_of_all_its_parts():
+    """Crops whose other parts are multiples of the base; what is drawn is found again in the pool, part by part."""
+    n, k = 5, 3
+    base = torch.randn(n, k, 4, 4, generator=torch.Generator().manual_seed(1))
+    texture = torch.cat([3 * base, 4 * base, 5 * base.abs(), 6 * base], 1)
+    whole = Pool(base, 2 * base, texture, torch.arange(1.0, n + 1).reshape(n, 1, 1, 1).expand(n, k, 1, 1))
+    config = replace(SMALL.train, batch=600, drop_reference=0.25)
+    batch = draw_batch(whole, config, torch.Generator().manual_seed(0))
+    soft, hard, gradient, difference = batch.texture.chunk(4, 1)
+    kept = batch.texture.flatten(1).any(1)
+    assert int(kept.sum()) == pytest.approx(450, abs=50)  # 4.7 standard deviations
+    torch.testing.assert_close(batch.target, 2 * batch.base)
+    for part, wanted in ((soft, 3 * batch.base), (hard, 4 * batch.base), (gradient, 5 * batch.base.abs()),
+                         (difference, 6 * batch.base)):  # fmt: skip
+        torch.testing.assert_close(part[kept], wanted[kept])
+    # the crop is the one that the weight names; its turn, signs and gain are those that fit
+    picked, turns, signs, gains = batch.weight[:, 0, 0, 0].long() - 1, [], [], []
+    for sample, number in zip(batch.base, picked.tolist()):
+        fits = []
+        for turn in range(8):
+            ratio = sample / turned(base[number], turn)
+            if float((ratio - ratio[:, :1, :1]).abs().max()) < 1e-3:
+                fits.append((turn, ratio[:, 0, 0]))
+        assert len(fits) == 1
+        turns.append(fits[0][0])
+        gains.append(fits[0][1].abs())
+        signs.append(fits[0][1].sign())
+    gains, signs = torch.stack(gains), torch.stack(signs)
+    assert set(picked.tolist()) == set(range(n)) and set(turns) == set(range(8))
+    torch.testing.assert_close(gains, gains[:, :1].expand(-1, k), rtol=1e-4, atol=0)
+    log = gains[:, 0].log()
+    low, high = math.log(0.6), math.log(1.2)
+    assert low - 1e-4 <= float(log.min()) < low + 0.01 and high - 0.01 < float(log.max()) <= high + 1e-4
+    assert float(log.mean()) == pytest.approx((low + high) / 2, abs=0.04)  # uniform: 0.2 / √600 is 0.008
+    assert len(set(map(tuple, signs.tolist()))) == 2**k  # each channel's sign is its own
+
+
+def test_bands_are_turned_and_nothing_else():
+    """A texture of fewer bands than the base: no sign and no gain, for both would mean something."""
+    base = torch.rand(4, 5, 4, 4, generator=torch.Generator().manual_seed(1))
+    whole = Pool(base, 2 * base, base[:, :4] + 1, torch.ones(4, 5, 1, 1))
+    batch = draw_batch(whole, replace(SMALL.train, batch=64, drop_reference=0.5), torch.Generator().manual_seed(0))
+    kept = batch.texture.flatten(1).any(1)
+    assert 16 < int(kept.sum()) < 48
+    torch.testing.assert_close(batch.texture[kept], batch.base[kept][:, :4] + 1)
+    torch.testing.assert_close(batch.target, 2 * batch.base)
+    for sample in batch.base:
+        assert any(torch.equal(sample, turned(crop, turn)) for crop in base for turn in range(8))
+
+
+def test_a_crop_of_the_pool_is_what_encoding_makes_of_it_alone(source, pool):
+    """The subspace of a crop is fitted to its own coarse pixels; its texture is cut from that of the whole area."""
+    area = source.scene.cut(source.train)
+    boxes = crops(Box(0, 0, *area.gt.shape[2:]), 16, 8)
+    number, box = 3, boxes[3]
+    coarse = (..., slice(box.top // 4, box.top // 4 + 4), slice(box.left // 4, box.left // 4 + 4))
+    fine = (..., slice(box.top, box.top + 16), slice(box.left, box.left + 16))
+    for which, reference in enumerate(source.references):
+        texture, _ = dmb(area.lr_hsi_up, reference, area.camera, SMALL.match, blur=lambda x: x)
+        alone = encode_image(area.lr_hsi[coarse], area.lr_hsi_up[fine], texture[fine], area.camera, SMALL.denoiser)
+        place = which * len(boxes) + number
+        torch.testing.assert_close(pool.base[place], alone.base[0])
+        torch.testing.assert_close(pool.target[place], alone.encode(area.gt[fine])[0])
+        torch.testing.assert_close(pool.texture[place], alone.texture[0])
+        torch.testing.assert_close(pool.weight[place], alone.weight[0])
 
 
 CAMERAS = [

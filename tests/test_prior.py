@@ -153,6 +153,44 @@ def test_the_transfer_of_a_blur_is_that_of_its_fourier_transform():
     assert torch.allclose(transfer(gauss.flip(1), 4), transfer(gauss, 4))
 
 
+def test_rows_and_columns_and_the_noise_are_told_where_they_belong(lr_hsi, network, monkeypatch):
+    """A blur narrower along rows: its transfer falls less, as a Gaussian's does; the noise is that of the camera."""
+    camera = replace(Camera.gaussian((2.0, 6.0), 4), snr_db=20.0)
+    told = []
+
+    def listen(y, y_up, mtf, noise, scale):
+        told.append((mtf, noise))
+        return y_up
+
+    monkeypatch.setattr(network, "forward", listen)
+    pred = component_prior(lr_hsi, camera=camera, weights=network, consistency=False)
+    torch.testing.assert_close(
+        pred, camera.upsample(lr_hsi), atol=1e-4, rtol=0
+    )  # 23 directions that are not asked, too
+    assert not torch.allclose(component_prior(lr_hsi, camera=CAMERA, weights=network), pred, atol=1e-3)
+    for part, width in ((told[0][0][0, :4], 2.0), (told[0][0][0, 4:], 6.0)):
+        wanted = [np.exp(-2 * (np.pi * width / 2.3548 * f / 4) ** 2) for f in (0.25, 0.5, 0.75, 1.0)]
+        assert part.tolist() == pytest.approx(wanted, abs=0.02)
+    assert told[0][1].tolist() == pytest.approx(noise_of_components(lr_hsi, fit(lr_hsi, 8), camera).tolist())
+    assert float(told[0][1].min()) > 0
+
+
+def test_blocks_add_to_what_goes_into_them():
+    """With second convolutions of zeros the blocks leave the features as they are, however many there are."""
+    network = untrained()
+    for layer in network.second:
+        for parameter in layer.parameters():
+            parameter.zero_()
+    y, scale = random(2, 1, 5, 8), 4
+    seen = (y - y.mean((2, 3), keepdim=True)) / y.std((2, 3), keepdim=True)
+    stem = network.stem(seen)
+    fine = network.out["4"](network.expand["4"](stem + network.join(stem)).relu())
+    wanted = upsample(y, scale) + y.std((2, 3), keepdim=True) * fine
+    assert float((wanted - upsample(y, scale)).std()) > 0.01
+    found = network(y, upsample(y, scale), random(2, 8), torch.zeros(2), scale)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_the_noise_of_a_component_is_that_which_is_added(lr_hsi):
     clean = lr_hsi.repeat(1, 1, 8, 8)
     space = fit(clean, 8)

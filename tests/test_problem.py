@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -158,6 +160,41 @@ def test_where_two_tiles_overlap_the_estimate_goes_over_from_one_to_the_other():
     rising = torch.arange(1, 17) / 16
     assert OVERLAP == 16 and row[:16].eq(0).all() and row[32:].eq(1).all()
     torch.testing.assert_close(row[16:32], rising / (rising + rising.flip(0)))
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(32, 16), (40, 16), (24, 12), (9, 4)])
+def test_neighbouring_tiles_overlap_by_sixteen_pixels_or_half_a_tile(tile, overlap):
+    """The last one is moved back to end at the border, and overlaps by more."""
+    seen = []
+
+    class Places(Doubles):
+        def condition(self, base, texture):
+            seen.append((int(base[0, 0, 0, 0]), int(base[0, 0, 0, -1]) + 1))
+
+    columns = torch.arange(100.0).expand(1, 1, 8, 100)
+    tiled_denoise(Places(), columns, columns, tile)
+    assert seen[0][0] == 0 and seen[-1][1] == 100 and all(stop - start == tile for start, stop in seen)
+    shared = [before[1] - after[0] for before, after in pairwise(seen)]
+    assert set(shared[:-1]) == {overlap} and overlap <= shared[-1] < tile
+
+
+def test_a_ramp_is_sixteen_pixels_long_however_wide_the_overlap():
+    """Tiles of 64 over 90 columns share 38: both count alike in the six between the two ramps."""
+
+    class Numbered(Doubles):
+        def condition(self, base, texture):
+            self.sizes.append(None)
+            return float(len(self.sizes) - 1)
+
+        def denoise(self, x_t, level, previous, condition):
+            return torch.full_like(x_t, condition)
+
+    x = torch.zeros(1, 1, 20, 90)
+    row = tiled_denoise(Numbered(), x, x, 64)(x, torch.ones(1), x)[0, 0, 7, 26:64]
+    first = torch.tensor([min(38 - place, 16) / 16 for place in range(38)])  # falls towards its end
+    second = torch.tensor([min(place + 1, 16) / 16 for place in range(38)])
+    torch.testing.assert_close(row, second / (first + second))
+    assert row[16:22].eq(0.5).all()
 
 
 def test_errors():

@@ -17,6 +17,21 @@ def test_cnn_starts_as_the_identity_and_learns():
     assert all(p.grad.abs().sum() > 0 for p in cnn.parameters())
 
 
+@torch.no_grad()
+def test_cnn_by_hand():
+    """One pixel, weights in the middle of each 3×3 alone: numbers through two blocks and out, with both signs."""
+    cnn = ResidualCNN(1, width=2, blocks=2)
+    for parameter in cnn.parameters():
+        parameter.zero_()
+    middle = (..., 1, 1)
+    cnn.stem.weight[middle] = torch.tensor([[1.0], [-2.0]])  # 3 → 3, −6
+    for first, second in zip(cnn.first, cnn.second):
+        first.weight[middle], second.weight[middle] = torch.eye(2), torch.tensor([[1.0, 5.0], [0.5, 5.0]])
+    cnn.out.weight[middle] = torch.tensor([[1.0, 10.0]])
+    # ReLU leaves 3, 0 → adds 3, 1.5: 6, −4.5; then 6, 0 → adds 6, 3: 12, −1.5; 12 − 15 = −3 is added to 3
+    assert float(cnn(torch.full((1, 1, 1, 1), 3.0))) == pytest.approx(0.0, abs=1e-6)
+
+
 def test_cnn_has_the_denoisers_size():
     networks = build_networks(TINY)
     cnn, denoiser = (sum(p.numel() for p in networks[part].parameters()) for part in ("cnn", "denoiser"))

@@ -113,6 +113,19 @@ def test_cells_do_not_reach_into_a_gap():
     assert upper[1] == 1355 and lower[2] == 1405
 
 
+@pytest.mark.parametrize(("last", "upper", "lower"), [(550, 535, 535), (550.1, 525, 545.1), (549.9, 534.95, 534.95)])
+def test_a_gap_is_a_step_above_three_median_ones(last, upper, lower):
+    """Steps of 10, 10 and 30 nm: three medians are none yet, a tenth of a nanometre more is one."""
+    found_lower, found_upper = responses.band_edges([500, 510, 520, last])
+    assert found_upper[2] == pytest.approx(upper) and found_lower[3] == pytest.approx(lower)
+
+
+def test_the_median_step_passes_over_wavelengths_given_twice():
+    """Steps of 0, 0, 10 and 10 nm: the median step is 10, the first and last cell reach 5 nm beyond."""
+    lower, upper = responses.band_edges([500, 500, 500, 510, 520])
+    assert lower.min() == 495 and upper.max() == 525
+
+
 def test_a_wavelength_given_twice_is_shared():
     lower, upper = responses.band_edges([500, 510, 510, 520])
     assert (upper - lower).tolist() == [10, 5, 5, 10]
@@ -255,6 +268,29 @@ def test_wavelengths_that_are_none(wavelengths_nm, got):
 def test_box_cuts_cells_in_proportion():
     srf = responses.box_srf([500, 510, 520], [(500, 520)])  # cells 495–505, 505–515, 515–525
     assert torch.allclose(srf, torch.tensor([[0.25, 0.5, 0.25]]))
+
+
+@pytest.mark.parametrize("band", ["B03", "B08"])
+def test_a_hundredth_of_a_response_may_be_missing_and_no_more(band):
+    """The table is cut at its long end, nanometre by nanometre, until its own sum says that a hundredth is gone."""
+    nm, response = responses.load_rsr()[band]
+    missing = 1 - np.cumsum(response) / response.sum()  # of scenes that end at each entry
+    last = int(nm[missing <= 0.01][0])
+    assert missing[nm == last] > 0.004 and missing[nm == last - 1] < 0.02  # both near the limit
+    weights = responses.srf_matrix(np.arange(400.0, last + 1), bands=(band,))
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-6)  # what is left counts as the whole
+    with pytest.raises(ValueError, match="`wavelengths_nm` must be a range that covers every sensor band"):
+        responses.srf_matrix(np.arange(400.0, last), bands=(band,))
+
+
+@pytest.mark.parametrize(("high", "covered"), [(515.2, True), (515.21, False)])
+def test_a_hundredth_of_a_box_may_be_missing_and_no_more(high, covered):
+    """Cells reach to 515 nm: 20 of 20.2 nm are 99.01 %, 20 of 20.21 nm are 98.96 %."""
+    if covered:
+        torch.testing.assert_close(responses.box_srf([500, 510], [(495, high)]), torch.tensor([[0.5, 0.5]]))
+    else:
+        with pytest.raises(ValueError, match="got box at 495–515 nm, 1.0 % of it outside"):
+            responses.box_srf([500, 510], [(495, high)])
 
 
 def test_box_errors():

@@ -53,6 +53,14 @@ def test_shifted_by_hand():
     assert float(schedule.noise_level(torch.tensor(2))) == pytest.approx(0.001 / size)
 
 
+@pytest.mark.parametrize(("kappa", "first"), [(1.0, 0.001**0.5), (0.5, 0.001**0.5), (1.6, 0.025), (4.0, 0.01)])
+def test_shifted_begins_at_four_hundredths_of_noise_but_keeps_almost_all_of_the_data(kappa, first):
+    """√η is 0.04/κ, and at most √0.001."""
+    schedule = Schedule.shifted(5, kappa=kappa)
+    assert float(schedule.signal[0]) == pytest.approx(1 - first**2)
+    assert float(schedule.sigma[0]) == pytest.approx(kappa * first)
+
+
 @pytest.mark.parametrize("steps", [2, 4, 15])
 def test_shifted_spends_more_steps_at_much_noise_where_the_power_is_small(steps):
     usual, plain = Schedule.shifted(steps), Schedule.shifted(steps, power=1.0)
@@ -113,7 +121,15 @@ def test_variance_is_preserved(name):
 
 @pytest.mark.parametrize(
     ("steps", "start", "wanted"),
-    [(4, 1.0, [999, 749, 499, 249]), (4, 0.2, [199, 149, 99, 49]), (1, 1e-9, [0]), (3, 0.003, [2, 1, 0])],
+    [
+        (4, 1.0, [999, 749, 499, 249]),
+        (4, 0.2, [199, 149, 99, 49]),
+        (1, 1e-9, [0]),
+        (3, 0.003, [2, 1, 0]),
+        (1, 0.0124, [11]),
+        (1, 0.0126, [12]),  # 12.4 and 12.6 steps are 12 and 13
+        (3, 1.0, [999, 666, 332]),  # 666.7 and 333.3 are 667 and 333
+    ],
 )
 def test_trailing(steps, start, wanted):
     assert Schedule.linear(1000).trailing(steps, start) == wanted

@@ -52,6 +52,27 @@ def test_best_weights_are_kept_not_the_last(pool):
     assert not torch.equal(run.best.out.weight, run.average.out.weight)
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_share_of_self_conditioning_is_the_presets(pool, share, monkeypatch):
+    """Each step calls the denoiser once, or once more for its own estimate."""
+    denoiser, calls = networks()["denoiser"], []
+    real = denoiser.denoise
+    monkeypatch.setattr(denoiser, "denoise", lambda *arguments: (calls.append(0), real(*arguments))[1])
+    loss = denoiser_loss(replace(SMALL, train=replace(SMALL.train, self_condition=share)))
+    for seed in range(4):
+        loss(denoiser, pool, torch.Generator().manual_seed(seed))
+    assert len(calls) == 4 * (1 + share)
+
+
+def test_the_loss_of_the_cnn_by_hand():
+    """|1 + 2 − 0| · 0.5 and |1 + 2 − 5| · 2, their mean."""
+    batch = Pool(
+        torch.ones(1, 2, 3, 3), torch.tensor([0.0, 5.0]).reshape(1, 2, 1, 1).expand(1, 2, 3, 3), torch.zeros(1, 8, 3, 3),
+        torch.tensor([0.5, 2.0]).reshape(1, 2, 1, 1),
+    )  # fmt: skip
+    assert float(cnn_loss(lambda base: base + 2, batch, torch.Generator())) == pytest.approx((1.5 + 4.0) / 2)
+
+
 class Stop(Exception):
     pass
 

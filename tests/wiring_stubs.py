@@ -1,4 +1,4 @@
-"""The denoiser as drawn and as released, once more, written from the table of `ctmem.networks.variants` alone.
+"""The denoiser in its three wirings, once more, written from the table of `ctmem.networks.variants` alone.
 
 Plain functions of torch over a dict of weights; nothing of the package is imported. `w` is a `state_dict`, `p` the
 beginning of the names that a function reads.
@@ -14,6 +14,8 @@ import torch.nn.functional as F
 
 def denoise(w, config, x_t, level, previous, base, texture):
     """x̂0 (B, Z, H, W); `config` is a dict with heads, state, residual_blocks, cim_blocks, te_blocks and `wiring`."""
+    if config["wiring"] == "corrected":
+        return _corrected(w, config, x_t, level, previous, base, texture)
     released = config["wiring"] == "as_released"
     run = _released if released else _drawn
     guide = run["branch"](w, "reference_branch", config, texture, "to_guide_tokens")
@@ -28,6 +30,17 @@ def denoise(w, config, x_t, level, previous, base, texture):
     noise = run["branch"](w, "noise_branch", config, noisy, "to_tokens")
     hsi, noise = (run["enhance"](w, p, config, x, guide) for p, x in (("hsi_texture", hsi), ("noise_texture", noise)))
     return base + fusion(w, torch.cat([hsi, noise], 1), slope=0.0 if released else 0.2)
+
+
+def _corrected(w, config, x_t, level, previous, base, texture):
+    """Scale and shift by the level behind the first convolution of the noise branch; all skips are added."""
+    guide = branch_as_corrected(w, "reference_branch", config, texture)
+    hsi = branch_as_corrected(w, "hsi_branch", config, base)
+    noise = branch_as_corrected(w, "noise_branch", config, torch.cat([x_t, previous], 1), level_affine(w, level))
+    hsi, noise = (
+        enhance_as_corrected(w, p, config, x, guide) for p, x in (("hsi_texture", hsi), ("noise_texture", noise))
+    )
+    return base + fusion(w, torch.cat([hsi, noise], 1), slope=0.2)
 
 
 # --- small parts ---
@@ -50,6 +63,12 @@ def layer_norm(w, p, x):
 
 def pixel_norm(w, p, x):
     return layer_norm(w, p, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def image_norm(w, p, x):
+    """Every image as a whole to mean 0 and deviation 1, then each channel's weight and bias."""
+    mean, variance = x.mean((1, 2, 3), keepdim=True), x.var((1, 2, 3), correction=0, keepdim=True)
+    return (x - mean) / (variance + 1e-5).sqrt() * w[f"{p}.weight"][:, None, None] + w[f"{p}.bias"][:, None, None]
 
 
 def each_channel(w, p, x):
@@ -105,6 +124,13 @@ def rows(x):
 
 def image(tokens, like):
     return tokens.transpose(1, 2).reshape(like.shape)
+
+
+def places(x, order):
+    """Number of the pixel that each token is: rows, rows backwards, columns, columns backwards, and again."""
+    numbers = torch.arange(x.shape[2] * x.shape[3]).reshape(x.shape[2:])
+    walk = (numbers if order % 4 < 2 else numbers.T).flatten().tolist()
+    return walk[::-1] if order % 2 else walk
 
 
 # --- the noise level ---
@@ -169,23 +195,41 @@ def branch_as_released(w, p, config, x, projection):
     return x
 
 
+def branch_as_corrected(w, p, config, x, affine=None):
+    """CIM: attention, norm, Mamba, norm, times SiLU of a linear map of the tokens; added. Each walks another way."""
+    x = conv(w, f"{p}.stem", x)
+    x = x if affine is None else x * (1 + affine[0]) + affine[1]
+    for i in range(config["residual_blocks"]):
+        x = half_norm(w, f"{p}.residual.{i}", x)
+    for i in range(config["cim_blocks"]):
+        q, walk = f"{p}.cim.{i}", places(x, i)
+        seen = attention(w, f"{q}.attention.mlp", x).flatten(2)[:, :, walk].transpose(1, 2)
+        tokens = layer_norm(w, f"{q}.norm_in", seen)
+        made = linear(w, f"{q}.mamba.out_proj", stream(w, f"{q}.mamba", tokens))
+        y = layer_norm(w, f"{q}.norm_out", made) * F.silu(linear(w, f"{q}.gate", tokens))
+        laid = torch.zeros_like(y)
+        laid[:, walk] = y
+        x = x + image(laid, x)
+    return x
+
+
 # --- texture enhancement ---
 
 
-def channel_mixing(w, p, config, x, guide, full):
+def channel_mixing(w, p, config, x, guide, full, norm=pixel_norm):
     """Cross-channel attention and gated feed-forward, each added to its input."""
     b, d, height, width = x.shape
     heads = config["heads"]
     q = f"{p}.attention"
-    query = conv(w, f"{q}.query.0", pixel_norm(w, f"{q}.norm_x", x))
+    query = conv(w, f"{q}.query.0", norm(w, f"{q}.norm_x", x))
     query = conv(w, f"{q}.query.1", query, groups=1 if full else d)
-    both = conv(w, f"{q}.key_value.1", conv(w, f"{q}.key_value.0", pixel_norm(w, f"{q}.norm_guide", guide)), 2 * d)
+    both = conv(w, f"{q}.key_value.1", conv(w, f"{q}.key_value.0", norm(w, f"{q}.norm_guide", guide)), 2 * d)
     query, key, value = (v.reshape(b, heads, d // heads, -1) for v in (query, both[:, :d], both[:, d:]))
     query, key = (v / v.norm(dim=-1, keepdim=True).clamp_min(1e-12) for v in (query, key))
     mixed = torch.softmax(query @ key.transpose(2, 3) * w[f"{q}.temperature"], -1) @ value
     x = x + conv(w, f"{q}.out", mixed.reshape(b, d, height, width))
     q = f"{p}.feed_forward"
-    inner = conv(w, f"{q}.expand.1", conv(w, f"{q}.expand.0", pixel_norm(w, f"{q}.norm", x)), 4 * d)
+    inner = conv(w, f"{q}.expand.1", conv(w, f"{q}.expand.0", norm(w, f"{q}.norm", x)), 4 * d)
     return x + conv(w, f"{q}.out", F.gelu(inner[:, : 2 * d]) * inner[:, 2 * d :])
 
 
@@ -217,6 +261,17 @@ def enhance_as_released(w, p, config, x, guide):
         others = layer_norm(w, f"{q}.norm_guide", layer_norm(w, f"{q}.norm_guide", others))
         y = image(two_streams(w, f"{q}.mamba", tokens, others), x)
         x = gated(w, q, x, y + conv(w, f"{q}.local", y, x.shape[1]))
+    return x
+
+
+def enhance_as_corrected(w, p, config, x, guide):
+    """Skips around the Mamba, around the depth-wise 3×3 and around the whole."""
+    for i in range(config["te_blocks"]):
+        q = f"{p}.{i}"
+        y = channel_mixing(w, q, config, x, guide, full=False, norm=image_norm)
+        tokens = layer_norm(w, f"{q}.norm_x", rows(y)), layer_norm(w, f"{q}.norm_guide", rows(guide))
+        y = y + image(two_streams(w, f"{q}.mamba", *tokens), x)
+        x = x + gated(w, q, x, y + conv(w, f"{q}.local", y, x.shape[1]))
     return x
 
 
