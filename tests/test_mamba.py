@@ -182,10 +182,33 @@ def test_the_compiled_stream_takes_any_gate_and_step():
 
 
 @needs_numba
-def test_the_compiled_stream_has_no_second_derivative(tokens):
-    y = MambaBlock(12)(tokens.requires_grad_()).square().sum()
-    with pytest.raises(RuntimeError, match="no second derivative: set CTMEM_SCAN=reference"):
-        torch.autograd.grad(y, tokens, create_graph=True)
+def test_the_second_derivatives_of_the_compiled_stream(tokens):
+    """Those of finite differences' kin: the same block in float64, by plain operations."""
+
+    def second(block, tokens):
+        x = tokens.clone().requires_grad_()
+        first = torch.autograd.grad(block(x).square().sum(), [x, *block.parameters()], create_graph=True)
+        return torch.autograd.grad(sum(one.square().sum() for one in first), [x, *block.parameters()])
+
+    block = MambaBlock(12)
+    for found, wanted in zip(second(block, tokens), second(copy.deepcopy(block).double(), tokens.double())):
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
+@needs_numba
+def test_layers_that_were_replaced_or_have_hooks_are_called(tokens):
+    """A low-rank adapter, a hook, a weight norm: the compiled stream reads weights only, so it stands back."""
+    stream = Stream(12)
+    usual = stream.features(tokens)
+    with torch.no_grad():
+        seen = []
+        handle = stream.x_proj.register_forward_hook(lambda layer, given, made: seen.append(1))
+        torch.testing.assert_close(stream.features(tokens), usual)
+        handle.remove()
+        assert seen == [1]
+        stream.dt_proj = torch.nn.Sequential(stream.dt_proj, torch.nn.Threshold(9.0, 0.0))  # step sizes: softplus(0)
+        changed = stream.features(tokens)
+    assert float((changed - usual).abs().max()) > 0.01
 
 
 @pytest.mark.parametrize("why", ["double", "autocast", "another backend"])
@@ -194,3 +217,78 @@ def test_the_compiled_stream_stands_back(why, tokens, monkeypatch):
         monkeypatch.setenv("CTMEM_SCAN", "torch")
     with torch.autocast("cpu", enabled=why == "autocast"):
         assert mamba.compiled_stream(tokens.double() if why == "double" else tokens) is None
+
+
+# --- others who look at the operations ---
+
+BLOCK = MambaBlock(8, d_state=3)
+
+
+def loss(tokens):
+    return BLOCK(tokens).square().sum()
+
+
+def by_export(tokens):
+    return torch.export.export(BLOCK, (tokens,)).module()(tokens)
+
+
+def by_forward_mode(tokens):
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(tokens, torch.ones_like(tokens))
+        return torch.autograd.forward_ad.unpack_dual(loss(dual)).tangent
+
+
+def slope(tokens):
+    """The derivative of `loss` along ones, by finite differences in float64."""
+    block = copy.deepcopy(BLOCK).double()
+    ends = [block(tokens.double() + step).square().sum() for step in (1e-5, -1e-5)]
+    return ((ends[0] - ends[1]) / 2e-5).float()
+
+
+@pytest.mark.parametrize(
+    ("look", "wanted"),
+    {
+        "vmap": (torch.func.vmap(lambda one: BLOCK(one[None])[0]), BLOCK),
+        "functional_call": (lambda x: torch.func.functional_call(BLOCK, dict(BLOCK.named_parameters()), (x,)), BLOCK),
+        "export": (by_export, BLOCK),
+        "compile": (torch.compile(BLOCK, backend="eager", fullgraph=True), BLOCK),
+        "trace": (lambda x: torch.jit.trace(BLOCK, (x,), check_trace=False)(x), BLOCK),
+        "make_fx": (lambda x: torch.fx.experimental.proxy_tensor.make_fx(BLOCK)(x)(x), BLOCK),
+        "checkpoint": (lambda x: torch.utils.checkpoint.checkpoint(BLOCK, x, use_reentrant=False), BLOCK),
+        "deepcopy": (lambda x: copy.deepcopy(BLOCK)(x), BLOCK),
+        "grad": (lambda x: torch.func.grad(loss)(x).sum(), slope),
+        "jacrev": (lambda x: torch.func.jacrev(loss)(x).sum(), slope),
+        "jvp": (lambda x: torch.func.jvp(loss, (x,), (torch.ones_like(x),))[1], slope),
+        "forward mode": (by_forward_mode, slope),
+        "inputs only": (lambda x: torch.autograd.grad(loss(x.requires_grad_()), x)[0].sum(), slope),
+    }.values(),
+    ids=lambda one: "",
+)
+def test_transforms_and_traces_have_the_values_of_the_block(look, wanted, tokens):
+    import torch.fx.experimental.proxy_tensor
+    import torch.utils.checkpoint
+
+    x = tokens[:, :7, :8].clone()
+    found, expected = look(x).detach(), wanted(x).detach()
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_gradients_of_all_parameters_under_torch_func(tokens):
+    x = tokens[:, :7, :8]
+    found = torch.func.grad(lambda p: torch.func.functional_call(BLOCK, p, (x,)).square().sum())(
+        dict(BLOCK.named_parameters())
+    )
+    wanted = torch.autograd.grad(loss(x), list(BLOCK.parameters()))
+    for name, one in zip(found, wanted):
+        torch.testing.assert_close(found[name].detach(), one, rtol=1e-3, atol=1e-4)
+
+
+def test_on_the_meta_device_only_shapes_are_made(tokens):
+    block = copy.deepcopy(BLOCK).to("meta")
+    assert block(tokens[..., :8].to("meta")).shape == (2, 21, 8)
+
+
+def test_a_forced_backend_says_that_it_cannot_be_transformed(tokens, monkeypatch):
+    monkeypatch.setenv("CTMEM_SCAN", "torch")
+    with pytest.raises(ValueError, match="`CTMEM_SCAN` must be a backend .* it cannot be traced or transformed"):
+        torch.func.grad(loss)(tokens[..., :8])

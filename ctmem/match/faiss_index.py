@@ -61,12 +61,15 @@ def load_faiss() -> ModuleType:
     """The module faiss.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: it is not installed, or cannot be imported.
     """
+    wanted = "installed for an approximate search: pip install -e .[faiss]"
     try:
         import faiss  # noqa: PLC0415  (optional)
-    except ImportError:
-        fail("faiss", "installed for an approximate search: pip install -e .[faiss]", "no such package", ImportError)
+    except ModuleNotFoundError:
+        fail("faiss", wanted, "no such package", ImportError)
+    except Exception as error:  # a library that is missing, another numpy: broken builds fail in many ways
+        fail("faiss", wanted, f"one that cannot be imported: {error}", ImportError)
     return faiss
 
 

@@ -26,14 +26,10 @@ import torch
 from numba import njit, types
 from numba.extending import intrinsic
 
+from ctmem.networks.scan.numba_cache import FASTMATH, compiled
+
 WIDEST = 256  # channels that are walked together, at most
 CHUNK = 32  # steps between two kept states
-OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "cache": True,
-    "error_model": "numpy",
-    "fastmath": {"contract", "reassoc", "nsz", "arcp"},  # not nnan, not ninf: NaN must stay NaN
-}
 
 
 def forward(
@@ -104,7 +100,7 @@ def _float_of_bits(typingctx, bits):  # noqa: ARG001  (numba asks for these two)
     return types.float32(types.int32), codegen
 
 
-@njit(fastmath=OPTIONS["fastmath"], inline="always")
+@njit(fastmath=FASTMATH, inline="always")
 def _exp2(x):
     """2^x in float32, relative error 1e-7: the whole part becomes the exponent, the rest a polynomial; NaN stays."""
     x = max(x, np.float32(-126.0))
@@ -122,7 +118,7 @@ def _exp2(x):
     return p * _float_of_bits(bits)  # type: ignore[call-arg]  # numba adds the first argument
 
 
-@njit(**OPTIONS)
+@compiled
 def _forward_step(step, rates, h, x, y, B, C):
     """One step to the right, all states: h (n, w) is replaced, y (w) is added to."""
     for n in range(h.shape[0]):
@@ -134,7 +130,7 @@ def _forward_step(step, rates, h, x, y, B, C):
             y[j] += state * C_n
 
 
-@njit(**OPTIONS)
+@compiled
 def _recompute_step(step, rates, before, decay, after, x, B):
     """One step to the right, all states, into `decay` and `after` (n, w)."""
     for n in range(before.shape[0]):
@@ -145,7 +141,7 @@ def _recompute_step(step, rates, before, decay, after, x, B):
             after[n, j] = e * before[n, j] + x[j] * B_n
 
 
-@njit(**OPTIONS)
+@compiled
 def _backward_step(step, A, before, decay, after, carried, dA, x, dy, dx, dstep, B, C, dB, dC):
     """One step to the left, all states: `carried` (n, w) is replaced, all gradients are added to."""
     for n in range(before.shape[0]):
@@ -167,7 +163,7 @@ def _backward_step(step, A, before, decay, after, carried, dA, x, dy, dx, dstep,
         dC[n] += sum_C
 
 
-@njit(**OPTIONS)
+@compiled
 def _forward_task(u, delta, rates, B, C, y, starts, b, first_channel, last_channel):
     """Walks one batch element from left to right, a block of channels at a time."""
     states = rates.shape[0]
@@ -189,7 +185,7 @@ def _forward_task(u, delta, rates, B, C, y, starts, b, first_channel, last_chann
             _forward_step(step, rates_c, h, x, y_t, B[b, t], C[b, t])
 
 
-@njit(**OPTIONS)
+@compiled
 def _backward_task(
     u, delta, A, rates, B, C, dy, starts, du, ddelta, dA, dB, dC, b, first_channel, last_channel
 ):  # fmt: skip

@@ -23,7 +23,6 @@ from numba import njit
 
 from ctmem.networks.scan.numba_backend import (
     CHUNK,
-    OPTIONS,
     _arrays,
     _backward_step,
     _exp2,
@@ -32,6 +31,9 @@ from ctmem.networks.scan.numba_backend import (
     _recompute_step,
     _run,
 )
+from ctmem.networks.scan.numba_cache import FASTMATH, compiled
+from ctmem.networks.scan.selective import stream_reference
+from ctmem.networks.scan.trial import gradients_again
 
 LOG2E = np.float32(math.log2(math.e))
 
@@ -56,8 +58,8 @@ class CompiledStream(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, doutput: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        if torch.is_grad_enabled():  # create_graph=True: a second derivative would silently be zero
-            raise RuntimeError("the compiled stream has no second derivative: set CTMEM_SCAN=reference for it")
+        if torch.is_grad_enabled():  # create_graph=True: the gradients are to be differentiated, too
+            return gradients_again(stream_reference, ctx.saved_tensors[:8], doutput)
         xz, conv, conv_bias, x_proj, dt_proj, dt_bias, A, D, a, mixed, step, y, starts = ctx.saved_tensors
         b, _, d = a.shape
         spans = _groups(b, d)
@@ -99,20 +101,17 @@ def stream(
         dt_bias: (d,).
         A: decay rates (d, n), < 0.
         D: weight of the direct path (d,).
-
-    Raises:
-        RuntimeError: a second derivative is asked for.
     """
     return CompiledStream.apply(xz.contiguous(), conv, conv_bias, x_proj, dt_proj, dt_bias, A, D)
 
 
-@njit(fastmath=OPTIONS["fastmath"], inline="always")
+@njit(fastmath=FASTMATH, inline="always")
 def _sigmoid(x):
     """1 / (1 + e^−x) in float32."""
     return np.float32(1.0) / (np.float32(1.0) + _exp2(-x * LOG2E))
 
 
-@njit(fastmath=OPTIONS["fastmath"], inline="always")
+@njit(fastmath=FASTMATH, inline="always")
 def _softplus(x):
     """log(1 + e^x) in float32, relative error 2e-7: log(1 + u) = 2 artanh(u / (2 + u)), as a series for 0 < u ≤ 1."""
     u = _exp2(-abs(x) * LOG2E)
@@ -129,7 +128,7 @@ def _softplus(x):
     return max(x, np.float32(0.0)) + s * p
 
 
-@njit(**OPTIONS)
+@compiled
 def _convolved(x, conv, bias, t, b, c, row):
     """The causal convolution at token t into `row` (w): the taps reach back, nothing stands before the first token."""
     width = len(row)
@@ -144,7 +143,7 @@ def _convolved(x, conv, bias, t, b, c, row):
             row[j] += conv_k[j] * x_t[j]
 
 
-@njit(**OPTIONS)
+@compiled
 def _conv_task(x, conv, bias, a, b, first, last):
     """Convolution and SiLU of one batch element and some channels."""
     row = np.empty(last - first, np.float32)
@@ -155,7 +154,7 @@ def _conv_task(x, conv, bias, a, b, first, last):
             a_t[j] = row[j] * _sigmoid(row[j])
 
 
-@njit(**OPTIONS)
+@compiled
 def _conv_back_task(x, conv, bias, da, dx, dconv, dbias, b, first, last):
     """Back through SiLU and convolution: `dx` is filled, the gradients of taps and bias are summed per chunk."""
     length = da.shape[1]
@@ -193,7 +192,7 @@ def _conv_back_task(x, conv, bias, da, dx, dconv, dbias, b, first, last):
     dbias[b, first:last] = total[taps]
 
 
-@njit(**OPTIONS)
+@compiled
 def _raw_step(mixed, dt, bias, raw):
     """Step sizes before the softplus, into `raw` (w), of one token's δ (r)."""
     for j in range(len(raw)):
@@ -204,7 +203,7 @@ def _raw_step(mixed, dt, bias, raw):
             raw[j] += m * dt[r, j]
 
 
-@njit(**OPTIONS)
+@compiled
 def _scan_task(xz, a, mixed, dt, dt_bias, rates, D, step, y, output, starts, b, first, last):
     """Step sizes, scan, direct path and gate of one batch element and some channels, from left to right."""
     states = rates.shape[0]
@@ -237,7 +236,7 @@ def _scan_task(xz, a, mixed, dt, dt_bias, rates, D, step, y, output, starts, b, 
             output_t[j] = y_t[j] * z_t[j] * _sigmoid(z_t[j])
 
 
-@njit(**OPTIONS)
+@compiled
 def _gate_back(doutput, y, z, dy, dz):
     """Gradients of y and z (w) of y · silu(z)."""
     for j in range(len(dy)):
@@ -247,7 +246,7 @@ def _gate_back(doutput, y, z, dy, dz):
         dz[j] = doutput[j] * y[j] * (s + silu * (np.float32(1.0) - s))
 
 
-@njit(**OPTIONS)
+@compiled
 def _scan_back_task(
     xz, a, mixed, dt, dt_bias, A, rates, D, step, y, starts, doutput,
     dxz, da, ddt, ddt_bias, dA, dD, dmixed, b, first, last

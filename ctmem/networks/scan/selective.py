@@ -21,7 +21,9 @@ Four backends that agree in values and in all gradients, so that one set of weig
 | `mamba_ssm` | the CUDA kernel of the package mamba-ssm (`cuda_backend`) | NVIDIA GPUs, float32 |
 
 `auto` takes the fastest that the tensors and the installed packages allow. The environment variable `CTMEM_SCAN`
-forces one wherever none is named in the call; `backends()` lists them.
+forces one wherever none is named in the call; `backends()` lists them. An accelerated one is tried on a small example
+before it is first used (`trial`); where that fails, `auto` does without it and says so once. Under `torch.func`,
+`torch.export`, `torch.compile` and the like, `auto` takes the loop, which all of them understand.
 
 Source: Gu and Dao, "Mamba: Linear-time sequence modeling with selective state spaces", 2023, section 3.
 """
@@ -32,14 +34,16 @@ import functools
 import importlib
 import importlib.util
 import os
-import warnings
+import re
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
-from ctmem.checks import check_choice, fail
+from ctmem.checks import check_choice, fail, warn_once
+from ctmem.networks.scan.trial import example, failure, gradients_again, is_observed, without_autocast
 
 BACKENDS = ("reference", "torch", "numba", "mamba_ssm")
 MODULES = {
@@ -48,7 +52,11 @@ MODULES = {
     "mamba_ssm": "ctmem.networks.scan.cuda_backend",
 }
 STREAM = "ctmem.networks.scan.numba_stream"
+CACHE = "ctmem.networks.scan.numba_cache"
 VARIABLE = "CTMEM_SCAN"
+BROKEN = re.compile("cannot be imported|fails on a small example")  # a reason that somebody should hear of
+TRIED_ON = ((2, 35, 5), (2, 35, 5), (5, 3), (2, 35, 3), (2, 35, 3))  # more than a chunk, no whole vector
+STREAM_TRIED_ON = ((2, 35, 10), (5, 1, 4), (5,), (7, 5), (5, 1), (5,), (5, 3), (5,))
 
 
 def selective_scan(
@@ -77,7 +85,6 @@ def selective_scan(
     Raises:
         TypeError: an argument that is not a floating-point tensor.
         ValueError: shapes or devices that do not fit, an unknown backend, or one that cannot take these tensors.
-        RuntimeError: a second derivative is asked of `torch` or `numba`.
 
     Example:
         With Δ = 1 and A = −ln 2 the state halves at each step: 1, 0.5 + 1, 0.75 + 1.
@@ -90,12 +97,16 @@ def selective_scan(
     name, source = (backend, "backend") if backend is not None else (os.environ.get(VARIABLE, "auto"), VARIABLE)
     check_choice(name, source, ("auto", *BACKENDS))
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    name = choose(u.device, dtype) if name == "auto" else name
-    reason = obstacle(name, u.device, dtype)
+    inputs = [x.to(dtype) for x in (u, delta, A, B, C)]
+    learning = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    if name == "auto":
+        name = "reference" if is_observed(u) else choose(u.device, dtype, learning=learning)
+    reason = obstacle(name, u.device, dtype, learning=learning)
+    if name != "reference" and is_observed(u):
+        reason = "it cannot be traced or transformed, `reference` can"
     if reason:
         fail(source, f"a backend that takes {dtype} on {u.device.type}", f"{name!r}: {reason}")
-    with torch.autocast(u.device.type, enabled=False):
-        inputs = [x.to(dtype) for x in (u, delta, A, B, C)]
+    with without_autocast(u.device):
         y = _RUN[name](*inputs)
         y = y if D is None else y + D.to(dtype) * inputs[0]
     return y.to(u.dtype)
@@ -104,11 +115,28 @@ def selective_scan(
 def compiled_stream(x: torch.Tensor) -> Callable[..., torch.Tensor] | None:
     """The function `numba_stream.stream` if `selective_scan` would take the backend `numba` for x; None otherwise."""
     name = os.environ.get(VARIABLE, "auto")
-    if name not in ("auto", "numba") or torch.is_autocast_enabled(x.device.type):
+    if name not in ("auto", "numba") or 0 in x.shape or is_observed(x) or torch.is_autocast_enabled(x.device.type):
         return None
     if obstacle("numba", x.device, x.dtype):
         return None
+    reason = _trial_problem("stream", "cpu", torch.is_grad_enabled())
+    if reason:
+        warn_once(f"the Mamba blocks run without their compiled stream: {reason}")
+        return None
     return importlib.import_module(STREAM).stream
+
+
+def stream_reference(
+    xz: torch.Tensor, conv: torch.Tensor, conv_bias: torch.Tensor, x_proj: torch.Tensor, dt_proj: torch.Tensor,
+    dt_bias: torch.Tensor, A: torch.Tensor, D: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """`numba_stream.stream` in plain operations, which the compiled one is tried against; arguments as there."""
+    x, z = xz.chunk(2, dim=-1)
+    padded = F.conv1d(x.transpose(1, 2), conv, conv_bias, padding=conv.shape[2] - 1, groups=len(conv))
+    x = F.silu(padded[..., : xz.shape[1]]).transpose(1, 2)
+    delta, B, C = F.linear(x, x_proj).split([dt_proj.shape[1], A.shape[1], A.shape[1]], dim=-1)
+    y = scan_reference(x, F.softplus(F.linear(delta, dt_proj, dt_bias)), A, B, C) + D * x
+    return y * F.silu(z)
 
 
 def scan_reference(
@@ -145,21 +173,21 @@ def backends(device: torch.device | str = "cpu") -> dict[str, str]:
     }
 
 
-def choose(device: torch.device, dtype: torch.dtype, *, warn: bool = True) -> str:
+def choose(device: torch.device, dtype: torch.dtype, *, learning: bool = False, warn: bool = True) -> str:
     """The backend that `auto` takes; warns once where a GPU, or a broken package, makes it a slow one."""
     fast = {"cpu": "numba", "cuda": "mamba_ssm"}.get(device.type)
     if fast is None:
         return "torch"
-    reason = obstacle(fast, device, dtype)
+    reason = obstacle(fast, device, dtype, learning=learning)
     if not reason:
         return fast
-    if warn and (device.type == "cuda" or "cannot be imported" in reason):
-        _warn_once(f"the selective scan runs on {device.type} with the slow backend `torch`: {reason}")
+    if warn and (device.type == "cuda" or BROKEN.search(reason)):
+        warn_once(f"the selective scan runs on {device.type} with the slow backend `torch`: {reason}")
     return "torch"
 
 
-def obstacle(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why a backend cannot take tensors of this device and type; None if it can."""
+def obstacle(name: str, device: torch.device, dtype: torch.dtype, *, learning: bool = False) -> str | None:
+    """Why a backend cannot take tensors of this device and type, with their gradients if `learning`; None if it can."""
     if name in ("reference", "torch"):
         return None
     wanted = {"numba": "cpu", "mamba_ssm": "cuda"}[name]
@@ -167,7 +195,7 @@ def obstacle(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
         return f"it runs on {wanted}, not on {device.type}"
     if dtype != torch.float32:
         return f"it computes in float32, not in {dtype}"
-    return _import_problem(name)
+    return _import_problem(name) or _trial_problem(name, device.type, learning)
 
 
 @functools.cache
@@ -189,9 +217,25 @@ def _kernels(name: str) -> ModuleType:
 
 
 @functools.cache
-def _warn_once(message: str) -> None:
-    """Issues a warning the first time it is called with a message."""
-    warnings.warn(message, RuntimeWarning, stacklevel=4)
+def _trial_problem(name: str, device: str, learning: bool) -> str | None:
+    """How a backend, or the compiled `stream`, fails on a small example; None if it does not. It is tried once.
+
+    What numba keeps on disk may be damaged, and is deleted; if that does not help, numba does without the disk.
+    """
+    streaming = name == "stream"
+    inputs = example(STREAM_TRIED_ON if streaming else TRIED_ON, torch.device(device))
+    inputs[6 if streaming else 2].neg_()  # A < 0
+    function = (lambda *x: importlib.import_module(STREAM).stream(*x)) if streaming else _RUN[name]
+    oracle = stream_reference if streaming else scan_reference
+    reason = failure(function, oracle, inputs, learning)
+    if reason is None or name == "mamba_ssm":
+        return reason and f"mamba_ssm fails on a small example ({reason}): install it again, or without it"
+    cache = importlib.import_module(CACHE)
+    for mend in (cache.forget, cache.stop_caching):
+        mend()
+        if failure(function, oracle, inputs, learning) is None:
+            return None
+    return f"numba fails on a small example ({reason}); to mend it, {cache.cure()}"
 
 
 class _Recomputed(torch.autograd.Function):
@@ -206,8 +250,8 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        if torch.is_grad_enabled():  # create_graph=True: a second derivative would silently be zero
-            raise RuntimeError(f"the backend `{ctx.name}` has no second derivative: use `backend='reference'` for it")
+        if torch.is_grad_enabled():  # create_graph=True: the gradients are to be differentiated, too
+            return None, *gradients_again(scan_reference, ctx.saved_tensors[:-1], dy)
         return None, *_kernels(ctx.name).backward(dy, *ctx.saved_tensors)
 
 
