@@ -24,6 +24,7 @@ data
 observe
 evaluation
 files teaching
+reading
 config checks
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}

@@ -30,6 +30,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ctmem.checks import fail
 from ctmem.files import write_text
+from ctmem.reading.arrays import read_array
 
 COMMAND = "python -m ctmem.data.corpus FOLDER"
 ORIGINS = {  # requirement: (what its archive's name ends in, licence, what is taken); .deb: a package of Debian 12
@@ -129,8 +130,8 @@ def read_corpus(folder: str | Path) -> dict[str, torch.Tensor]:
         fail("folder", f"a corpus, which `{COMMAND}` makes", f"{folder}, without one", FileNotFoundError)
     images = {}
     for file in files:
-        with np.load(file) as archive:
-            levels, packed = LEVELS[archive["image"].dtype.name], archive["image"].astype(np.float32)
+        image = read_array(file, key="image")
+        levels, packed = LEVELS[image.dtype.name], image.astype(np.float32)
         packed = np.where((packed == 0).any(-1, keepdims=True), np.nan, (packed - 1) / levels)
         images[file.stem] = torch.from_numpy(np.moveaxis(packed, -1, 0).copy())
     return images
