@@ -35,6 +35,7 @@ Result = TypeVar("Result")
 ENDINGS = (".mat", ".npy", ".npz", ".h5", ".hdf5", ".he5")
 HDF5 = b"\x89HDF\r\n\x1a\n"
 SHOWN = 20  # arrays that a message names
+LONGEST = 300  # letters of another library's message
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +146,8 @@ def _tried(path: Path, read: Callable[[], Result]) -> Result:
     except Refused:
         raise
     except Exception as error:  # a dozen kinds
-        message = f"`path` must be a readable {path.suffix} file, got {path.name} ({error or type(error).__name__})"
+        why = str(error).partition("\n")[0][:LONGEST] or type(error).__name__
+        message = f"`path` must be a readable {path.suffix} file, got {path.name} ({why})"
         raise ValueError(message) from error
 
 
@@ -163,7 +165,7 @@ def _contents(file: BinaryIO, path: Path) -> AbstractContextManager[Contents]:
         return open_mat5(file)
     if head.startswith(b"\x1f\x8b"):
         raise ValueError("it is packed by gzip: unpack it first")
-    raise ValueError("it does not begin as one" if head else "it is empty")
+    raise ValueError("it does not begin as MATLAB's (5 to 7.3), HDF5's or numpy's do" if head else "it is empty")
 
 
 def _is_hdf5(file: BinaryIO) -> bool:

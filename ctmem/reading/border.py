@@ -75,8 +75,12 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
         _refuse_kind(path)
         message = f"`path` must be a file that may be read, got {path.name} ({error.strerror})"
         raise type(error)(message) from error
-    with os.fdopen(handle, "rb") as file:
+    try:
         _refuse_kind(path, os.fstat(handle).st_mode)
+    except ValueError:
+        os.close(handle)
+        raise
+    with os.fdopen(handle, "rb") as file:
         yield file
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import math
 import re
 import warnings
 from pathlib import Path
@@ -23,7 +24,7 @@ import numpy as np
 from ctmem.checks import fail
 from ctmem.reading.border import _bytes, opened, size_of
 
-MOST = 16 * 2**20  # bytes of a text file
+MOST = 2**20  # bytes of a text file
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 UNIT = r"\s*(?:nm|[µμu]m|microns?|nanometers?|micrometers?)?"
@@ -134,8 +135,8 @@ def _cells(line: str, separator: str | None, comma: bool) -> list[str]:
 def _number(cell: str, line: int, name: str) -> float:
     """One number, or the error that names its line."""
     found = NUMBER.fullmatch(cell) if len(cell) < LONGEST else None
-    value = float(found[1]) if found else np.inf
-    if not np.isfinite(value):
+    value = float(found[1]) if found else math.inf
+    if not math.isfinite(value):
         fail("path", "a text file of numbers", f"{cell[:40]!r} in line {line} of {name}")
     return value
 
