@@ -25,6 +25,7 @@ observe
 evaluation
 card
 files lock command teaching
+reading
 config checks
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}

@@ -111,6 +111,7 @@ def test_tree_reads_version_7_3(tmp_path):
     cube = np.random.default_rng(0).random((12, 20, 7))
     with h5py.File(tmp_path / "train/gtHS/1.mat", "w") as file:
         file["patch"] = cube.T
+        file["patch"].attrs["MATLAB_class"] = np.bytes_("double")
     assert torch.equal(read_mat_tree(tmp_path, "train")[0]["gt"], torch.tensor(cube).float().permute(2, 0, 1))
 
 

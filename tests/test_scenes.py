@@ -396,6 +396,7 @@ def write(path, arrays):
         with h5py.File(path, "w") as file:
             for key, array in arrays.items():
                 file[key] = array.T
+                file[key].attrs["MATLAB_class"] = np.bytes_("double")
     elif path.suffix == ".mat":
         scipy.io.savemat(path, arrays)
     elif path.suffix == ".npz":
@@ -430,7 +431,9 @@ def test_file_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="`path` must be an existing file, got none.mat"):
         read_array(tmp_path / "none.mat")
     (tmp_path / "a.tif").write_bytes(b"")
-    with pytest.raises(ValueError, match="`path` must be a file ending in .mat, .npy, .npz, got a.tif"):
+    with pytest.raises(
+        ValueError, match="`path` must be a file ending in .mat, .npy, .npz, .h5, .hdf5, .he5, got a.tif"
+    ):
         read_array(tmp_path / "a.tif")
     flat = write(tmp_path / "flat.npz", {"x": CUBE[0], "text": np.array(["a"])})
     with pytest.raises(ValueError, match=r"got None; the file holds 'x' \(5, 3\)"):
@@ -456,7 +459,8 @@ def test_nothing_is_unpickled(tmp_path):
 
 def test_read_scene_scales_by_white_and_says_what_it_clipped(tmp_path):
     values = np.array([-1.0, 0, 50, 100, 200, 100, 0, 0]).reshape(2, 2, 2)
-    scene = read_scene(write(tmp_path / "field.npy", {"x": values}), white=100, wavelengths_nm=[500, 600], gsd_m=3)
+    path = write(tmp_path / "field.npy", {"x": values})
+    scene = read_scene(path, white=100, wavelengths_nm=[500, 600], gsd_m=3, no_data=())
     assert scene.cube.ravel().tolist() == [0, 0, 0.5, 1, 1, 1, 0, 0]
     assert scene.name == "field" and scene.gsd_m == 3
     clipped = "clipped to [0, 1]: 12.500 % of the values from below, 12.500 % from above"
@@ -476,7 +480,8 @@ def test_read_scene_errors(tmp_path):
         read_scene(path)
     path = write(tmp_path / "b.npy", {"x": np.full((2, 2, 2), np.inf)})
     with pytest.raises(
-        ValueError, match=r"`path` must be a file with finite values only, got 8 NaN or infinite value\(s\)"
+        ValueError,
+        match=r"`path` must be a file with data in every band, got none in band\(s\) 0, 1 of 2, counted from 0",
     ):
         read_scene(path)
     path = write(tmp_path / "c.npy", {"x": CUBE})

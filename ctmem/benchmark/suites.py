@@ -17,7 +17,7 @@ Source: this project.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,10 +27,12 @@ import torch
 from ctmem.checks import fail
 from ctmem.data.areas import Box, split_areas
 from ctmem.data.samples import Degraded, degrade_scene
-from ctmem.data.scenes import OWN_FILES, load_scene, read_scene
+from ctmem.data.scenes import load_scene, read_scene
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import add_noise
-from ctmem.train.sources import read_response
+from ctmem.reading.arrays import ENDINGS, read_named, split_key
+from ctmem.reading.numbers import read_numbers
+from ctmem.train.sources import bands_file, read_response
 
 USUAL = Camera.gaussian(scale=4)
 SCENES = Path(__file__).resolve().parents[3] / "shared" / "scenes"  # beside the project's folder
@@ -142,7 +144,7 @@ def embedded(folder: Path, area: str = "validation") -> list[Case]:  # noqa: ARG
 
 def los_angeles(folder: Path, area: str = "validation") -> list[Case]:  # noqa: ARG001
     """Four crops of AVIRIS flights, each judged whole; what is fitted is fitted on the other three."""
-    files = _files(folder, [f"aviris_la_{name}.npz" for name in LOS_ANGELES])
+    files = _files(folder, {f"aviris_la_{name}.npz": ("cube", "wavelength_nm") for name in LOS_ANGELES})
     white = float(np.percentile(np.concatenate([file["cube"].ravel() for file in files]), BRIGHT))
     grounds: dict[str, Ground] = {}
     for name, file in zip(LOS_ANGELES, files):
@@ -153,7 +155,7 @@ def los_angeles(folder: Path, area: str = "validation") -> list[Case]:  # noqa: 
 
 def pair(folder: Path, area: str = "validation") -> list[Case]:  # noqa: ARG001
     """One city by two instruments on one satellite, 30 m both: once reduced, with truth, and once as it is, without."""
-    hyperion, ali = _files(folder, PAIR)
+    hyperion, ali = _files(folder, dict(zip(PAIR, (["cube"], ["cube", "R_ali_from_hyperion"]))))
     response = torch.from_numpy(ali["R_ali_from_hyperion"][ALI_BANDS]).float()
     cube = _image(hyperion["cube"], float(np.percentile(hyperion["cube"], BRIGHT)))
     partner = _image(ali["cube"][..., ALI_BANDS], float(np.percentile(ali["cube"][..., ALI_BANDS], BRIGHT)))
@@ -164,15 +166,21 @@ def pair(folder: Path, area: str = "validation") -> list[Case]:  # noqa: ARG001
 
 
 def own_folder(folder: Path, area: str = "validation") -> list[Case]:  # noqa: ARG001
-    """Every scene file of a folder, judged whole; bands' centres as `python -m ctmem.train` reads them, if at all."""
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in OWN_FILES)
+    """Every scene file of a folder, judged whole; bands' centres as `python -m ctmem.train` reads them, if at all.
+
+    `my_scenes:HSI` takes the array called HSI of each.
+    """
+    folder, key = split_key(folder, of_folder=True)
+    paths = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in ENDINGS)
     if not paths:
-        fail("path", f"a folder with files ending in {', '.join(OWN_FILES)}", folder.name, FileNotFoundError)
+        fail("path", f"a folder with files ending in {', '.join(ENDINGS)}", folder.name, FileNotFoundError)
     grounds: dict[str, Ground] = {}
     for path in paths:
-        scene = read_scene(path)
-        text = path.with_suffix(".txt")
-        known = read_response(text, scene.bands, USUAL) if text.is_file() else None
+        if path.stem in grounds:
+            fail("path", "a folder with files of different names", f"two called {path.stem}")
+        text = bands_file(path)
+        scene = read_scene(path, key=key, bands=max(read_numbers(text).shape) if text.exists() else None)
+        known = read_response(text, scene.bands, USUAL) if text.exists() else None
         grounds[path.stem] = (scene.tensor(), None if known is None else known.srf)
     seen = [name for name, (_, srf) in grounds.items() if srf is not None]
     following = {name: seen[(seen.index(name) + 1) % len(seen)] for name in seen if len(seen) > 1}
@@ -219,12 +227,12 @@ def _usable(cube: torch.Tensor) -> tuple[int, int]:
     return height, width
 
 
-def _files(folder: Path, names: list[str] | tuple[str, ...]) -> list[Mapping[str, np.ndarray]]:
-    """The arrays of files that must all be there."""
+def _files(folder: Path, names: Mapping[str, Sequence[str]]) -> list[Mapping[str, np.ndarray]]:
+    """Arrays by name of files that must all be there."""
     absent = [name for name in names if not (folder / name).is_file()]
     if absent:
         fail("scenes", f"a folder with {', '.join(names)}", f"one without {', '.join(absent)}", FileNotFoundError)
-    return [dict(np.load(folder / name, allow_pickle=False)) for name in names]
+    return [read_named(folder / name, wanted) for name, wanted in names.items()]
 
 
 def _image(cube: np.ndarray, white: float) -> torch.Tensor:

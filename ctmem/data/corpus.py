@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import math
 import subprocess
 import sys
 import tarfile
@@ -33,6 +32,7 @@ from ctmem.checks import fail
 from ctmem.command import Parser, run_command
 from ctmem.files import check_out, remove_parts, write_bytes, write_text
 from ctmem.lock import locked
+from ctmem.reading.arrays import read_array
 
 COMMAND = "python -m ctmem.data.corpus FOLDER"
 ORIGINS = {  # requirement: (what its archive's name ends in, licence, what is taken); .deb: a package of Debian 12
@@ -79,7 +79,6 @@ PICTURES = {  # package: (what the images are called, averaged by, their files)
 }  # fmt: skip
 LAND = 550  # columns of the Sentinel-2 scene before the sea, pixels of 20 m
 KEPT_APART = slice(200, 428), slice(82, 498)  # of the shipped scene: all below its training area, with a rim; 20 m
-MOST_BYTES = 2**30  # of an image
 LEVELS = {"uint8": 254, "uint16": 1022}  # of brightness that are kept; 0 is no data
 
 
@@ -152,20 +151,11 @@ def read_corpus(folder: str | Path) -> dict[str, torch.Tensor]:
 
 
 def _stored(file: Path) -> np.ndarray:
-    """The whole numbers (H, W, C) of an image of the corpus, whose size is known before it is unpacked."""
-    try:
-        with zipfile.ZipFile(file) as archive, archive.open("image.npy") as member:
-            size = archive.getinfo("image.npy").file_size
-            if np.lib.format.read_magic(member) != (1, 0):
-                fail("folder", "a corpus of this version", f"another form of {file.name}")
-            shape, _, kind = np.lib.format.read_array_header_1_0(member)
-            claimed = math.prod(shape) * kind.itemsize
-            if len(shape) != 3 or 0 in shape or kind.name not in LEVELS or not claimed < size <= MOST_BYTES:
-                fail("folder", "a corpus of images (H, W, C)", f"{kind} of shape {shape} in {file.name}")
-            member.seek(0)
-            return np.lib.format.read_array(member, allow_pickle=False)
-    except (EOFError, KeyError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"`folder` must be a corpus of whole images, got {file.name}: {error}") from error
+    """The whole numbers (H, W, C) of an image of the corpus."""
+    whole = read_array(file, key="image")
+    if whole.dtype.name not in LEVELS:
+        fail("folder", "a corpus of images of " + " or ".join(LEVELS), f"{whole.dtype} in {file.name}")
+    return whole
 
 
 def _packed(image: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ctmem.checks import as_image, door, fail
-from ctmem.data.scenes import read_array
+from ctmem.reading.arrays import find_array
 
 TREE = {  # role: folder names read, in any case (the first is the one written), and the array's key in a file
     "gt": (("gtHS",), "patch"),
@@ -141,7 +141,7 @@ def _folder(parent: Path, names: Sequence[str]) -> Path:
 
 def _numbered(folder: Path, role: str) -> dict[int, Path]:
     """The folder's .mat files by number; hidden files are passed over."""
-    paths = [path for path in folder.iterdir() if path.suffix == ".mat" and not path.name.startswith(".")]
+    paths = [path for path in folder.iterdir() if path.suffix.lower() == ".mat" and not path.name.startswith(".")]
     odd = sorted(path.name for path in paths if not path.stem.isdecimal())
     if odd or not paths:
         fail(role, f"files named 1.mat, 2.mat, … in {folder.name}", odd[0] if odd else "none")
@@ -153,8 +153,5 @@ def _numbered(folder: Path, role: str) -> dict[int, Path]:
 
 def _read_array(path: Path, key: str) -> Tensor:
     """The only 3-D array (H, W, bands) of a file, or of several the one under `key`, as (bands, H, W)."""
-    try:
-        array = read_array(path)
-    except ValueError:
-        array = read_array(path, key=key)
+    array = find_array(path, usual=key).array
     return torch.from_numpy(array.astype("float32")).movedim(-1, 0).contiguous()

@@ -12,24 +12,22 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 
-import h5py
 import numpy as np
-import scipy.io
 import torch
 from scipy.ndimage import gaussian_filter
 
 from ctmem.checks import check_choice, check_count, fail
+from ctmem.data.levels import find_holes, scaled, warn_of_missing
 from ctmem.files import data_path
+from ctmem.reading.arrays import find_array, read_array, split_key
 
 __all__ = ["Scene", "data_path", "load_scene", "read_array", "read_scene", "scene_names", "synthetic"]
-
-BRIGHT = 99.9  # percentile of a scene's values that becomes 1.0
-OWN_FILES = (".mat", ".npy", ".npz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,23 +106,12 @@ def _own_wavelengths(wavelengths_nm: np.ndarray | None, bands: int) -> np.ndarra
     return _read_only(own)
 
 
-def _scale(values: np.ndarray, white: float | None = None) -> tuple[np.ndarray, float, str]:
-    """`values` over `white` (their 99.9th percentile), clipped to [0, 1]; `white`; what was clipped."""
-    white = float(np.percentile(values, BRIGHT)) if white is None else white
-    if not (white > 0 and math.isfinite(white)):
-        fail("white", f"positive (default: the {BRIGHT}th percentile)", f"{white:g}")
-    below = (values < 0).mean()
-    above = (values > white).mean()
-    text = f"clipped to [0, 1]: {100 * below:.3f} % of the values from below, {100 * above:.3f} % from above"
-    return np.clip(values / white, 0, 1).astype(np.float32), white, text
-
-
 def _indian_pines() -> Scene:
     """AVIRIS, Indiana, 1992; the cube comes with the package tensorly, the wavelengths from data/."""
     import tensorly.datasets  # noqa: PLC0415  (slow to import, and only this scene needs it)
 
     numbers = np.asarray(tensorly.datasets.load_indian_pines().tensor).astype(np.int64)
-    cube, white, clipped = _scale((_repaired(numbers) - 1000) / 500)
+    cube, white, clipped = scaled((_repaired(numbers) - 1000) / 500)
     with data_path("indian_pines_wavelengths.csv").open(newline="", encoding="utf-8") as file:
         wavelengths_nm = [float(row["wavelength_nm"]) for row in csv.DictReader(file)]
     return Scene(
@@ -160,7 +147,7 @@ def _sentinel2_farmland() -> Scene:
         reflectance = file["cube"] / float(file["per_unit_reflectance"])
         wavelengths_nm = file["wavelengths_nm"]
         gsd_m = float(file["gsd_m"])
-    cube, white, clipped = _scale(reflectance)
+    cube, white, clipped = scaled(reflectance)
     return Scene(
         name="sentinel2_farmland",
         cube=cube,
@@ -263,59 +250,6 @@ def _textured_abundances(generator: np.random.Generator, height: int, width: int
     return weights / weights.sum(-1, keepdims=True)
 
 
-def read_array(path: str | Path, *, key: str | None = None) -> np.ndarray:
-    """Returns the 3-D array (H, W, C) of a .mat (v5 or v7.3), .npy or .npz file, as stored.
-
-    Nothing is unpickled. MATLAB's v7.3 files are HDF5 with the axes reversed; they are turned back here.
-
-    Args:
-        path: the file.
-        key: name of the array; None where the file has exactly one 3-D array.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file or one that cannot be read, a key it does not have or that is not
-            3-D, no 3-D array, or several and no `key` (names those found).
-    """
-    path = Path(path)
-    if not path.is_file():
-        fail("path", "an existing file", path.name, FileNotFoundError)
-    if path.suffix.lower() not in OWN_FILES:
-        fail("path", "a file ending in " + ", ".join(OWN_FILES), path.name)
-    try:
-        arrays = _read_all(path)
-    except Exception as error:  # the four readers raise a dozen kinds for a damaged file
-        raise ValueError(f"`path` must be a readable {path.suffix} file, got {path.name} ({error})") from error
-    return _pick(arrays, key)
-
-
-def _read_all(path: Path) -> dict[str, np.ndarray]:
-    """Every named numeric array of the file; a .npy file's one array is called `array`."""
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        found = {"array": np.load(path, allow_pickle=False)}
-    elif suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-    elif h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            found = {name: item[()].T for name, item in file.items() if isinstance(item, h5py.Dataset)}
-    else:
-        found = {name: item for name, item in scipy.io.loadmat(path).items() if not name.startswith("__")}
-    return {name: item for name, item in found.items() if isinstance(item, np.ndarray) and item.dtype.kind in "fiu"}
-
-
-def _pick(arrays: dict[str, np.ndarray], key: str | None) -> np.ndarray:
-    """The array called `key`, or the only 3-D one."""
-    shapes = ", ".join(f"{name!r} {item.shape}" for name, item in arrays.items()) or "no array at all"
-    cubes = [name for name, item in arrays.items() if item.ndim == 3]
-    if key is not None and key not in cubes:
-        fail("key", "the name of a 3-D array in the file", f"{key!r}; the file holds {shapes}")
-    if key is None and len(cubes) != 1:
-        fail("key", "given unless the file holds exactly one 3-D array", f"None; the file holds {shapes}")
-    return arrays[key or cubes[0]]
-
-
 def read_scene(
     path: str | Path,
     *,
@@ -324,11 +258,14 @@ def read_scene(
     gsd_m: float | None = None,
     white: float | None = None,
     name: str | None = None,
+    no_data: float | Sequence[float] | None = None,
+    axes: str | None = None,
+    bands: int | None = None,
 ) -> Scene:
-    """Returns a scene from a file of your own: .mat (v5 or v7.3), .npy or .npz with an array (H, W, C).
+    """Returns a scene from a file of your own: MATLAB, HDF5 or numpy, with an array (H, W, C); see `read_array`.
 
     Args:
-        path: the file.
+        path: the file; `file.mat:HSI` names an array in it, as `key` does.
         key: name of the array, needed where the file has several 3-D ones.
         wavelengths_nm: (C,) centres of the bands in nm, where known; needed to simulate a real sensor's
             bands.
@@ -336,23 +273,44 @@ def read_scene(
         white: the value in the file that becomes 1.0; default: the cube's 99.9th percentile. What exceeds it,
             and what is negative, is clipped, and `units` says how much.
         name: what to call the scene; default: the file's name.
+        no_data: the value or values that mean "nothing here", -9999 say. These pixels become holes (NaN), as those with
+            NaN and infinite values always do. Default: what the file itself says (HDF5's `_FillValue` and the like);
+            where it says nothing and many values look like missing ones, a warning names them. `()`: there are none.
+        axes: the order of the axes in the file, "HWC", "CHW" and so on; default: see `ctmem.reading.arrays`.
+        bands: C, where known without wavelengths; like these it helps to tell the axes.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: as `read_array` and `Scene`, or `white` is not positive.
+        OSError: a file that may not be read.
+        ValueError: as `read_array` and `Scene`, `white` is not positive, or a band or all pixels without data.
     """
-    values = np.asarray(read_array(path, key=key), dtype=np.float64)
-    if not np.isfinite(values).all():
-        fail(
-            "path",
-            "a file with finite values only",
-            f"{int((~np.isfinite(values)).sum())} NaN or infinite value(s)",
-        )
-    cube, level, clipped = _scale(values, white)
+    if no_data is not None and not all(isinstance(value, Real) for value in np.atleast_1d(no_data).tolist()):
+        fail("no_data", "a number or several", repr(no_data))
+    cube, units = _own_cube(
+        path, key, axes, np.size(wavelengths_nm) if wavelengths_nm is not None else bands, white,
+        None if no_data is None else tuple(np.atleast_1d(no_data).tolist()),
+    )  # fmt: skip
     return Scene(
-        name=name or Path(path).stem,
-        cube=cube,
-        wavelengths_nm=wavelengths_nm,
-        gsd_m=gsd_m,
-        units=f"as in the file; 1.0 is {level:g}; {clipped}",
+        name=name or split_key(path)[0].stem, cube=cube, wavelengths_nm=wavelengths_nm, gsd_m=gsd_m, units=units
     )
+
+
+def _own_cube(
+    path: str | Path,
+    key: str | None,
+    axes: str | None,
+    bands: int | None,
+    white: float | None,
+    no_data: tuple[float, ...] | None,
+) -> tuple[np.ndarray, str]:
+    """The cube of a scene from a file, and what its units are; the file's own array is let go of."""
+    found = find_array(path, key=key, axes=axes, bands=bands)
+    values = found.array
+    if 0 in values.shape:
+        fail("path", "a file with an array (H, W, C), none of them 0", f"shape {values.shape}")
+    if no_data is None and not found.no_data:
+        warn_of_missing(values, Path(path).name)
+    holes = find_holes(values, found.no_data if no_data is None else no_data)
+    cube, level, clipped = scaled(values, white, holes)
+    text = f"; {int(holes.sum())} pixel(s) without data" if holes.any() else ""
+    return cube, f"as in the file; 1.0 is {level:g}; {clipped}{text}"

@@ -1,7 +1,8 @@
 """What the networks learn from: the shipped scenes, your own scenes, or the .mat tree of samples.
 
-A **scene** is one file (.mat, .npy, .npz) with an array (H, W, C). It is degraded here and divided into areas, of which
-`test` is never learned from. The spectral response of the multispectral sensor is worked out from the bands' centres.
+A **scene** is one file (MATLAB's, HDF5's or numpy's) with an array (H, W, C); `my_scene.mat:HSI` names one of
+several. It is degraded here and divided into areas, of which `test` is never learned from. The spectral response of
+the multispectral sensor is worked out from the bands' centres.
 
 A **tree** is a folder `root/train/{gtHS,lrHS,hrMS}/1.mat …`, see `mat_tree.read_mat_tree`, with values in [0, 1]. Each
 sample brings its own reference. `root/validation` judges if it is there; otherwise every tenth sample of `train` does
@@ -29,6 +30,8 @@ from ctmem.data.samples import Degraded, degrade_scene
 from ctmem.data.scenes import Scene, load_scene, read_scene
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import add_noise
+from ctmem.reading.arrays import split_key
+from ctmem.reading.numbers import LEAST_NM, LOWEST_UM, as_nm, read_numbers
 
 HELD_OUT = 10  # one sample in so many judges, where a tree has no validation folder
 NOISE_SEED = 0  # of the noise in what is observed of a whole scene
@@ -129,9 +132,20 @@ def own_sources(paths: Sequence[str | Path], camera: Camera) -> list[Source]:
             continue
         if str(path) in scenes:
             fail("paths", "each given once", f"{path} twice")
-        scene = read_scene(path)
-        scenes[str(path)] = (scene, read_response(path.with_suffix(".txt"), scene.bands, camera))
+        text = bands_file(path)
+        scene = read_scene(path, bands=max(read_numbers(text).shape) if text.exists() else None)
+        scenes[str(path)] = (scene, read_response(text, scene.bands, camera))
     return scene_sources(scenes) + sources
+
+
+def bands_file(path: str | Path) -> Path:
+    """The text file about the bands of a scene's file: `my_scene.txt` beside `my_scene.mat`; it need not be there.
+
+    Example:
+        >>> bands_file("my_scene.mat:HSI").name
+        'my_scene.txt'
+    """
+    return split_key(path)[0].with_suffix(".txt")
 
 
 def read_response(path: Path, bands: int, camera: Camera) -> Camera:
@@ -146,20 +160,31 @@ def read_response(path: Path, bands: int, camera: Camera) -> Camera:
         FileNotFoundError: there is no such file.
         ValueError: no table of numbers, or of another size, or bands that do not cover the sensor's.
     """
-    if not path.is_file():
+    path = Path(path)
+    if not path.exists():
         fail("path", "a text file with the bands' centres in nm", f"{path.name}, which is not there", FileNotFoundError)
-    try:
-        table = np.loadtxt(path, delimiter="," if "," in path.read_text() else None, ndmin=1)
-    except ValueError as error:
-        raise ValueError(f"`path` must be a text file of numbers, got {path.name}: {error}") from error
-    if table.shape == (bands,):
-        return camera.for_wavelengths(table)
-    wanted = (camera.msi_channels, bands)
-    if table.shape != wanted:
-        fail("path", f"{bands} centres in nm, or {wanted[0]} rows of {bands} numbers", f"{table.shape} in {path.name}")
-    if not (table.sum(1) > 0).all():
-        fail("path", "rows with a positive sum", f"{float(table.sum(1).min()):g} in {path.name}")
-    return replace(camera, srf=torch.from_numpy(table / table.sum(1, keepdims=True)).float())
+    table = read_numbers(path)
+    count = camera.msi_channels
+    if bands in table.shape and 1 in table.shape and not (count == 1 and table.min() < LOWEST_UM):
+        return camera.for_wavelengths(as_nm(table.reshape(-1), path.name))
+    response = _response(table, bands, count)
+    if response is None:
+        shape = tuple(side for side in table.shape if side > 1)
+        repeated = int((np.diff(table, axis=0) == 0).all(1).sum())
+        doubled = f", where {repeated} line(s) repeat the one before" if repeated else ""
+        fail("path", f"{bands} centres in nm, or {count} rows of {bands} numbers", f"{shape} in {path.name}{doubled}")
+    if not (response.sum(1) > 0).all():
+        fail("path", "rows with a positive sum", f"{float(response.sum(1).min()):g} in {path.name}")
+    return replace(camera, srf=torch.from_numpy(response / response.sum(1, keepdims=True)).float())
+
+
+def _response(table: np.ndarray, bands: int, count: int) -> np.ndarray | None:
+    """The response (c, C) in a table of this shape or turned, with or without the bands' centres as its first line."""
+    if bands != count and table.shape in ((bands, count), (bands, count + 1)):
+        table = table.T
+    if table.shape == (count + 1, bands) and (table[0] >= LEAST_NM).all():
+        table = table[1:]
+    return table if table.shape == (count, bands) else None
 
 
 def _tree_sources(root: Path, camera: Camera) -> list[Source]:
