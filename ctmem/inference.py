@@ -23,7 +23,8 @@ from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.problem import DenoisingProblem, Rematch, rematched
 from ctmem.diffusion.samplers import SAMPLERS, Callback, Sampler, check_sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
-from ctmem.match.align import Blur, References, fill_holes
+from ctmem.holes import fill_holes
+from ctmem.match.align import Blur, References
 from ctmem.match.dmb import dmb
 from ctmem.match.texture_library import TextureLibrary
 from ctmem.methods import components, fusion, peers  # noqa: F401  (they enter their methods)

@@ -23,7 +23,7 @@ match
 data
 observe
 evaluation
-files teaching
+files teaching holes
 config checks
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}

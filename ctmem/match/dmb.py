@@ -30,12 +30,12 @@ import torch.nn.functional as F
 
 from ctmem.checks import as_image, check_count, check_same_shape, door, fail, inside
 from ctmem.config import MatchConfig
+from ctmem.holes import fill_holes
 from ctmem.match import patches as pt
 from ctmem.match.align import (
     Blur,
     Prepared,
     References,
-    fill_holes,
     gradient_magnitude,
     prepare_query,
     prepare_reference,

@@ -17,7 +17,7 @@ import torch
 from ctmem.checks import fail
 from ctmem.data.samples import Degraded
 from ctmem.diffusion.subspace import Subspace, fit
-from ctmem.match.align import fill_holes
+from ctmem.holes import fill_holes
 from ctmem.match.patches import fold, turned, unfold
 from ctmem.methods.registry import Entry, Method, Setting, register_maker
 from ctmem.observe.camera import Camera
