@@ -87,13 +87,29 @@ def fill_in(image: torch.Tensor, holes: torch.Tensor, name: str = "image") -> to
 def open_holes(image: torch.Tensor, holes: torch.Tensor | None) -> torch.Tensor:
     """Returns an image (B, C, H, W) with NaN in its holes (B, 1, H, W), or (B, 1, h, w) of a coarser grid; None: none.
 
+    Raises:
+        TypeError: holes that are not truth values.
+        ValueError: holes of another shape.
+
     Example:
         >>> open_holes(torch.ones(1, 1, 2, 4), torch.tensor([False, True]).reshape(1, 1, 1, 2))[0, 0, 0].tolist()
         [1.0, 1.0, nan, nan]
     """
     if holes is None:
         return image
-    return image.masked_fill(enlarged(holes, image.shape[-2] // holes.shape[-2]), math.nan)
+    if not isinstance(holes, torch.Tensor) or holes.dtype != torch.bool:
+        fail("holes", "a tensor of truth values", getattr(holes, "dtype", type(holes).__name__), TypeError)
+    times = image.shape[-2] // holes.shape[-2] if holes.ndim == 4 and holes.numel() else 0
+    size = [times * side for side in holes.shape[2:]]
+    if not times or len(holes) not in (1, len(image)) or holes.shape[1] != 1 or size != [*image.shape[2:]]:
+        expected = f"of the images they belong to, ({len(image)}, 1, {image.shape[2]}, {image.shape[3]}) or coarser"
+        fail("holes", expected, f"shape {tuple(holes.shape)}")
+    return image.masked_fill(enlarged(holes, times), math.nan)
+
+
+def holes_of_each(holes: torch.Tensor | None, count: int) -> list[torch.Tensor | None]:
+    """Returns the holes (B, 1, H, W) of a batch image by image, or None for each."""
+    return [None] * count if holes is None else list(holes.split(1))
 
 
 def enlarged(holes: torch.Tensor, scale: int) -> torch.Tensor:

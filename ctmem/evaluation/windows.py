@@ -31,19 +31,19 @@ class Moments(NamedTuple):
 def moments(pred: Tensor, target: Tensor) -> Moments:
     """Returns the moments of two images (B, C, H, W) under the Gaussian window: first down, then across."""
     offsets = torch.arange(WINDOW, dtype=pred.dtype, device=pred.device) - WINDOW // 2
-    weights = torch.exp(-((offsets / SIGMA) ** 2) / 2)
-    weights = (weights / weights.sum()).tolist()
-    means, within = (pred, target), None
+    gauss = torch.exp(-((offsets / SIGMA) ** 2) / 2)
+    weights: list[float] = (gauss / gauss.sum()).tolist()
+    means, within = [pred, target], [torch.zeros_like(pred[:, :, :1, :1])] * 3
     for axis in (2, 3):
-        rows = [windowed(mean, weights, axis) for mean in means]
-        spread = [torch.zeros_like(rows[0]) for _ in range(3)]
+        over = [windowed(mean, weights, axis) for mean in means]
+        spread = [torch.zeros_like(over[0]) for _ in within]
         for place, weight in enumerate(weights):
-            apart = [mean.narrow(axis, place, row.shape[axis]) - row for mean, row in zip(means, rows)]
-            for total, (one, other) in zip(spread, ((0, 0), (1, 1), (0, 1))):
-                total.addcmul_(apart[one], apart[other], value=weight)
-        if within is not None:
+            p, t = (mean.narrow(axis, place, whole.shape[axis]) - whole for mean, whole in zip(means, over))
+            for total, one, other in zip(spread, (p, t, p), (p, t, t)):
+                total.addcmul_(one, other, value=weight)
+        if axis == 3:
             spread = [total + windowed(inner, weights, axis) for total, inner in zip(spread, within)]
-        means, within = tuple(rows), spread
+        means, within = over, spread
     return Moments(*means, *within)
 
 

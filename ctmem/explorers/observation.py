@@ -59,13 +59,13 @@ def observed(gt: torch.Tensor, camera: Camera) -> torch.Tensor:
 
 
 def gaps_of(holes: torch.Tensor, camera: Camera) -> torch.Tensor:
-    """Returns which coarse pixels read a hole, through any weight of the blur, (1, 1, h, w) bool.
+    """Returns which coarse pixels have no data, (1, 1, h, w) bool, see `Camera.coarse_holes`.
 
     Args:
         holes: (1, 1, H, W) bool.
-        camera: with a PSF that is positive everywhere.
+        camera: that sees the scene.
     """
-    return camera.downsample(trimmed(holes, camera.scale).float()) > 0
+    return camera.coarse_holes(trimmed(holes, camera.scale))
 
 
 def upsampled_psnr_db(

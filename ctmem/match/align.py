@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ctmem.checks import as_image, check_choice, check_same_shape, door, fail
-from ctmem.holes import fill_holes
+from ctmem.holes import fill_holes, open_holes
 
 Blur = Callable[[torch.Tensor], torch.Tensor]  # K: (·, c, H, W) → the same as the LR sensor would show it
 References = torch.Tensor | Sequence[torch.Tensor]  # a batch (1 or B, c, Hr, Wr), or several (1, c, Hr, Wr) each
@@ -188,7 +188,12 @@ def prepare_reference(
 
 @door
 def prepare_query(
-    query: torch.Tensor, blur: Blur, *, radiometry: bool = True, sharpening: int = 0
+    query: torch.Tensor,
+    blur: Blur,
+    *,
+    radiometry: bool = True,
+    sharpening: int = 0,
+    holes: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns (query, gain, offset): the query as it is compared, and what was done to its bands.
 
@@ -197,6 +202,8 @@ def prepare_query(
         blur: K, from (·, c, H, W) to the same shape.
         radiometry: each band gets mean 0 and deviation 1, as the references do.
         sharpening: steps of `sharpen`.
+        holes: where the query was filled, (B, 1, H, W) bool, or those of the coarse image: they do not count in mean
+            and deviation; None: none.
 
     Raises:
         TypeError: a query that is not a floating-point image.
@@ -207,7 +214,7 @@ def prepare_query(
     with torch.no_grad():
         query = sharpen(query, blur, sharpening)
     if radiometry:
-        gain, offset = to_standard(query)
+        gain, offset = to_standard(open_holes(query, holes))
     else:
         gain = query.new_ones(*query.shape[:2], 1, 1)
         offset = torch.zeros_like(gain)
