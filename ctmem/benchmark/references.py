@@ -53,7 +53,7 @@ class Grade:
 
 
 def real(case: Case) -> torch.Tensor | None:
-    """The real reference that controls are made of and like: other ground, own sensor's if there is one; holes filled."""
+    """The real reference that controls are made of and like: other ground, own sensor's if there is one; no holes."""
     image = case.other if case.own is None else case.own
     return None if image is None else split_holes(image, "reference")[0]
 

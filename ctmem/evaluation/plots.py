@@ -116,7 +116,7 @@ def rgb(
     known = source[np.isfinite(source).all(-1)]
     low, high = np.percentile(known, (1, 99), axis=0) if len(known) else (0, 1)
     colours = np.clip((shown - low) / np.maximum(high - low, 1e-6), 0, 1) ** GAMMA
-    return np.where(np.isfinite(shown).all(-1, keepdims=True), colours, NO_DATA)
+    return np.where(np.isfinite(shown).all(-1, keepdims=True), colours, colours.dtype.type(NO_DATA))
 
 
 def show_images(

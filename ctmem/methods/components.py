@@ -79,7 +79,7 @@ def _residual_factors(grey: Grey, training: Sequence[Degraded], channels: int) -
     for one in training:
         lr_hsi, holes = split_holes(one.lr_hsi, "lr_hsi")
         space, base, added = _sharpened(grey, lr_hsi, one.camera, channels, holes)
-        missing = space.encode(one.gt) - base
+        missing = (space.encode(split_holes(one.gt, "gt")[0]) - base).masked_fill(one.holes, 0)
         pair = torch.stack([(added * missing).sum((0, 2, 3)), added.square().sum((0, 2, 3))])
         products[:, : space.channels] += pair
     return torch.where(products[1] > 0, products[0] / products[1].clamp_min(1e-12), torch.ones(channels))
@@ -143,8 +143,11 @@ def _knn(setting: Setting) -> Method:
         fail("method", "one that needs no training ground, 'knn-reference' say", "'knn' without any")
     pairs = []
     for one in setting.training:
-        space = fit(one.lr_hsi, CHANNELS)
-        pairs.append((space.encode(one.gt).transpose(0, 1), space.encode(one.lr_hsi_up).transpose(0, 1)))
+        lr_hsi, holes = split_holes(one.lr_hsi, "lr_hsi")
+        space = fit(whole_pixels(lr_hsi, holes), CHANNELS)
+        gt = split_holes(one.gt, "gt")[0]
+        lr_hsi_up = one.camera.upsample(lr_hsi)
+        pairs.append((space.encode(gt).transpose(0, 1), space.encode(lr_hsi_up).transpose(0, 1)))
     examples = Examples(pairs)
     return per_component(lambda z, camera: _enlarged(z, camera, examples), fitted=False)(setting)
 
