@@ -269,10 +269,10 @@ def test_samples_with_holes_are_left_out():
 
 def test_holes_are_grey_in_pictures_and_have_no_part_in_the_stretch():
     scene = Scene("a", masked(-9999))
-    shown = rgb(scene.tensor(), scene.wavelengths_nm)
+    shown = rgb(scene.tensor(), SCENE.wavelengths_nm)
     assert np.allclose(shown[HOLE], plots.NO_DATA)
     known = ~scene.holes
-    bands = [int(np.abs(scene.wavelengths_nm - nm).argmin()) for nm in plots.RED_GREEN_BLUE_NM]
+    bands = [int(np.abs(SCENE.wavelengths_nm - nm).argmin()) for nm in plots.RED_GREEN_BLUE_NM]
     low, high = np.percentile(SCENE.cube[known][:, bands], (1, 99), axis=0)
     by_hand = np.clip((SCENE.cube[..., bands] - low) / (high - low), 0, 1) ** plots.GAMMA
     np.testing.assert_allclose(shown[known], by_hand[known], atol=1e-6)
