@@ -155,16 +155,16 @@ class Camera:
                 is left.
         """
         gt = as_image(gt, "gt", multiple_of=self.scale, double=True)
+        if self.snr_db is not None and generator is None:
+            fail("generator", f"a `torch.Generator` for the noise of {self.snr_db:g} dB", None)
         low = self.downsample(gt)
         if holes is not None:
             unseen = self.coarse_holes(holes)
             if bool(unseen.flatten(1).all(1).any()):
                 fail("holes", "few enough to leave what one coarse pixel sees", "holes in the sight of each of them")
             low = open_holes(low, unseen)
-        if self.snr_db is None:
+        if self.snr_db is None or generator is None:
             return low
-        if generator is None:
-            fail("generator", f"a `torch.Generator` for the noise of {self.snr_db:g} dB", None)
         return add_noise(low, self.snr_db, generator=generator)
 
     def coarse_holes(self, holes: torch.Tensor) -> torch.Tensor:
