@@ -23,7 +23,8 @@ from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.problem import DenoisingProblem, Rematch, rematched
 from ctmem.diffusion.samplers import SAMPLERS, Callback, Sampler, check_sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
-from ctmem.match.align import Blur, References, fill_holes
+from ctmem.holes import fill_holes, holes_of_each, open_holes, split_holes, whole_pixels
+from ctmem.match.align import Blur, References
 from ctmem.match.dmb import dmb
 from ctmem.match.texture_library import TextureLibrary
 from ctmem.methods import components, fusion, peers  # noqa: F401  (they enter their methods)
@@ -65,7 +66,8 @@ def super_resolve(
 
     Args:
         model: trained networks.
-        lr_hsi: observed image (B, C, h, w), [0, 1]; any scene, any band count.
+        lr_hsi: observed image (B, C, h, w), [0, 1]; any scene, any band count. Where it has holes (NaN, `ctmem.holes`)
+            the answer has NaN, too, and whatever is computed uses whole pixels only.
         ref_msi: unpaired reference (1 or B, c, Hr, Wr), [0, 1], any size and place, NaN where it has holes; a list of
             several, (1, c, Hr, Wr) each; or a library of them, built with `blur_of(model, camera)` (`model.kernel` for
             the camera of the weights), whose own settings then rule the matching; None: without a reference.
@@ -101,7 +103,7 @@ def super_resolve(
     Raises:
         TypeError: an image that is not of floating-point numbers, a sampler or callback that is not a function, another
             `model` or `generator`.
-        ValueError: wrong rank, batch or band count, values that are not finite, an image smaller than a patch,
+        ValueError: wrong rank, batch or band count, an image of holes only, an image smaller than a patch,
             a reference and a camera without `srf`, a camera of another scale, a count below 1, more steps than the
             chain has, `start` outside (0, 1], an uncertainty of one draw, `rematch_every` without a reference; an
             unknown `method` or `psf`, or an uncertainty of a method without draws.
@@ -112,15 +114,15 @@ def super_resolve(
         fail("generator", "a `torch.Generator`, or None", type(generator).__name__, TypeError)
     if callback is not None and not callable(callback):
         fail("callback", "a function, or None", type(callback).__name__, TypeError)
-    lr_hsi = as_image(lr_hsi, "lr_hsi")
+    lr_hsi, holes = split_holes(as_image(lr_hsi, "lr_hsi", finite=False).to(model.device), "lr_hsi")
     if camera is not None and not isinstance(camera, Camera):
         fail("camera", "a `Camera`", type(camera).__name__, TypeError)
     if psf is not None:
         check_choice(psf, "psf", ("auto",))
-        camera = _estimated(lr_hsi, ref_msi, model.camera if camera is None else camera)
+        camera = _estimated(open_holes(lr_hsi, holes), ref_msi, model.camera if camera is None else camera)
     if method != THIS:
         setting = Setting(model, generator=generator)
-        given = lr_hsi.to(model.device), ref_msi, (camera or model.camera).to(model.device)
+        given = open_holes(lr_hsi, holes), ref_msi, (camera or model.camera).to(model.device)
         if not uncertainty:
             return _one_by_one(make_method(method, setting), *given)
         spread = make_spread(method, setting, draws)
@@ -138,13 +140,16 @@ def super_resolve(
             fail("ref_msi", "a reference, to match again with `rematch_every`", None)
     preds: list[torch.Tensor] = []
     stds: list[torch.Tensor] = []
-    images = zip(lr_hsi.to(model.device).split(1), encode(model, lr_hsi, ref_msi, camera=camera))
-    for number, (one, encoded) in enumerate(images):
+    encoded_images = encode(model, lr_hsi, ref_msi, camera=camera, holes=holes)
+    images = zip(lr_hsi.split(1), holes_of_each(holes, len(lr_hsi)), encoded_images)
+    for number, (one, hole, encoded) in enumerate(images):
         # what belongs to the image is worked out once, each draw runs the diffusion; then spectra, and consistency
-        finish = partial(finish_estimate, encoded, one, camera if consistency else None)
+        finish = partial(finish_estimate, encoded, one, camera if consistency else None, holes=hole)
         rematch = None
         if rematch_every is not None and ref_msi is not None:
-            rematch = Rematch(rematch_every, partial(_texture_again, model, encoded, one, ref_msi, number, camera))
+            rematch = Rematch(
+                rematch_every, partial(_texture_again, model, encoded, one, hole, ref_msi, number, camera)
+            )
         drawn = draw(
             model, encoded, steps=steps, draws=draws, sampler=sampler, start=start, tile=tile,
             generator=generator, callback=callback, rematch=rematch,
@@ -212,10 +217,20 @@ def _check_sampling(model: Model, steps: int, sampler: Sampler, start: float) ->
     make_schedule(model.preset.schedule, model.preset.timesteps).trailing(steps, start)
 
 
-def finish_estimate(encoded: Encoded, lr_hsi: torch.Tensor, camera: Camera | None, z: torch.Tensor) -> torch.Tensor:
-    """The spectra (1, C, H, W) of an estimate z (1, Z, H, W); with a camera, made consistent with the observation."""
+def finish_estimate(
+    encoded: Encoded,
+    lr_hsi: torch.Tensor,
+    camera: Camera | None,
+    z: torch.Tensor,
+    *,
+    holes: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The spectra (1, C, H, W) of an estimate z (1, Z, H, W); with a camera, made consistent with the observation.
+
+    Where the observation, filled, had holes (1, 1, h, w), nothing is asked of them, and they are NaN.
+    """
     pred = encoded.decode(z)
-    return pred if camera is None else camera.consistent(pred, lr_hsi)
+    return open_holes(pred if camera is None else camera.consistent(pred, lr_hsi, holes=holes), holes)
 
 
 @door
@@ -225,11 +240,14 @@ def encode(
     ref_msi: References | TextureLibrary | None = None,
     *,
     camera: Camera | None = None,
+    holes: torch.Tensor | None = None,
 ) -> list[Encoded]:
     """What the denoiser is told of each image: upsampled, matched with its reference, in the denoiser's channels.
 
+    With `holes` (B, 1, h, w) these pixels of `lr_hsi` were filled, and do not count in the subspace and the levels.
+
     Raises:
-        ValueError: as `super_resolve`.
+        ValueError: as `super_resolve`; NaN in `lr_hsi`.
     """
     lr_hsi = as_image(lr_hsi, "lr_hsi").to(model.device)
     camera = camera_for(model, camera).to(model.device)
@@ -239,9 +257,12 @@ def encode(
         if camera.response().shape[1] != lr_hsi.shape[1]:
             expected = f"one whose `srf` has {lr_hsi.shape[1]} columns, one per band of `lr_hsi`"
             fail("camera", expected, f"{camera.response().shape[1]} columns")
-        textures = list(_texture(lr_hsi_up, ref_msi, camera, model, blur_of(model, camera)).split(1))
-    images = zip(lr_hsi.split(1), lr_hsi_up.split(1), textures)
-    return [encode_image(one, up, texture, camera, model.preset.denoiser) for one, up, texture in images]
+        textures = list(_texture(lr_hsi_up, ref_msi, camera, model, holes).split(1))
+    images = zip(lr_hsi.split(1), holes_of_each(holes, len(lr_hsi)), lr_hsi_up.split(1), textures)
+    return [
+        encode_image(whole_pixels(one, hole), up, texture, camera, model.preset.denoiser)
+        for one, hole, up, texture in images
+    ]
 
 
 def camera_for(model: Model, camera: Camera | None) -> Camera:
@@ -273,6 +294,7 @@ def _texture_again(
     model: Model,
     encoded: Encoded,
     lr_hsi: torch.Tensor,
+    holes: torch.Tensor | None,
     ref_msi: References | TextureLibrary,
     number: int,
     camera: Camera,
@@ -282,17 +304,22 @@ def _texture_again(
     if isinstance(ref_msi, torch.Tensor) and len(ref_msi) > 1:
         ref_msi = ref_msi[number : number + 1]
     query = encoded.decode(z).clamp(0, 1)
-    texture = _texture(query, ref_msi, camera, model, blur_of(model, camera))
-    return encode_image(lr_hsi, encoded.lr_hsi_up, texture, camera, model.preset.denoiser).texture
+    texture = _texture(query, ref_msi, camera, model, holes)
+    return encode_image(whole_pixels(lr_hsi, holes), encoded.lr_hsi_up, texture, camera, model.preset.denoiser).texture
 
 
 def _texture(
-    lr_hsi_up: torch.Tensor, ref_msi: References | TextureLibrary, camera: Camera, model: Model, blur: Blur
+    lr_hsi_up: torch.Tensor,
+    ref_msi: References | TextureLibrary,
+    camera: Camera,
+    model: Model,
+    holes: torch.Tensor | None,
 ) -> torch.Tensor:
     """What the reference, or the library, hands over, (B, 4c, H, W)."""
+    blur = blur_of(model, camera)
     if isinstance(ref_msi, TextureLibrary):
-        return ref_msi.texture(lr_hsi_up, camera, blur=blur)[0]
-    return dmb(lr_hsi_up, ref_msi, camera, model.preset.match, blur=blur)[0]
+        return ref_msi.texture(lr_hsi_up, camera, blur=blur, holes=holes)[0]
+    return dmb(lr_hsi_up, ref_msi, camera, model.preset.match, blur=blur, holes=holes)[0]
 
 
 # --- under their names -----------------------------------------------------------------------------------------------
@@ -325,7 +352,8 @@ def _cnn(setting: Setting) -> Method:
     model = _of_model(setting, "cnn")
 
     def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
-        (encoded,) = encode(model, lr_hsi, camera=camera)
+        lr_hsi, holes = split_holes(lr_hsi, "lr_hsi")
+        (encoded,) = encode(model, lr_hsi, camera=camera, holes=holes)
         return encoded.decode(model.cnn(encoded.base))
 
     return method
@@ -342,7 +370,7 @@ def _ctmem(setting: Setting) -> Method:
     return method
 
 
-register_maker("cnn", Entry(_cnn, uses_reference=False, variant=""))
-register_maker(THIS, Entry(_ctmem, random=True, variant=""))
+register_maker("cnn", Entry(_cnn, uses_reference=False, variant="", holes=True))
+register_maker(THIS, Entry(_ctmem, random=True, variant="", holes=True))
 for variant in ("as-drawn", "as-released"):
-    register_maker(f"{THIS}-{variant}", Entry(_ctmem, random=True, variant=variant))
+    register_maker(f"{THIS}-{variant}", Entry(_ctmem, random=True, variant=variant, holes=True))

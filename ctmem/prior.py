@@ -21,6 +21,7 @@ from ctmem.card import COMPONENT, read_card
 from ctmem.checks import as_image, door, fail
 from ctmem.diffusion.subspace import Subspace, fit
 from ctmem.files import RoomFor, data_path, load_module
+from ctmem.holes import holes_of_each, open_holes, split_holes, whole_pixels
 from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
 from ctmem.observe.camera import Camera
 
@@ -41,18 +42,19 @@ def component_prior(
     """Returns `pred` (B, C, H, W), H = scale·h: each principal component of `lr_hsi` sharpened by itself.
 
     Args:
-        lr_hsi: observed images (B, C, h, w), [0, 1]; any band count, at least two pixels that differ.
+        lr_hsi: observed images (B, C, h, w), [0, 1]; any band count, at least two pixels that differ. Of holes, NaN,
+            nothing is used, and the answer has NaN on the same ground.
         camera: what they were observed with: scale, blur and noise count, the response does not.
         weights: the network, or the folder of its weights, see `load_prior`; None: the shipped ones.
         consistency: finish with back-projection, until only what the camera's noise explains is missing.
 
     Raises:
         TypeError: `lr_hsi` is not of floating-point numbers, `camera` is not a `Camera`.
-        ValueError: wrong rank, values that are not finite, a constant image, a scale without a head; weights that
+        ValueError: wrong rank, a constant image or one of holes only, a scale without a head; weights that
             do not fit.
         FileNotFoundError: no weights there.
     """
-    lr_hsi = as_image(lr_hsi, "lr_hsi")
+    lr_hsi, holes = split_holes(as_image(lr_hsi, "lr_hsi", finite=False), "lr_hsi")
     if not isinstance(camera, Camera):
         fail("camera", "a `Camera`", type(camera).__name__, TypeError)
     if camera.scale not in SCALES:
@@ -60,8 +62,9 @@ def component_prior(
     weights = shipped_prior() if weights is None else weights
     network = weights if isinstance(weights, ComponentPrior) else load_prior(weights)
     network, camera = network.to(lr_hsi.device), camera.to(lr_hsi.device)
-    preds = torch.cat([_sharpened(one, camera, network) for one in lr_hsi.split(1)])
-    return camera.consistent(preds, lr_hsi) if consistency else preds
+    images = zip(lr_hsi.split(1), holes_of_each(holes, len(lr_hsi)))
+    preds = torch.cat([_sharpened(one, hole, camera, network) for one, hole in images])
+    return open_holes(camera.consistent(preds, lr_hsi, holes=holes) if consistency else preds, holes)
 
 
 def load_prior(folder: str | Path | None = None) -> ComponentPrior:
@@ -109,12 +112,15 @@ def sharpened_components(
     return torch.cat([network(*part, camera.scale) for part in parts])
 
 
-def _sharpened(lr_hsi: torch.Tensor, camera: Camera, network: ComponentPrior) -> torch.Tensor:
-    """One image (1, C, h, w) before back-projection, (1, C, H, W)."""
-    space = fit(lr_hsi, COMPONENTS)
+def _sharpened(
+    lr_hsi: torch.Tensor, holes: torch.Tensor | None, camera: Camera, network: ComponentPrior
+) -> torch.Tensor:
+    """One image (1, C, h, w), filled where it had holes, before back-projection, (1, C, H, W)."""
+    whole = whole_pixels(lr_hsi, holes)
+    space = fit(whole, COMPONENTS)
     lr_hsi_up = camera.upsample(lr_hsi)
     z = space.encode(lr_hsi).transpose(0, 1)
-    fine = sharpened_components(z, camera, network, noise_of_components(lr_hsi, space, camera))
+    fine = sharpened_components(z, camera, network, noise_of_components(whole, space, camera))
     return lr_hsi_up + space.decode_difference(fine.transpose(0, 1) - space.encode(lr_hsi_up))
 
 

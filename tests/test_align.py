@@ -1,4 +1,4 @@
-"""Holes, levels of the bands and sharpness, by hand values and against other code."""
+"""Levels of the bands and sharpness, by hand values and against other code."""
 
 from __future__ import annotations
 
@@ -24,45 +24,6 @@ def test_gradient_magnitude_of_a_ramp():
     ramp = (3 * rows + 4 * columns)[None, None]
     assert torch.allclose(align.gradient_magnitude(ramp)[0, 0, 1:-1, 1:-1], torch.tensor(5.0))
     assert torch.allclose(align.gradient_magnitude(torch.ones(1, 2, 4, 4)), torch.tensor(1e-3))
-
-
-def test_holes_take_the_nearest_pixel():
-    image = random(2, 3, 7, 9)
-    image[0, 1, 2, 4:] = torch.nan  # one band is enough
-    image[0, :, :2, 4:] = torch.inf
-    filled, holes = align.fill_holes(image)
-    wanted = image.clone()
-    for row in range(3):
-        for column in range(4, 9):
-            down, left = 3 - row, column - 3  # to row 3 below, to column 3 on the left
-            if down != left:
-                wanted[0, :, row, column] = image[0, :, 3, column] if down < left else image[0, :, row, 3]
-            else:
-                wanted[0, :, row, column] = filled[0, :, row, column]
-                assert filled[0, :, row, column].tolist() in (
-                    image[0, :, 3, column].tolist(),
-                    image[0, :, row, 3].tolist(),
-                )
-    assert torch.equal(filled, wanted)
-    assert holes.shape == (2, 1, 7, 9)
-    assert torch.equal(holes[0, 0, :3, 4:], torch.ones(3, 5, dtype=torch.bool))
-    assert holes.sum() == 15
-
-
-def test_an_image_without_holes_is_left_as_it_is():
-    image = random(2, 3, 7, 9)
-    filled, holes = align.fill_holes(image)
-    assert filled is image
-    assert not holes.any()
-
-
-def test_filling_changes_no_input():
-    image = random(1, 3, 7, 9)
-    image[0, 0, 3, 3] = torch.nan
-    before = image.clone()
-    align.fill_holes(image)
-    assert torch.equal(image.isnan(), before.isnan())
-    assert torch.equal(image.nan_to_num(0), before.nan_to_num(0))
 
 
 def test_radiometry_gives_mean_and_deviation_of_the_query():
@@ -213,11 +174,6 @@ NAN = torch.full_like(OK, torch.nan)
     [
         (lambda: align.gradient_magnitude(NAN), "`x` must be finite everywhere"),
         (lambda: align.gradient_magnitude(OK[0]), "`x` must be of shape (B, C, H, W)"),
-        (
-            lambda: align.fill_holes(NAN),
-            "`image` must be finite in at least one pixel, got NaN or infinite values in all of them",
-        ),
-        (lambda: align.fill_holes(OK[0]), "`image` must be of shape (B, C, H, W)"),
         (lambda: align.prepare_reference(OK[0], soften), "`ref_msi` must be of shape (B, C, H, W)"),
         (lambda: align.prepare_reference(NAN, soften), "`ref_msi` must be finite in at least one pixel"),
         (lambda: align.prepare_query(OK[0], soften), "`query` must be of shape (B, C, H, W)"),
@@ -241,7 +197,6 @@ def test_bad_input(call, message):
     "call",
     [
         lambda: align.gradient_magnitude(OK.int()),
-        lambda: align.fill_holes(OK.int().numpy()),
         lambda: align.prepare_reference(OK.int(), soften),
         lambda: align.prepare_query(OK.bool(), soften),
         lambda: align.match_radiometry(OK.int(), OK),

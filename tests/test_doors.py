@@ -29,6 +29,7 @@ from ctmem.diffusion.subspace import Subspace, fit
 from ctmem.evaluation import metrics
 from ctmem.evaluation.tables import compare
 from ctmem.explorers.recording import record
+from ctmem.holes import fill_holes
 from ctmem.inference import encode, super_resolve
 from ctmem.match import align, matching, patches
 from ctmem.match import dmb as stage
@@ -70,9 +71,9 @@ DOORS = [
     "explorers.degradation.DegradationExplorer.__init__",
     "explorers.match.MatchExplorer.__init__",
     "explorers.recording.record",
+    "holes.fill_holes",
     "inference.encode",
     "inference.super_resolve",
-    "match.align.fill_holes",
     "match.align.gradient_magnitude",
     "match.align.match_radiometry",
     "match.align.prepare_query",
@@ -326,6 +327,7 @@ TAKES_IMAGES = {
         lambda m, f, x: record(m, x, steps=2, draws=2, generator=seeded()),
         {"lr_hsi": random(1, 31, 3, 5)},
     ),
+    "holes.fill_holes": (lambda m, f, x: fill_holes(x), {"image": X}),
     "inference.encode": (
         lambda m, f, x, r: encode(m, x, r, camera=CAMERA),
         {"lr_hsi": random(1, 31, 3, 5), "ref_msi": random(1, 4, 18, 22)},
@@ -334,7 +336,6 @@ TAKES_IMAGES = {
         lambda m, f, x, r: super_resolve(m, x, r, camera=CAMERA, steps=2, generator=seeded()),
         {"lr_hsi": random(1, 31, 3, 5), "ref_msi": random(1, 4, 18, 22)},
     ),
-    "match.align.fill_holes": (lambda m, f, x: align.fill_holes(x), {"image": X}),
     "match.align.gradient_magnitude": (lambda m, f, x: align.gradient_magnitude(x), {"x": X}),
     "match.align.match_radiometry": (
         lambda m, f, a, b: align.match_radiometry(a, b),

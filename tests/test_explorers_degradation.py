@@ -19,7 +19,7 @@ from ctmem.evaluation import metrics
 from ctmem.explorers import DegradationExplorer, observation
 from ctmem.explorers.degradation import ALL, FOUR
 from ctmem.explorers.render import bands_of, colours, quantise, stretch
-from ctmem.match.align import fill_holes
+from ctmem.holes import fill_holes
 from ctmem.observe import optics, responses
 from ctmem.observe.camera import Camera
 

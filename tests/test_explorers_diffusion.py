@@ -173,7 +173,7 @@ def test_inference_is_not_told_the_truth():
             {"lr_hsi": LR_HSI.repeat(2, 1, 1, 1)},
             r"`lr_hsi` must be one image, shape \(1, C, H, W\), got shape \(2, 31, 3, 5\)",
         ),
-        ({"lr_hsi": LR_HSI.where(LR_HSI.min() < LR_HSI, torch.nan)}, "`lr_hsi` must be finite everywhere, got 1 NaN"),
+        ({"lr_hsi": LR_HSI * torch.nan}, "`lr_hsi` must be finite in at least one pixel, got NaN or infinite values"),
         ({"draws": 0}, "`draws` must be a whole number ≥ 1, got 0"),
         ({"steps": 51}, "`steps` must be a whole number from 1 to 50, got 51"),
         ({"camera": None}, "`camera` must be one with `srf`"),
@@ -365,6 +365,24 @@ def test_one_band(model):
     assert "°" not in explorer.label and " dB" in explorer.label
     assert all(line["points"] for line in explorer.plot.lines)
     explorer.picture()
+
+
+def test_pixels_without_an_observation(model):
+    lr_hsi = LR_HSI.clone()
+    lr_hsi[:, 4, 1, 2] = torch.nan
+    run = record(model, lr_hsi, camera=CAMERA, steps=2, draws=2, generator=seeded())
+    explorer = DiffusionExplorer(run, target=GT)
+    for view in explorer.views:
+        shown = frames(view)
+        alpha = shown[..., 3] if shown.ndim == 4 else shown
+        assert (alpha[:, 4:8, 8:12] == 0).all() and (alpha[:, 8:] > 0).all()
+    explorer.pixel = (4, 8)
+    assert explorer.label.endswith("row 4, column 8: no data")
+    assert set(named(explorer.plot, "lr_hsi_up")["y"]) == set(named(explorer.plot, "x̂0")["y"]) == {None}
+    assert np.isfinite(explorer.plot.limits).all() and np.isfinite(explorer.figures.psnr_db).all()
+    alone = DiffusionExplorer(run)
+    alone.pixel = (4, 8)
+    assert np.isfinite(alone.plot.limits).all()
 
 
 def test_pixels_without_truth(run):

@@ -24,7 +24,7 @@ data
 observe
 evaluation
 card
-files lock command teaching
+files lock command teaching holes
 reading
 config checks
 """

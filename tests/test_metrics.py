@@ -10,7 +10,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.functional.image import structural_similarity_index_measure, universal_image_quality_index
 
-from ctmem.evaluation import metrics
+from ctmem.evaluation import metrics, windows
 
 SHAPE = (2, 7, 12, 20)
 ALL = [metrics.psnr_db, metrics.sam_deg, metrics.ssim, metrics.cc, metrics.rmse, metrics.uiqi]
@@ -269,6 +269,208 @@ def test_ergas_of_a_band_of_zero_mean_is_nan(images):
     value = metrics.ergas(pred, target, scale=4)
     assert value[0].isfinite()
     assert value[1].isnan()
+
+
+# --- no unit, no level, no order ---
+
+
+def of_level(level, spread=0.2, shape=(2, 3, 24, 20), seed=5):
+    """A target around a level, and a prediction of it, in float64."""
+    noise, error = torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    target = level * (1 + spread * noise)
+    return target + 0.3 * spread * level * error, target
+
+
+SCALE_FREE = {"uiqi": metrics.uiqi, "cc": metrics.cc, "sam_deg": metrics.sam_deg, "ergas": ergas_at_4}
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-4, 3e-2, 7.0, 1e4, 1e6])
+@pytest.mark.parametrize("name", SCALE_FREE)
+def test_a_factor_on_both_images_changes_nothing(name, factor):
+    pred, target = of_level(0.4)
+    expected = SCALE_FREE[name](pred, target).tolist()
+    assert SCALE_FREE[name](factor * pred, factor * target).tolist() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("level", [1e-6, 2e-4, 5e-4, 0.3, 1.0, 1e4])
+def test_an_image_is_itself_at_any_level(level, kind):
+    target = of_level(level, spread=0.3)[1].to(kind)
+    assert metrics.uiqi(target, target).tolist() == pytest.approx([1, 1], abs=1e-12)
+    assert metrics.ssim(target, target).tolist() == pytest.approx([1, 1], abs=1e-12)
+    assert metrics.cc(target, target).tolist() == pytest.approx([1, 1], abs=1e-12)
+    assert metrics.sam_deg(target, target).tolist() == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_a_large_offset_leaves_variances_and_correlations_as_they_are():
+    pred, target = of_level(0.4)
+    offset = 2.0**20
+    expected = metrics.cc(pred, target).tolist()
+    assert metrics.cc(pred + offset, target + offset).tolist() == pytest.approx(expected, rel=1e-7)
+    of, by = windows.moments(pred, target), windows.moments(pred + offset, target + offset)
+    for one, other in zip(of[2:], by[2:], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-11)
+
+
+def test_moments_are_those_of_the_window_by_definition(images):
+    """Straight from the definition, window by window, with numpy's weights."""
+    pred, target = (x.double() for x in images)
+    of = windows.moments(pred, target)
+    line = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    weights = torch.from_numpy(np.outer(line, line) / line.sum() ** 2)
+    p, t = pred[1, 2, 1:12, 4:15], target[1, 2, 1:12, 4:15]
+    mean_p, mean_t = (weights * p).sum(), (weights * t).sum()
+    expected = [mean_p, mean_t, (weights * (p - mean_p) ** 2).sum(), (weights * (t - mean_t) ** 2).sum()]
+    expected.append((weights * (p - mean_p) * (t - mean_t)).sum())
+    assert [x[1, 2, 1, 4].item() for x in of] == pytest.approx([x.item() for x in expected], rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", [*ALL, ergas_at_4])
+def test_the_order_of_bands_does_not_matter(metric, images):
+    order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
+    shuffled = metric(images[0][:, order], images[1][:, order]).tolist()
+    assert shuffled == pytest.approx(metric(*images).tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", [m for m in ALL if m is not metrics.sam_deg])
+def test_which_of_the_two_is_the_target_does_not_matter(metric, images):
+    assert metric(*images).tolist() == pytest.approx(metric(*images[::-1]).tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", [*ALL, ergas_at_4])
+def test_single_precision_is_measured_as_double(metric, images):
+    assert torch.equal(metric(*images), metric(*(x.double() for x in images)))
+
+
+# --- flat windows ---
+
+
+@pytest.mark.parametrize("value", [1e-6, 0.1, 1 / 3, 0.7, 1.0, 4095.0, 1e6])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_equal_constant_images_score_one(value, kind):
+    image = torch.full((1, 2, 14, 17), value, dtype=kind)
+    assert metrics.uiqi(image, image).item() == pytest.approx(1, abs=1e-12)
+    assert metrics.ssim(image, image).item() == pytest.approx(1, abs=1e-12)
+    assert metrics.uiqi(image, image.float().double()).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_two_black_images_are_equal():
+    assert metrics.uiqi(flat(0.0), flat(0.0)).item() == 1
+
+
+def test_two_constant_images_are_told_by_their_brightness():
+    """2·0.2·0.6 / (0.04 + 0.36) = 0.6, as in the code of Wang and Bovik; structure has nothing to say."""
+    assert metrics.uiqi(flat(0.2), flat(0.6)).item() == pytest.approx(0.6, abs=1e-6)
+    assert metrics.uiqi(flat(0.0), flat(0.6)).item() == 0
+
+
+def test_a_constant_window_against_a_varying_one_scores_zero(images):
+    pred, target = images
+    assert metrics.uiqi(torch.full_like(pred, 0.1), target).tolist() == pytest.approx([0, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize("level", [0.1, 1.0, 4095.0])
+def test_a_perfect_prediction_of_a_half_saturated_image_scores_one(level):
+    target = of_level(0.6 * level)[1].clamp(max=level).float()
+    target[..., 10:] = level
+    assert metrics.uiqi(target, target).tolist() == pytest.approx([1, 1], abs=1e-12)
+    assert metrics.ssim(target, target).tolist() == pytest.approx([1, 1], abs=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7, 1e-6, 1e6])
+def test_rounding_around_a_constant_is_not_a_variation(value, images):
+    """Constant in single precision but for the last digit: its correlation would be that of rounding."""
+    steps = torch.randint(0, 2, SHAPE, generator=torch.Generator().manual_seed(1))
+    nearly = torch.full(SHAPE, value)
+    nearly = torch.where(steps == 1, torch.nextafter(nearly, torch.tensor(torch.inf)), nearly)
+    for image in (nearly, nearly.double()):
+        assert metrics.cc(images[0].to(image), image).isnan().all()
+        assert metrics.uiqi(image, image.flip(3)).tolist() == pytest.approx([1, 1], abs=1e-6)
+    finer = torch.full(SHAPE, value, dtype=torch.float64)
+    finer[..., ::2] = np.nextafter(value, 2 * value)
+    assert metrics.cc(finer, images[1].double()).isnan().all()
+
+
+def test_ergas_of_a_band_whose_mean_is_rounding_is_nan():
+    pred, target = of_level(0.4)
+    target[0, 1] -= target[0, 1].mean()
+    value = metrics.ergas(pred, target, scale=4)
+    assert value[0].isnan() and value[1].isfinite()
+
+
+# --- holes ---
+
+
+def with_holes(images, columns=4):
+    """The same with nothing in the last columns of the first image's target."""
+    pred, target = (x.clone() for x in images)
+    target[0, 2, :, -columns:] = torch.nan  # one band is enough
+    return pred, target
+
+
+@pytest.mark.parametrize("metric", [*ALL, ergas_at_4])
+@pytest.mark.parametrize("kind", [torch.nan, torch.inf])
+def test_a_metric_of_an_image_with_holes_is_that_of_the_rest(metric, kind, images):
+    pred, target = with_holes(images)
+    target[target.isnan()] = kind
+    value = metric(pred, target)
+    rest = metric(images[0][:1, ..., :-4], images[1][:1, ..., :-4])
+    assert value[0].item() == pytest.approx(rest.item(), rel=1e-12)
+    assert value[1].item() == pytest.approx(metric(*images)[1].item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", [*ALL, ergas_at_4])
+def test_what_stands_in_a_hole_changes_nothing(metric, images):
+    pred, target = with_holes(images)
+    expected = metric(pred, target)
+    for garbage in (-9999.0, 65535.0, torch.nan, torch.inf):
+        pred[0, :, :, -4:] = garbage
+        target[0, :2, :, -4:] = garbage
+        assert torch.equal(metric(pred, target), expected)
+
+
+def test_windows_that_touch_a_hole_are_left_out():
+    pred, target = of_level(0.4, shape=(1, 2, 30, 41))
+    spoiled = target.clone()
+    spoiled[0, 0, 12, 20] = torch.nan
+    for metric, of_windows in ((metrics.ssim, "structural_similarity"), (metrics.uiqi, "quality_index")):
+        constants = (1e-4, 9e-4) if of_windows == "structural_similarity" else (torch.tensor(0.0),) * 2
+        every = getattr(windows, of_windows)(windows.moments(pred, target), *constants)
+        every[..., 2:13, 10:21] = torch.nan
+        assert metric(pred, spoiled).item() == pytest.approx(every.nanmean().item(), rel=1e-12)
+
+
+def test_sam_map_has_nan_in_holes_and_nowhere_else(images):
+    angles = metrics.sam_map(*with_holes(images))
+    assert angles[0, :, -4:].isnan().all()
+    assert angles.isnan().sum() == 4 * 12
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a hole is not a black pixel
+        metrics.sam_deg(*with_holes(images))
+
+
+def test_evaluate_leaves_holes_out(images):
+    pred, target = with_holes(images)
+    values = metrics.evaluate(pred, target, scale=4)
+    for metric in ALL:
+        assert values[metric.__name__] == pytest.approx(metric(pred, target).mean().item(), rel=1e-12)
+
+
+def test_no_window_without_a_hole_is_nan(images):
+    pred, target = (x.clone() for x in images)
+    target[0, :, 6, ::5] = torch.nan
+    assert metrics.ssim(pred, target)[0].isnan() and metrics.uiqi(pred, target)[1].isfinite()
+
+
+@pytest.mark.parametrize("metric", [*ALL, ergas_at_4])
+def test_errors_of_holes(metric, images):
+    pred, target = with_holes(images)
+    pred[0, :, 3, 3] = torch.nan
+    with pytest.raises(ValueError, match=r"`pred` must be finite everywhere, got 7 NaN .*\(NaN in `target` leaves"):
+        metric(pred, target)
+    target[1] = torch.nan
+    with pytest.raises(ValueError, match="`target` must be finite in at least one pixel, got NaN or infinite"):
+        metric(images[0], target)
 
 
 # --- bad input ---

@@ -1,5 +1,6 @@
 """The pool of crops: complete, augmented alike, and blind to the test areas."""
 
+import csv
 import math
 from dataclasses import replace
 
@@ -9,12 +10,14 @@ import torch
 from ctmem.config import TINY, CameraConfig
 from ctmem.data import scenes
 from ctmem.data.areas import Box, crops, split_areas
+from ctmem.data.samples import degrade_scene
 from ctmem.diffusion.encoding import encode_image
 from ctmem.match.dmb import dmb
 from ctmem.match.patches import turned
 from ctmem.observe.camera import Camera
-from ctmem.train.pool import Pool, build_pool, check_sources, draw_batch
-from ctmem.train.sources import embedded_sources
+from ctmem.train.pool import Pool, build_pool, check_sources, draw_batch, whole_crops
+from ctmem.train.sources import Source, embedded_sources, scene_sources
+from ctmem.train.stages import train
 from tests.small_training import SMALL, small_source
 
 
@@ -182,3 +185,72 @@ def test_areas_keep_the_blurs_reach_apart_for_any_camera(camera, reach):
     assert camera.halo == reach
     for source in embedded_sources(camera):
         assert source.validation.top - (source.train.top + source.train.height) >= 2 * reach
+
+
+# --- holes ---
+
+
+def holed_source(scale: int = 4) -> Source:
+    """The small source with a hole of 9×12 px in its training area."""
+    source = small_source(scale)
+    scene = source.scene.gt.clone()
+    top, left = source.train.top + 20, source.train.left + 24
+    scene[:, 3, top : top + 9, left : left + 12] = torch.nan
+    return replace(source, scene=degrade_scene(scene, source.scene.camera))
+
+
+def test_crops_with_holes_are_left_out():
+    source = holed_source()
+    area = source.scene.cut(source.train)
+    boxes = whole_crops(area, 16, 8)
+    everywhere = crops(Box(0, 0, *area.gt.shape[2:]), 16, 8)
+    assert 0 < len(boxes) < len(everywhere)
+    assert [box for box in everywhere if not area.holes[..., *box.slices].any()] == boxes
+    pool = build_pool([source], SMALL, lambda x: x)
+    assert len(pool) == 2 * len(boxes)
+    assert all(bool(x.isfinite().all()) for x in (pool.base, pool.target, pool.texture, pool.weight))
+
+
+def test_far_crops_are_those_of_the_whole_scene_but_for_global_levels():
+    """Base and target do not depend on the area around a crop: they are the same, bit for bit."""
+    holed, whole = (build_pool([source], SMALL, lambda x: x) for source in (holed_source(), small_source()))
+    area = holed_source().scene.cut(holed_source().train)
+    everywhere = crops(Box(0, 0, *area.gt.shape[2:]), 16, 8)
+    last = len(everywhere) - 1
+    assert not area.holes[..., *everywhere[last].slices].any()
+    kept = len(holed) // 2 - 1
+    assert torch.equal(holed.target[kept], whole.target[last])
+
+
+def test_a_training_area_in_which_every_crop_has_a_hole():
+    source = small_source()
+    scene = source.scene.gt.clone()
+    scene[..., ::12, ::12] = torch.nan
+    camera = replace(source.scene.camera, psf=torch.full((4, 4), 1 / 16))
+    with pytest.raises(
+        ValueError, match="`crop` must be so small that some of the training area of 'synthetic' have no"
+    ):
+        check_sources([replace(source, scene=degrade_scene(scene, camera))], SMALL)
+
+
+def test_an_area_of_holes_only_is_said():
+    scene = scenes.synthetic(0, height=96, width=128, bands=31)
+    cube = scene.cube.copy()
+    camera = Camera.from_config(SMALL.camera).for_wavelengths(scene.wavelengths_nm)
+    box = split_areas(96, 128, camera)["reference"]
+    cube[*box.slices] = float("nan")
+    spoiled = replace(scene, cube=cube)
+    with pytest.raises(ValueError, match="`scenes` must be with data in the reference area of 'a', got holes only"):
+        scene_sources({"a": (spoiled, camera)})
+
+
+def test_a_scene_with_holes_is_trained_on(tmp_path):
+    """The first stage, too, sees crops without holes only, and the score of a holed validation area is a number."""
+    source = holed_source()
+    spoiled = source.scene.gt.clone()
+    top, left = source.validation.top, source.validation.left
+    spoiled[..., top : top + 5, left : left + 6] = torch.nan
+    source = replace(source, scene=degrade_scene(spoiled, source.scene.camera))
+    train(replace(SMALL, cnn_steps=2, kernel_steps=2), [source], tmp_path, parts=["kernel", "cnn"])
+    rows = list(csv.reader((tmp_path / "log_cnn.csv").open(encoding="utf-8")))
+    assert len(rows) > 1 and all(math.isfinite(float(value)) for value in rows[-1] if value)

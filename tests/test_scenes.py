@@ -57,7 +57,7 @@ def test_a_scene_keeps_its_own_read_only_copies():
         ({"cube": CUBE[:0]}, r"`cube` must be of shape .* got shape \(0, 5, 3\)"),
         (
             {"cube": np.full((2, 2, 1), np.nan)},
-            "`cube` must be finite everywhere, got 4 NaN or infinite value",
+            "`cube` must be finite in at least one pixel, got NaN or masked values in all of them",
         ),
         ({"cube": CUBE + 1}, r"`cube` must be in \[0, 1\], got values from 1\.\d+ to 1\.\d+"),
         (

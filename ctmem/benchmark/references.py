@@ -34,6 +34,7 @@ import torch
 
 from ctmem.benchmark.suites import Case
 from ctmem.data.controls import blobs, glued_windows, permuted, pink, shifted, uniform
+from ctmem.holes import split_holes
 from ctmem.observe.camera import Camera
 
 MOVED = 1.5  # pixels, down and across
@@ -52,8 +53,9 @@ class Grade:
 
 
 def real(case: Case) -> torch.Tensor | None:
-    """The real reference that controls are made of and like: other ground, own sensor's if there is one."""
-    return case.other if case.own is None else case.own
+    """The real reference that controls are made of and like: other ground, own sensor's if there is one; no holes."""
+    image = case.other if case.own is None else case.own
+    return None if image is None else split_holes(image, "reference")[0]
 
 
 def _of_real(change: Callable[[torch.Tensor, torch.Generator], torch.Tensor]) -> Make:
@@ -76,6 +78,7 @@ def altered(case: Case, camera: Camera, generator: torch.Generator) -> torch.Ten
     image = case.same_ground(camera)
     if image is None:
         return None
+    image = split_holes(image, "reference")[0]
     bands = torch.arange(image.shape[1]) % len(GAIN)
     gain, offset = (torch.tensor(values)[bands].reshape(1, -1, 1, 1) for values in (GAIN, OFFSET))
     return torch.rot90(gain * moved(image) + offset, 1, (-2, -1)).clamp(0, 1).contiguous()

@@ -25,6 +25,7 @@ from ctmem.benchmark.suites import Case
 from ctmem.benchmark.table import GAIN, STAGES, Row, Table, key_of, written
 from ctmem.benchmark.weights import Weights
 from ctmem.data.samples import Degraded
+from ctmem.holes import open_holes, split_holes
 from ctmem.methods.registry import METHODS, Entry, Method, Setting, make_method
 
 
@@ -61,8 +62,12 @@ class Scene:
         lr_hsi, gt = self.images
         if gt is None:
             return None
-        camera = self.told.told
-        return resampled_psnr(camera.consistent(camera.upsample(lr_hsi), lr_hsi), gt)
+        return resampled_psnr(self.finished(self.told.told.upsample(split_holes(lr_hsi, "lr_hsi")[0])), gt)
+
+    def finished(self, pred: torch.Tensor) -> torch.Tensor:
+        """An answer after back-projection, NaN where the observation has holes."""
+        lr_hsi, holes = split_holes(self.images[0], "lr_hsi")
+        return open_holes(self.told.told.consistent(split_holes(pred, "pred")[0], lr_hsi, holes=holes), holes)
 
     @functools.cached_property
     def examples(self) -> list[Degraded]:
@@ -142,7 +147,7 @@ def _measure(
     for stage in STAGES:
         forget_peak_memory()
         start = time.perf_counter()
-        pred = method(lr_hsi, reference, camera) if stage == STAGES[0] else camera.consistent(pred, lr_hsi)
+        pred = method(lr_hsi, reference, camera) if stage == STAGES[0] else scene.finished(pred)
         seconds += time.perf_counter() - start
         numbers = {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
         numbers |= without_truth(pred, lr_hsi, scene.told.true, hr_msi, qnr=qnr)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torchmetrics.functional.image import spatial_distortion_index, spectral_distortion_index
 
 from ctmem.evaluation.metrics import METRICS, PSNR_CAP_DB, evaluate, psnr_per_band
+from ctmem.holes import find_holes, open_holes, split_holes
 from ctmem.observe.camera import Camera
 
 BLOCK = 16  # side of the blocks that are drawn, pixels; errors of neighbours are not independent
@@ -28,7 +29,7 @@ def scores(pred: torch.Tensor, gt: torch.Tensor, scale: int) -> dict[str, float]
     """All metrics with truth: those of `ctmem.evaluation.metrics`, and the PSNR whose peak is each band's maximum."""
     pred, gt = pred.double(), gt.double()
     found = evaluate(pred, gt, scale=scale)
-    peaks = 20 * gt.amax((2, 3)).clamp_min(1e-10).log10()
+    peaks = 20 * gt.nan_to_num(0).amax((2, 3)).clamp_min(1e-10).log10()
     bands = (psnr_per_band(pred, gt) + peaks).clamp(max=PSNR_CAP_DB)
     return {"psnr_db": found.pop("psnr_db"), "psnr_band_max_db": float(bands.mean())} | found
 
@@ -41,15 +42,17 @@ def without_truth(
     `consistency` is the norm of lr_hsi − down(pred) over that of lr_hsi. D_λ compares the likeness of every eighth band
     with every other one before and after; D_s the likeness of each MSI band of `pred` with the fine MSI of the same
     ground, and is left out where there is none; QNR is (1 − D_λ)(1 − D_s). All three need coarse
-    images of more than 11 px a side.
+    images of more than 11 px a side. Holes do not count in the consistency, and are filled for the others.
     """
-    missing = (lr_hsi - replace(camera, snr_db=None).downsample(pred)).norm() / lr_hsi.norm()
+    pred, lr_hsi, holes = split_holes(pred, "pred")[0], *split_holes(lr_hsi, "lr_hsi")
+    missing = lr_hsi - replace(camera, snr_db=None).downsample(pred)
+    missing = open_holes(missing, holes).nan_to_num(0).norm() / open_holes(lr_hsi, holes).nan_to_num(0).norm()
     found = {"consistency": float(missing), "d_lambda": math.nan, "d_s": math.nan, "qnr": math.nan}
     if not qnr:
         return found
     found["d_lambda"] = float(spectral_distortion_index(pred[:, ::EVERY], lr_hsi[:, ::EVERY]))
     if hr_msi is not None and camera.srf is not None and min(lr_hsi.shape[2:]) > QNR_WINDOW:
-        fine, coarse = camera.see(pred), camera.see(lr_hsi)
+        fine, coarse, hr_msi = camera.see(pred), camera.see(lr_hsi), split_holes(hr_msi, "hr_msi")[0]
         found["d_s"] = float(
             spatial_distortion_index(fine, coarse, hr_msi, camera.downsample(hr_msi), window_size=QNR_WINDOW)
         )
@@ -60,11 +63,15 @@ def without_truth(
 def resampled_psnr(pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     """PSNR in dB, mean over bands, of the image and of 1000 images of blocks drawn from it: (1001,), float64.
 
-    Two answers for the same ground are drawn alike, so that differences of these numbers are paired.
+    Two answers for the same ground are drawn alike, so that differences of these numbers are paired. Holes of `gt` do
+    not count.
     """
-    squares = F.avg_pool2d((pred - gt).double().square(), BLOCK, ceil_mode=True)[0].flatten(1).T  # (blocks, C)
-    ones = torch.ones(1, 1, *gt.shape[2:], dtype=torch.float64)
-    pixels = F.avg_pool2d(F.pad(ones, [0, -gt.shape[3] % BLOCK, 0, -gt.shape[2] % BLOCK]), BLOCK).flatten()
+    errors = (pred - gt).double().square()
+    squares = F.avg_pool2d(errors.nan_to_num(0), BLOCK, ceil_mode=True)[0].flatten(1).T  # (blocks, C)
+    whole = (~find_holes(gt)).double()
+    share = F.avg_pool2d(whole, BLOCK, ceil_mode=True).flatten()
+    squares = squares / torch.where(share > 0, share, 1)[:, None]
+    pixels = F.avg_pool2d(F.pad(whole, [0, -gt.shape[3] % BLOCK, 0, -gt.shape[2] % BLOCK]), BLOCK).flatten()
     blocks = len(pixels)
     drawn = torch.randint(blocks, (REPLICATES, blocks), generator=torch.Generator().manual_seed(0))
     counts = torch.zeros(REPLICATES, blocks, dtype=torch.float64).scatter_add_(

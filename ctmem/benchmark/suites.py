@@ -28,6 +28,7 @@ from ctmem.checks import fail
 from ctmem.data.areas import Box, split_areas
 from ctmem.data.samples import Degraded, degrade_scene
 from ctmem.data.scenes import load_scene, read_scene
+from ctmem.holes import find_holes, open_holes, split_holes
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import add_noise
 from ctmem.reading.arrays import ENDINGS, read_named, split_key
@@ -47,7 +48,7 @@ Ground = tuple[torch.Tensor, torch.Tensor | None]  # a cube (1, C, H, W) and the
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Ground that is judged. Images are (1, ·, H, W), [0, 1]."""
+    """Ground that is judged. Images are (1, ·, H, W), [0, 1], NaN in holes."""
 
     scene: str
     area: str
@@ -70,16 +71,20 @@ class Case:
     def observed(self, camera: Camera, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What the coarse sensor shows of the judged ground, and its truth, where there is one.
 
-        The blur reads beyond the box, as a sensor would; the level of the noise is that of the box.
+        The blur reads beyond the box, as a sensor would; the level of the noise is that of the box. Where the
+        observation has holes, the truth has.
         """
         if not self.truth:
             return self.cube, None
         box = self.place(camera.scale)
         height, width = (side // camera.scale * camera.scale for side in self.cube.shape[2:])
-        lr_hsi = camera.downsample(self.cube[..., :height, :width])[..., *box.coarse(camera.scale).slices]
+        cube, holes = split_holes(self.cube[..., :height, :width], "scene")
+        whole = replace(camera, snr_db=None).observe(cube, holes=holes)
+        lr_hsi = whole[..., *box.coarse(camera.scale).slices]
         if camera.snr_db is not None and generator is not None:
             lr_hsi = add_noise(lr_hsi, camera.snr_db, generator=generator)
-        return lr_hsi, self.cube[..., *box.slices]
+        gt = self.cube[..., *box.slices]
+        return lr_hsi, gt if holes is None else open_holes(gt, find_holes(lr_hsi))
 
     def same_ground(self, camera: Camera) -> torch.Tensor | None:
         """What a fine multispectral sensor sees of the judged ground itself: the real one, or else a simulated one."""
@@ -88,7 +93,8 @@ class Case:
         rows, columns = self.place(camera.scale).slices
         if self.partner is not None:
             return self.partner[..., rows, columns]
-        return camera.see(self.cube[..., rows, columns])
+        cube, holes = split_holes(self.cube[..., rows, columns], "scene")
+        return open_holes(camera.see(cube), holes)
 
     def examples(self, camera: Camera) -> list[Degraded]:
         """The other ground, degraded by a camera, for methods that are fitted."""

@@ -1,7 +1,7 @@
 """A scene with what its two sensors see of it, and unpaired samples of it.
 
 A whole scene is degraded first and cut afterwards, so that low-resolution pixels at the border of an area are
-what a sensor would have seen.
+what a sensor would have seen. Holes of a scene, NaN, are holes of what its two sensors see, see `Camera.observe`.
 
 Source: this project.
 """
@@ -17,12 +17,13 @@ from torch.utils.data import Dataset
 
 from ctmem.checks import as_image, door, fail
 from ctmem.data.areas import Box
+from ctmem.holes import enlarged, find_holes, open_holes, split_holes
 from ctmem.observe.camera import Camera
 
 
 @dataclass(frozen=True)
 class Degraded:
-    """A scene, or a cut of it, with what its two sensors would have seen. All (1, ·, ·, ·), float32, [0, 1].
+    """A scene, or a cut of it, with what its two sensors would have seen. All (1, ·, ·, ·), [0, 1], NaN in holes.
 
     `hr_msi` shows the same ground as `gt`: it serves as a *reference* for other areas and as the paired upper
     bound, and never as the reference of its own ground.
@@ -40,8 +41,14 @@ class Degraded:
 
     @property
     def lr_hsi_up(self) -> Tensor:
-        """`lr_hsi`, bicubically enlarged to the size of `gt`."""
-        return self.camera.upsample(self.lr_hsi)
+        """`lr_hsi`, bicubically enlarged to the size of `gt`; NaN on all of the ground of its holes."""
+        lr_hsi, holes = split_holes(self.lr_hsi, "lr_hsi")
+        return open_holes(self.camera.upsample(lr_hsi), holes)
+
+    @property
+    def holes(self) -> Tensor:
+        """Where any of the three images has a hole, (1, 1, H, W) bool."""
+        return find_holes(self.gt) | find_holes(self.hr_msi) | enlarged(find_holes(self.lr_hsi), self.scale)
 
     def to(self, device: torch.device | str) -> Degraded:
         """The same on another device."""
@@ -69,20 +76,22 @@ def degrade_scene(scene: Tensor, camera: Camera, *, generator: Generator | None 
     """Returns the whole scene (trimmed to a multiple of the scale) with its low-resolution HSI and fine MSI.
 
     Args:
-        scene: (1, C, H, W), [0, 1].
+        scene: (1, C, H, W), [0, 1], NaN in its holes.
         camera: with the response `srf` over the scene's bands.
         generator: of the noise; needed where the camera has any.
 
     Raises:
         TypeError: `scene` is not a floating-point image.
-        ValueError: wrong rank or band count, values that are not finite, a camera without `srf`, a scene smaller than
-            the scale, noise without a generator.
+        ValueError: wrong rank or band count, a scene of holes only, a camera without `srf`, a scene smaller than the
+            scale, noise without a generator.
     """
     scale = camera.scale
-    scene = as_image(scene, "scene", at_least=scale, bands=camera.response().shape[1], single=True, double=True)
+    bands = camera.response().shape[1]
+    scene = as_image(scene, "scene", at_least=scale, bands=bands, single=True, finite=False, double=True)
     height, width = (side // scale * scale for side in scene.shape[-2:])
-    gt = scene[..., :height, :width]
-    return Degraded(gt, camera.observe(gt, generator=generator), camera.see(gt), camera)
+    gt, holes = split_holes(scene[..., :height, :width], "scene")
+    lr_hsi = camera.observe(gt, generator=generator, holes=holes)
+    return Degraded(open_holes(gt, holes), lr_hsi, open_holes(camera.see(gt), holes), camera)
 
 
 class UnpairedPatches(Dataset[dict[str, Tensor]]):
@@ -90,7 +99,7 @@ class UnpairedPatches(Dataset[dict[str, Tensor]]):
 
     Item i is `{"lr_hsi": (C, h, w), "ref_msi": (c, Hr, Wr), "gt": (C, H, W)}`: box i and reference i, the
     shorter of the two lists repeated from its start. So one pass sees every box and every reference, and
-    every pass is the same.
+    every pass is the same. Boxes with a hole in any of the three images are left out.
 
     Args:
         scene: the degraded scene, from `degrade_scene`.
@@ -100,8 +109,8 @@ class UnpairedPatches(Dataset[dict[str, Tensor]]):
 
     Raises:
         TypeError: a reference is not a floating-point tensor.
-        ValueError: no box, no reference, a box outside the scene, or a reference that is not one image of the
-            scene's c bands.
+        ValueError: no box, no reference, a box outside the scene, only boxes with holes, or a reference that is not one
+            finite image of the scene's c bands.
     """
 
     @door
@@ -115,7 +124,11 @@ class UnpairedPatches(Dataset[dict[str, Tensor]]):
             as_image(reference, f"references[{index}]", bands=bands, single=True)
             for index, reference in enumerate(references)
         ]
-        self.samples = [scene.cut(box) for box in boxes]
+        holes = scene.holes
+        cuts = [(scene.cut(box), holes[..., *box.slices]) for box in boxes]
+        self.samples = [sample for sample, holes_here in cuts if not holes_here.any()]
+        if not self.samples:
+            fail("boxes", "a list with at least one Box without holes", f"{len(boxes)} with holes")
 
     def __len__(self) -> int:
         return max(len(self.samples), len(self.references))

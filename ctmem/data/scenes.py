@@ -4,7 +4,8 @@
     scene = load_scene("indian_pines")
     scene.tensor().shape          # (1, 200, 145, 145)
 
-A file holds (H, W, C); `Scene.tensor` is the one place that turns it into (1, C, H, W). The cards of the
+A file holds (H, W, C); `Scene.tensor` is the one place that turns it into (1, C, H, W). Pixels without data are holes,
+NaN in all bands (`ctmem.holes`), whatever the file says them with. The cards of the
 shipped scenes (area, sensor, licence, how they were made) are in data/README.md.
 """
 
@@ -32,7 +33,10 @@ __all__ = ["Scene", "data_path", "load_scene", "read_array", "read_scene", "scen
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A cube (H, W, C) float32 in [0, 1], read-only, and what is known about it."""
+    """A cube (H, W, C) float32 in [0, 1], read-only, and what is known about it.
+
+    A pixel with NaN in any band, or that a mask of `numpy.ma` covers in any, is a hole: NaN in all bands.
+    """
 
     name: str
     cube: np.ndarray  # (H, W, C)
@@ -48,17 +52,19 @@ class Scene:
         """Checks the fields, and keeps its own read-only copies.
 
         Raises:
-            ValueError: wrong rank, values that are not finite or outside [0, 1], wavelengths that do not fit
-                the cube, a bad band it does not have, or a pixel size that is not positive.
+            ValueError: wrong rank, values outside [0, 1], holes only, wavelengths that do not fit the cube, a bad band
+                it does not have, or a pixel size that is not positive.
         """
-        cube = np.array(self.cube, dtype=np.float32)
+        cube = _with_holes(self.cube)
         if cube.ndim != 3 or 0 in cube.shape:
             fail("cube", "of shape (H, W, C), none of them 0", f"shape {cube.shape}")
-        bad = int((~np.isfinite(cube)).sum())
-        if bad:
-            fail("cube", "finite everywhere", f"{bad} NaN or infinite value(s) of {cube.size}")
-        if cube.min() < 0 or cube.max() > 1:
-            fail("cube", "in [0, 1]", f"values from {cube.min():.4g} to {cube.max():.4g}")
+        holes = np.isnan(cube).any(-1)
+        if holes.all():
+            fail("cube", "finite in at least one pixel", "NaN or masked values in all of them")
+        cube[holes] = np.nan
+        low, high = np.nanmin(cube), np.nanmax(cube)
+        if low < 0 or high > 1:
+            fail("cube", "in [0, 1]", f"values from {low:.4g} to {high:.4g}")
         if not set(self.bad_bands) <= set(range(cube.shape[2])):
             fail("bad_bands", f"indices from 0 to {cube.shape[2] - 1}", self.bad_bands)
         if self.gsd_m is not None and not self.gsd_m > 0:
@@ -71,8 +77,13 @@ class Scene:
         """Number of bands C."""
         return self.cube.shape[2]
 
+    @property
+    def holes(self) -> np.ndarray:
+        """Which pixels have no data, (H, W) bool."""
+        return np.isnan(self.cube[..., 0])
+
     def tensor(self) -> torch.Tensor:
-        """Returns the cube as (1, C, H, W) float32 in [0, 1], a copy."""
+        """Returns the cube as (1, C, H, W) float32 in [0, 1], NaN in its holes, a copy."""
         return torch.from_numpy(self.cube.transpose(2, 0, 1)[None].copy())
 
     def crop(self, top: int, left: int, height: int, width: int) -> Scene:
@@ -86,6 +97,13 @@ class Scene:
         if not inside:
             fail("crop", f"a window inside {rows}×{columns} px", f"{height}×{width} px at ({top}, {left})")
         return dataclasses.replace(self, cube=self.cube[top : top + height, left : left + width])
+
+
+def _with_holes(cube: np.ndarray) -> np.ndarray:
+    """An own float32 copy of the cube, NaN where a mask of `numpy.ma` covers it."""
+    if np.ma.isMaskedArray(cube):
+        cube = np.where(np.ma.getmaskarray(cube), np.nan, np.ma.getdata(cube))
+    return np.array(cube, dtype=np.float32)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -10,17 +10,23 @@
     uiqi      ↑ 1    correlation, brightness and contrast in small windows
 
 Every function takes `(pred, target)`, both (B, C, H, W) on the scale [0, 1], and returns one number per
-image, (B,). The arithmetic is torchmetrics' wherever that library has it, but for the windows of SSIM and UIQI, whose
-Gaussian is taken axis by axis here, 20 times as fast on 200 bands (a test compares both); it runs in float64, because
-an arccos near 1 loses half of its digits (0.02° for equal float32 spectra). Values outside [0, 1] are measured
-as they are, never clipped.
+image, (B,). The arithmetic is torchmetrics' wherever that library has it, but for the windows of SSIM and UIQI
+(`windows`, a test compares both); it runs in float64, because an arccos near 1 loses half of its digits (0.02° for
+equal float32 spectra). Values outside [0, 1] are measured as they are, never clipped.
+
+Holes, pixels of `target` with NaN or infinity in any band, are left out by every metric: their pixels, and the windows
+that touch one. What `pred` has there does not matter. NaN in `pred` anywhere else is an error: put NaN into `target`
+where there is nothing to compare.
+
+A number of rounding size decides nothing: what varies by less than the grain of its numbers is constant.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,20 +37,49 @@ from torchmetrics.functional.image import (
 )
 from torchmetrics.functional.regression import pearson_corrcoef
 
-from ctmem.checks import as_image, check_choice, check_count, check_same_shape, door, fail
+from ctmem.checks import as_image, check_choice, check_count, check_finite, check_same_shape, door, fail
+from ctmem.evaluation.windows import WINDOW, Moments, moments, quality_index, structural_similarity, without_holes
+from ctmem.holes import open_holes, split_holes, whole_pixels
 
 PSNR_CAP_DB = 100.0
-WINDOW = 11  # side of the Gaussian window of SSIM and UIQI, pixels
-SIGMA = 1.5  # of that Gaussian, pixels
 METRICS = ("psnr_db", "sam_deg", "ergas", "ssim", "cc", "rmse", "uiqi")
+SINGLE, DOUBLE = 2.0**-23, 2.0**-48  # grain of numbers that were float32 once, and of sums of float64
 
 
-def _checked(pred: Tensor, target: Tensor, at_least: int | None = None) -> tuple[Tensor, Tensor]:
-    """Both images in float64, checked."""
-    pred = as_image(pred, "pred", at_least=at_least, double=True)
-    target = as_image(target, "target", at_least=at_least, double=True)
+class _Pair(NamedTuple):
+    """Both images in float64, checked; holes filled, and where they are: None, or (B, 1, H, W) bool."""
+
+    pred: Tensor
+    target: Tensor
+    holes: Tensor | None
+
+    def each(self) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of images of whole pixels: all at once where there are no holes, otherwise (1, C, 1, n) each."""
+        if self.holes is None:
+            return [(self.pred, self.target)]
+        images = zip(self.pred.split(1), self.target.split(1), self.holes.split(1))
+        return [(whole_pixels(pred, holes), whole_pixels(target, holes)) for pred, target, holes in images]
+
+
+def _checked(pred: Tensor, target: Tensor, at_least: int | None = None) -> _Pair:
+    """Both images, checked."""
+    pred = as_image(pred, "pred", at_least=at_least, finite=False, double=True)
+    target = as_image(target, "target", at_least=at_least, finite=False, double=True)
     check_same_shape(pred, target)
-    return pred.double(), target.double()
+    target, holes = split_holes(target, "target")
+    if holes is not None:
+        pred = torch.where(holes, target.to(pred), pred)
+    try:
+        check_finite(pred, "pred")
+    except ValueError as error:
+        raise ValueError(f"{error} (NaN in `target` leaves a pixel out)") from None
+    return _Pair(pred.double(), target.double(), holes)
+
+
+def _grain(x: Tensor) -> Tensor:
+    """Relative size of rounding in an image (B, C, H, W), of float32 where all its numbers are: (B, 1, 1, 1)."""
+    single = (x == x.float()).flatten(1).all(1).reshape(-1, 1, 1, 1)
+    return torch.where(single, SINGLE, DOUBLE).to(x)
 
 
 @door
@@ -62,9 +97,9 @@ def psnr_per_band(pred: Tensor, target: Tensor) -> Tensor:
         >>> psnr_per_band(torch.full((1, 1, 2, 2), 0.6), torch.full((1, 1, 2, 2), 0.5)).round(decimals=4)
         tensor([[20.]], dtype=torch.float64)
     """
-    pred, target = _checked(pred, target)
-    bands = peak_signal_noise_ratio(pred, target, data_range=1.0, reduction="none", dim=(2, 3))
-    return bands.clamp(max=PSNR_CAP_DB)
+    pair = _checked(pred, target)
+    found = [peak_signal_noise_ratio(*both, data_range=1.0, reduction="none", dim=(2, 3)) for both in pair.each()]
+    return torch.cat(found).clamp(max=PSNR_CAP_DB)
 
 
 def psnr_db(pred: Tensor, target: Tensor) -> Tensor:
@@ -83,7 +118,7 @@ def psnr_db(pred: Tensor, target: Tensor) -> Tensor:
 def sam_map(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the angle between the two spectra of every pixel in degrees, (B, H, W); lower is better.
 
-    Convention: NaN where the target's spectrum is all zero (it has no direction); 90° where only the
+    Convention: NaN where the target's spectrum is all zero (it has no direction) and in its holes; 90° where only the
     prediction's is, so that predicting nothing is never rewarded. A single band has no angle: at least two
     are needed.
 
@@ -91,12 +126,13 @@ def sam_map(pred: Tensor, target: Tensor) -> Tensor:
         TypeError: an image is not a floating-point tensor.
         ValueError: fewer than two bands, wrong rank, shapes that differ, NaN or infinite values.
     """
-    pred, target = _checked(pred, target)
-    if pred.shape[1] < 2:
+    pair = _checked(pred, target)
+    if pair.pred.shape[1] < 2:
         fail("pred", "of at least 2 bands, for an angle between spectra", f"{pred.shape[1]} band(s)")
-    angle = spectral_angle_mapper(pred, target, reduction="none").rad2deg()
-    angle = torch.where((pred == 0).all(1), 90.0, angle)
-    return torch.where((target == 0).all(1), torch.nan, angle)
+    angle = spectral_angle_mapper(pair.pred, pair.target, reduction="none").rad2deg()
+    angle = torch.where((pair.pred == 0).all(1), 90.0, angle)
+    angle = torch.where((pair.target == 0).all(1), torch.nan, angle)
+    return angle if pair.holes is None else angle.masked_fill(pair.holes[:, 0], torch.nan)
 
 
 def sam_deg(pred: Tensor, target: Tensor) -> Tensor:
@@ -114,7 +150,7 @@ def sam_deg(pred: Tensor, target: Tensor) -> Tensor:
         tensor([45.], dtype=torch.float64)
     """
     angles = sam_map(pred, target)
-    skipped = int(angles.isnan().sum())
+    skipped = int((as_image(target, "target", finite=False, double=True) == 0).all(1).sum())
     if skipped:
         text = f"`sam_deg` leaves out {skipped} of {angles.numel()} pixels whose `target` spectrum is zero"
         warnings.warn(text, UserWarning, stacklevel=2)
@@ -127,7 +163,8 @@ def ergas(pred: Tensor, target: Tensor, *, scale: int) -> Tensor:
 
     Convention: 100 · (h/l) · sqrt(mean over bands of (RMSE / target mean)²) with h/l = fine/coarse pixel size
     = 1/scale: at ×4 the factor is 25, at ×8 12.5. Some codes multiply by the scale or leave it out; such
-    numbers can't be compared. A band whose target mean is 0 has no relative error: the image gives NaN.
+    numbers can't be compared. A band whose target mean is 0 but for rounding has no relative error: the image gives
+    NaN.
 
     Raises:
         TypeError: an image is not a floating-point tensor.
@@ -140,9 +177,14 @@ def ergas(pred: Tensor, target: Tensor, *, scale: int) -> Tensor:
         tensor([5.], dtype=torch.float64)
     """
     check_count(scale, "scale")
-    pred, target = _checked(pred, target)
-    value = error_relative_global_dimensionless_synthesis(pred, target, ratio=scale, reduction="none")
-    return torch.where((target.mean((2, 3)) == 0).any(1), torch.nan, value)
+    pair = _checked(pred, target)
+    found = []
+    for pred, target in pair.each():
+        value = error_relative_global_dimensionless_synthesis(pred, target, ratio=scale, reduction="none")
+        level = target.square().mean((2, 3)).sqrt()
+        dark = target.mean((2, 3)).abs() <= _grain(target)[:, :, 0, 0] * level
+        found.append(torch.where(dark.any(1), torch.nan, value))
+    return torch.cat(found)
 
 
 @door
@@ -156,53 +198,46 @@ def ssim(pred: Tensor, target: Tensor) -> Tensor:
         TypeError: an image is not a floating-point tensor.
         ValueError: an image smaller than 11×11 px, wrong rank, shapes that differ, NaN or infinite values.
     """
-    pred, target = _checked(pred, target, at_least=WINDOW)
-    return _likeness(pred, target, 0.01**2, 0.03**2, 0.0).mean((1, 2, 3))
+    pair = _checked(pred, target, at_least=WINDOW)
+    return _mean_of_windows(pair, lambda of: structural_similarity(of, 0.01**2, 0.03**2))
 
 
-def _likeness(pred: Tensor, target: Tensor, c1: float, c2: float, least: float) -> Tensor:
-    """Brightness times structure in every window that lies inside the image, (B, C, H − 10, W − 10).
-
-    `c1` and `c2` are added to both sides of the two fractions, `least` to the denominator of their product.
-    """
-    mean_p, mean_t = _windowed(pred), _windowed(target)
-    var_p = (_windowed(pred * pred) - mean_p * mean_p).clamp_min(0)
-    var_t = (_windowed(target * target) - mean_t * mean_t).clamp_min(0)
-    shared = _windowed(pred * target) - mean_p * mean_t
-    above = (2 * mean_p * mean_t + c1) * (2 * shared + c2)
-    return above / ((mean_p * mean_p + mean_t * mean_t + c1) * (var_p + var_t + c2) + least)
-
-
-def _windowed(x: Tensor) -> Tensor:
-    """Mean under the Gaussian window, where it lies inside the image: first down, then across."""
-    offsets = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
-    weights = torch.exp(-((offsets / SIGMA) ** 2) / 2)
-    for axis in (2, 3):
-        kept = x.shape[axis] - WINDOW + 1
-        total = torch.zeros_like(x.narrow(axis, 0, kept))
-        for place, weight in enumerate((weights / weights.sum()).tolist()):
-            total.add_(x.narrow(axis, place, kept), alpha=weight)
-        x = total
-    return x
+def _mean_of_windows(pair: _Pair, likeness: Callable[[Moments], Tensor]) -> Tensor:
+    """Mean over bands and windows without holes, (B,); NaN where there is no such window."""
+    found = likeness(moments(pair.pred, pair.target))
+    if pair.holes is not None:
+        found = found.masked_fill(~without_holes(pair.holes), torch.nan)
+    return found.nanmean((1, 2, 3))
 
 
 @door
 def cc(pred: Tensor, target: Tensor) -> Tensor:
     """Returns Pearson's correlation over the pixels of a band, the mean over bands; higher is better.
 
-    Convention: a band without variation in either image has no correlation, and the image gives NaN.
+    Convention: a band without variation in either image, but for rounding, has no correlation, and the image gives NaN.
 
     Raises:
         TypeError: an image is not a floating-point tensor.
         ValueError: wrong rank, shapes that differ, NaN or infinite values.
     """
-    pred, target = _checked(pred, target)
+    pair = _checked(pred, target)
+    return torch.cat([_cc_of(*both) for both in pair.each()])
+
+
+def _cc_of(pred: Tensor, target: Tensor) -> Tensor:
+    """Correlation of images without holes, (B,)."""
     flat = [image.flatten(0, 1).flatten(1).T for image in (pred, target)]  # (H·W, B·C)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the NaN says it
         bands = pearson_corrcoef(*flat).reshape(pred.shape[:2])
-    constant = [image.amax((2, 3)) == image.amin((2, 3)) for image in (pred, target)]
-    return torch.where(constant[0] | constant[1], torch.nan, bands).mean(1)
+    constant = _constant(pred) | _constant(target)
+    return torch.where(constant, torch.nan, bands).mean(1)
+
+
+def _constant(x: Tensor) -> Tensor:
+    """Which bands have no variation but rounding, (B, C)."""
+    low, high = x.amin((2, 3)), x.amax((2, 3))
+    return high - low <= 4 * _grain(x)[:, :, 0, 0] * torch.maximum(low.abs(), high.abs())
 
 
 @door
@@ -217,24 +252,29 @@ def rmse(pred: Tensor, target: Tensor) -> Tensor:
         >>> rmse(torch.full((1, 1, 2, 2), 0.6), torch.full((1, 1, 2, 2), 0.5)).round(decimals=4)
         tensor([0.1000], dtype=torch.float64)
     """
-    pred, target = _checked(pred, target)
-    return (pred - target).square().mean((1, 2, 3)).sqrt()
+    pair = _checked(pred, target)
+    return torch.cat([(pred - target).square().mean((1, 2, 3)) for pred, target in pair.each()]).sqrt()
 
 
 @door
 def uiqi(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the universal image quality index, the mean over bands and windows; higher is better.
 
-    Convention: Gaussian window 11×11 with sigma 1.5 px wholly inside the image (the paper of Wang and Bovik,
-    2002, has a box of 8×8). It is SSIM with both constants 0: a window without variation in either image
-    scores 0.
+    Convention: Gaussian window 11×11 with sigma 1.5 px wholly inside the image (the paper has a box of 8×8). It is
+    SSIM with both constants 0, brightness times structure, and has no unit: a factor on both images changes nothing. As
+    in the code of its authors, a window without variation in either image is told by its brightness alone,
+    2·m₁·m₂ / (m₁² + m₂²), so that equal ones score 1, also where both are black. Where only one varies the index is 0,
+    as its formula says: against a saturated area nothing but that area counts. "Without variation": a deviation of less
+    than 1.2e-7 of the mean, the grain of float32 (3.6e-15 where an image has finer numbers).
 
     Raises:
         TypeError: an image is not a floating-point tensor.
         ValueError: an image smaller than 11×11 px, wrong rank, shapes that differ, NaN or infinite values.
+
+    Source: Wang and Bovik, "A universal image quality index", 2002.
     """
-    pred, target = _checked(pred, target, at_least=WINDOW)
-    return _likeness(pred, target, 0.0, 0.0, torch.finfo(pred.dtype).eps).mean((1, 2, 3))
+    pair = _checked(pred, target, at_least=WINDOW)
+    return _mean_of_windows(pair, lambda of: quality_index(of, _grain(pair.pred), _grain(pair.target)))
 
 
 @door
@@ -245,7 +285,7 @@ def evaluate(pred: Tensor, target: Tensor, *, scale: int, metrics: Sequence[str]
 
     Args:
         pred: (B, C, H, W), [0, 1].
-        target: the same shape and scale.
+        target: the same shape and scale; its holes, NaN in any band, are left out.
         scale: fine pixels per low-resolution pixel, for ERGAS.
         metrics: names out of `METRICS`.
 
@@ -255,7 +295,9 @@ def evaluate(pred: Tensor, target: Tensor, *, scale: int, metrics: Sequence[str]
     for name in metrics:
         check_choice(name, "metrics", METRICS)
     check_count(scale, "scale")
-    pred, target = _checked(pred, target)
+    smallest = WINDOW if {"ssim", "uiqi"} & {*metrics} else None
+    pair = _checked(pred, target, at_least=smallest)
+    pred, target = pair.pred, open_holes(pair.target, pair.holes)
     functions = {"psnr_db": psnr_db, "sam_deg": sam_deg, "ssim": ssim, "cc": cc, "rmse": rmse, "uiqi": uiqi}
     functions["ergas"] = partial(ergas, scale=scale)
     return {name: float(functions[name](pred, target).mean()) for name in metrics}

@@ -12,6 +12,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ DASHES = ("-", "--", "-.", ":")
 RED_GREEN_BLUE_NM = (650.0, 550.0, 460.0)
 GAP = 3.0  # a step between bands longer than this many median steps is a gap
 GAMMA = 0.7
+NO_DATA = 0.8  # grey of pixels without data
 DPI = 88
 
 ImageLike = np.ndarray | torch.Tensor
@@ -61,7 +63,7 @@ def grid(
 
 
 def to_array(image: ImageLike, name: str = "image") -> np.ndarray:
-    """Returns the image as a numpy array (H, W, C).
+    """Returns the image as a numpy array (H, W, C), NaN under a mask of `numpy.ma`.
 
     Args:
         image: array (H, W, C) or (H, W); or tensor (1, C, H, W), (C, H, W) or (H, W).
@@ -75,6 +77,8 @@ def to_array(image: ImageLike, name: str = "image") -> np.ndarray:
         x = x.float() if x.dtype == torch.bfloat16 else x  # numpy has no such type
         x = x[0] if x.ndim == 4 and len(x) == 1 else x
         image = x.movedim(0, -1).numpy() if x.ndim == 3 else x.numpy()
+    if isinstance(image, np.ma.MaskedArray):  # no data is NaN, not what stands under the mask
+        image = np.where(np.ma.getmaskarray(image), np.nan, np.ma.getdata(image)).astype(np.float32)
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3:
@@ -91,7 +95,8 @@ def rgb(
 ) -> np.ndarray:
     """Returns a colour image (H, W, 3) in [0, 1], stretched from the 1st to the 99th percentile of each band.
 
-    A gamma of 0.7 lifts the dark parts, as photographs do: colours are for looking, not for measuring.
+    A gamma of 0.7 lifts the dark parts, as photographs do: colours are for looking, not for measuring. Holes, NaN or
+    infinite in any band on show, are grey, and have no part in the stretch.
 
     Args:
         image: what to show.
@@ -107,8 +112,11 @@ def rgb(
     cube = to_array(image)
     chosen = list(_visible(cube.shape[2], wavelengths_nm) if bands is None else bands)
     source = cube if like is None else to_array(like)
-    low, high = np.nanpercentile(source[..., chosen], (1, 99), axis=(0, 1))
-    return np.clip((cube[..., chosen] - low) / np.maximum(high - low, 1e-6), 0, 1) ** GAMMA
+    shown, source = cube[..., chosen], source[..., chosen]
+    known = source[np.isfinite(source).all(-1)]
+    low, high = np.percentile(known, (1, 99), axis=0) if len(known) else (0, 1)
+    colours = np.clip((shown - low) / np.maximum(high - low, 1e-6), 0, 1) ** GAMMA
+    return np.where(np.isfinite(shown).all(-1, keepdims=True), colours, colours.dtype.type(NO_DATA))
 
 
 def show_images(
@@ -129,7 +137,7 @@ def show_images(
         label: what the colour bar measures, with its unit.
         columns: at most so many side by side.
         limits: lowest and highest value of the colour bar; `None`: of all maps together.
-        cmap: colour map of the maps.
+        cmap: colour map of the maps; pixels without data are grey.
         size: side of one image, inches.
 
     Raises:
@@ -142,13 +150,15 @@ def show_images(
     figure, axes = grid(-(-len(pictures) // columns), columns, size=(size, size * 1.08))
     maps = [picture for picture in pictures if picture.ndim == 2]
     if limits is None and maps:
-        limits = (min(map(np.nanmin, maps)), max(map(np.nanmax, maps)))
+        known = np.concatenate([picture[np.isfinite(picture)] for picture in maps])
+        limits = (known.min(), known.max()) if len(known) else (0, 1)
     low, high = limits or (0, 1)
+    shades = matplotlib.colormaps[cmap].with_extremes(bad=str(NO_DATA))
     drawn = None
     for ax in axes.flat:
         ax.set_axis_off()
     for number, (ax, picture) in enumerate(zip(axes.flat, pictures)):
-        shown = ax.imshow(picture, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
+        shown = ax.imshow(picture, cmap=shades, vmin=low, vmax=high, interpolation="nearest")
         drawn = shown if picture.ndim == 2 else drawn
         ax.set_title(titles[number] if titles else "", fontsize=10)
     if drawn is not None:
@@ -183,7 +193,7 @@ def error_map(
 
     Args:
         preds: label → image.
-        target: the truth, of the same shape.
+        target: the truth, of the same shape; holes, NaN, of either are left out.
         label: what the colour bar measures, with its unit.
         size: side of one map, inches.
 
@@ -197,7 +207,7 @@ def error_map(
             fail(f"preds[{name!r}]", f"of the shape of `target` {truth.shape}", to_array(pred).shape)
         errors[name] = np.sqrt(((to_array(pred) - truth) ** 2).mean(-1))
     top = float(np.nanpercentile(np.stack(list(errors.values())), 99.5))
-    titles = [f"{name}\nmean {error.mean():.4f}" for name, error in errors.items()]
+    titles = [f"{name}\nmean {np.nanmean(error):.4f}" for name, error in errors.items()]
     return show_images(list(errors.values()), titles, label=label, limits=(0, top), cmap="magma", size=size)
 
 

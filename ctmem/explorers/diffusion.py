@@ -122,6 +122,8 @@ class DiffusionExplorer(CubeExplorer):
             local.append("no target" if np.isnan(error) else f"error {error:.4f}")
         if self.uncertainty is not None:
             local.append(f"deviation of the draws {self.uncertainty[here]:.4f}")
+        if self._in_hole():
+            local = ["no data"]
         return f"{whole} · row {row}, column {column}" + (f": {', '.join(local)}" if local else "")
 
     def describe(self) -> str:
@@ -268,15 +270,22 @@ class DiffusionExplorer(CubeExplorer):
         }
         row, column = self.pixel
         spectra = {key: cube[0, :, 0, 0].numpy() for key, cube in cubes.items()}
-        spectra["lr_hsi_up"] = self.run.encoded.lr_hsi_up[0, :, row, column].cpu().numpy()
+        up = self.run.encoded.lr_hsi_up[0, :, row, column].cpu().numpy()
+        spectra["lr_hsi_up"] = np.full_like(up, np.nan) if self._in_hole() else up  # filled there
         if self.target is not None:
             spectra["target"] = self.target[0, :, row, column].numpy()
         return spectra
 
     def _reach(self) -> list[float]:
         """Lowest and highest value at the cursor over all steps: the axis stays while the slider moves."""
-        every = [v for position in range(self.run.steps + 1) for v in self._spectra(position).values()]
-        return [float(np.nanmin(every)), float(np.nanmax(every))]
+        every = np.stack([v for position in range(self.run.steps + 1) for v in self._spectra(position).values()])
+        known = every[np.isfinite(every)]
+        return [float(known.min()), float(known.max())] if len(known) else [0.0, 1.0]
+
+    def _in_hole(self) -> bool:
+        """Whether nothing was observed at the cursor."""
+        row, column = self.pixel
+        return bool(self.run.answers[self.draw, 0, row, column].isnan())
 
     def _lines(self) -> list[dict[str, object]]:
         """The spectra at the cursor as lines of the plot."""

@@ -21,6 +21,7 @@ from ctmem.explorers.matched import Matched, Taker, spread
 from ctmem.explorers.render import colours, quantise, stretch
 from ctmem.explorers.tiles import TURNS, composite, draw_tiles, limits_of, tiles, tiles_html
 from ctmem.explorers.view import Explorer, ImageView, Stack, checked_place, link, mark, set_all
+from ctmem.holes import open_holes, split_holes
 from ctmem.match import dmb
 from ctmem.match.align import Blur
 from ctmem.match.search import SIMILARITIES
@@ -50,7 +51,7 @@ class MatchExplorer(Explorer):
 
     Args:
         lr_hsi: (1, C, h, w), or a scene.
-        ref_msi: (1, c, Hr, Wr), or a scene; pixels that are not finite are holes.
+        ref_msi: (1, c, Hr, Wr), or a scene; in both images pixels that are not finite are holes.
         camera: that recorded `lr_hsi`. Without `srf`, the response of its sensor at `wavelengths_nm` is worked out.
         blur: a learned K, from (·, c, Hr, Wr) to the same shape; None: the camera's own blur.
         wavelengths_nm: (C,) centres of the bands of `lr_hsi`, nm; default: the scene's. Needed without `camera.srf`.
@@ -90,7 +91,8 @@ class MatchExplorer(Explorer):
         if wavelengths_nm is None and isinstance(lr_hsi, Scene):
             wavelengths_nm = lr_hsi.wavelengths_nm
         images = [image.tensor() if isinstance(image, Scene) else image for image in (lr_hsi, ref_msi)]
-        query = as_image(images[0], "lr_hsi", single=True, double=True)
+        query = as_image(images[0], "lr_hsi", single=True, finite=False, double=True)
+        query, self._holes = split_holes(query, "lr_hsi")
         self.camera = _with_response(camera, checked_wavelengths(wavelengths_nm, query.shape[1]))
         up = self.camera.upsample(query)
         bands = self.camera.msi_channels
@@ -101,7 +103,7 @@ class MatchExplorer(Explorer):
         if config.patch > side:
             fail("config.patch", f"at most {side} px, the shortest side of query and reference", config.patch)
         # the match to begin with
-        self.matched = Matched(dmb.prepare(up, reference, self.camera, config, blur=blur), config)
+        self.matched = Matched(dmb.prepare(up, reference, self.camera, config, blur=blur, holes=self._holes), config)
         self.unit = unit
         self._base = config
         self._setting = self._backwards = False
@@ -346,14 +348,14 @@ class MatchExplorer(Explorer):
 
     def _show_images(self, reference: np.ndarray) -> None:
         """What stays as it is: query and reference."""
-        query = composite(self.matched.prepared.query_in_units[0])
+        query = composite(open_holes(self.matched.prepared.query_in_units, self._holes)[0])
         self._query_limits = limits_of(query)
         self.query.show(Stack.of(colours(query, self._query_limits)))
         self.reference.show(Stack.of(colours(reference, limits_of(reference))))
 
     def _show_maps(self) -> None:
         """The texture of the whole query."""
-        _, hard, gradient, difference = self.texture[0].chunk(4)
+        _, hard, gradient, difference = open_holes(self.texture, self._holes)[0].chunk(4)
         self.texture_view.show(Stack.of(colours(composite(hard), self._query_limits)))
         # gradient and difference, each the mean of its bands with a stretch of its own
         unit = f"{self.unit}, mean of bands"

@@ -19,7 +19,7 @@ from ctmem.evaluation.metrics import psnr_per_band
 from ctmem.evaluation.plots import COLOURS, to_array, with_gaps
 from ctmem.explorers.band import Cube
 from ctmem.explorers.view import line
-from ctmem.match.align import fill_in, find_holes
+from ctmem.holes import fill_in, find_holes
 from ctmem.observe.camera import Camera
 from ctmem.observe.responses import SENSORS, Wavelengths, band_edges, load_rsr, srf_matrix
 
@@ -59,13 +59,13 @@ def observed(gt: torch.Tensor, camera: Camera) -> torch.Tensor:
 
 
 def gaps_of(holes: torch.Tensor, camera: Camera) -> torch.Tensor:
-    """Returns which coarse pixels read a hole, through any weight of the blur, (1, 1, h, w) bool.
+    """Returns which coarse pixels have no data, (1, 1, h, w) bool, see `Camera.coarse_holes`.
 
     Args:
         holes: (1, 1, H, W) bool.
-        camera: with a PSF that is positive everywhere.
+        camera: that sees the scene.
     """
-    return camera.downsample(trimmed(holes, camera.scale).float()) > 0
+    return camera.coarse_holes(trimmed(holes, camera.scale))
 
 
 def upsampled_psnr_db(
@@ -157,7 +157,7 @@ def span(cube: np.ndarray) -> tuple[float, float]:
 
 
 def filled(cube: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Returns (image (1, C, H, W) float32, holes (1, 1, H, W) bool), filled as by `align.fill_holes`; None: no holes.
+    """Returns (image (1, C, H, W) float32, holes (1, 1, H, W) bool), filled as by `holes.fill_holes`; None: no holes.
 
     Args:
         cube: (H, W, C); a pixel with NaN or infinite values in any band is a hole. It is copied once.

@@ -22,6 +22,7 @@ from ctmem.diffusion.encoding import Encoded
 from ctmem.diffusion.samplers import Sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.evaluation import metrics
+from ctmem.holes import open_holes, split_holes
 from ctmem.inference import camera_for, draw, encode, finish_estimate
 from ctmem.match.align import References
 from ctmem.match.texture_library import TextureLibrary
@@ -121,7 +122,7 @@ def record(
 
     Args:
         model: trained networks.
-        lr_hsi: one observed image (1, C, h, w), [0, 1].
+        lr_hsi: one observed image (1, C, h, w), [0, 1], NaN in its holes: there every step and answer is NaN.
         ref_msi: unpaired reference, as in `super_resolve`, or None.
         camera: of the observation, as in `super_resolve`.
         steps: of the chain, in each draw.
@@ -136,22 +137,21 @@ def record(
     """
     if not isinstance(model, Model):
         fail("model", "a model, as `load_model` returns it", type(model).__name__, TypeError)
-    lr_hsi = as_image(lr_hsi, "lr_hsi", single=True)
+    lr_hsi, holes = split_holes(as_image(lr_hsi, "lr_hsi", single=True, finite=False).to(model.device), "lr_hsi")
     check_count(draws, "draws")
     camera = camera_for(model, camera).to(model.device)
     # the diffusion as `super_resolve` runs it, every step of every draw kept
     schedule = make_schedule(model.preset.schedule, model.preset.timesteps)
     times = schedule.trailing(steps, start)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    (encoded,) = encode(model, lr_hsi, ref_msi, camera=camera)
+    (encoded,) = encode(model, lr_hsi, ref_msi, camera=camera, holes=holes)
     drawn = draw(
         model, encoded, steps=steps, draws=draws, sampler=sampler, start=start, tile=tile, generator=generator,
         callback=lambda step, t, x_t, x0: seen.append((x_t, x0)),
     )  # fmt: skip
-    x_t, x0 = (torch.cat(images).unflatten(0, (draws, steps)) for images in zip(*seen))
+    x_t, x0 = (open_holes(torch.cat(images), holes).unflatten(0, (draws, steps)) for images in zip(*seen))
     # what each draw would be as an answer
-    observed = lr_hsi.to(model.device)
-    answers = [finish_estimate(encoded, observed, camera, z).cpu() for z in drawn.split(1)]
+    answers = [finish_estimate(encoded, lr_hsi, camera, z, holes=holes).cpu() for z in drawn.split(1)]
     levels = schedule.noise_level(torch.tensor(times)).tolist()
     return Recording(encoded, tuple(times), tuple(levels), x_t, x0, torch.cat(answers))
 
@@ -183,13 +183,13 @@ class Figures:
 
 
 def measure(run: Recording, target: torch.Tensor) -> Figures:
-    """The figures of every estimate of a recording. Pixels where the target has a NaN are holes and are left out.
+    """The figures of every estimate of a recording. Holes of the target, and of what was observed, are left out.
 
     Args:
         run: the recording.
         target: the truth (1, C, H, W), [0, 1].
     """
-    holes = target.isnan().any(1)[0]
+    holes = (target.isnan() | run.answers[:1].isnan()).any(1)[0]
     psnr_db = np.full((run.draws + 1, run.steps + 1), math.nan)
     sam_deg = np.full_like(psnr_db, math.nan)
     errors: list[torch.Tensor] = []

@@ -1,7 +1,6 @@
 """Bringing query and references to one look before they are compared: holes, levels of the bands, sharpness.
 
-`Prepared` holds both sides as they are compared, and the way back to the query's units. A *hole* is a pixel with a
-value in any band that is NaN or infinite: clouds, gaps between scan lines, borders.
+`Prepared` holds both sides as they are compared, and the way back to the query's units.
 
 Source: this project, but where a function names another.
 """
@@ -14,9 +13,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import distance_transform_edt
 
 from ctmem.checks import as_image, check_choice, check_same_shape, door, fail
+from ctmem.holes import fill_holes, open_holes
 
 Blur = Callable[[torch.Tensor], torch.Tensor]  # K: (·, c, H, W) → the same as the LR sensor would show it
 References = torch.Tensor | Sequence[torch.Tensor]  # a batch (1 or B, c, Hr, Wr), or several (1, c, Hr, Wr) each
@@ -46,56 +45,6 @@ def gradient_magnitude(x: torch.Tensor, border: str = "replicate") -> torch.Tens
     down = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
     across = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
     return (down.square() + across.square() + 1e-6).sqrt()
-
-
-@door
-def fill_holes(image: torch.Tensor, name: str = "image") -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns (image, holes): every hole takes the values of the nearest whole pixel.
-
-    Args:
-        image: (B, C, H, W).
-        name: what the error calls it.
-
-    Returns:
-        The filled image and the holes (B, 1, H, W), bool.
-
-    Raises:
-        TypeError: an image that is not a floating-point tensor.
-        ValueError: wrong rank, or an image without any whole pixel.
-    """
-    image = as_image(image, name, finite=False, double=True)
-    holes = find_holes(image)
-    return (fill_in(image.clone(), holes, name) if holes.any() else image), holes
-
-
-def find_holes(image: torch.Tensor) -> torch.Tensor:
-    """Returns the holes of an image (B, C, H, W), band after band to save memory: (B, 1, H, W), bool."""
-    holes = torch.zeros_like(image[:, :1], dtype=torch.bool)
-    for band in image.split(1, dim=1):
-        holes |= ~torch.isfinite(band)
-    return holes
-
-
-def fill_in(image: torch.Tensor, holes: torch.Tensor, name: str = "image") -> torch.Tensor:
-    """Returns `image` itself after its holes were filled, as by `fill_holes`, which leaves it as it is.
-
-    Args:
-        image: (B, C, H, W).
-        holes: (B, 1, H, W), bool.
-        name: what the error calls it.
-
-    Raises:
-        ValueError: an image without any whole pixel.
-    """
-    for one, hole in zip(image, holes[:, 0]):
-        if hole.all():
-            fail(name, "finite in at least one pixel", "NaN or infinite values in all of them")
-        if hole.any():
-            nearest = distance_transform_edt(hole.cpu(), return_distances=False, return_indices=True)
-            rows, columns = (torch.from_numpy(places).to(hole.device)[hole] for places in nearest)
-            for band in one:
-                band[hole] = band[rows, columns]
-    return image
 
 
 def gain_and_offset(source: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -239,7 +188,12 @@ def prepare_reference(
 
 @door
 def prepare_query(
-    query: torch.Tensor, blur: Blur, *, radiometry: bool = True, sharpening: int = 0
+    query: torch.Tensor,
+    blur: Blur,
+    *,
+    radiometry: bool = True,
+    sharpening: int = 0,
+    holes: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns (query, gain, offset): the query as it is compared, and what was done to its bands.
 
@@ -248,6 +202,8 @@ def prepare_query(
         blur: K, from (·, c, H, W) to the same shape.
         radiometry: each band gets mean 0 and deviation 1, as the references do.
         sharpening: steps of `sharpen`.
+        holes: where the query was filled, (B, 1, H, W) bool, or those of the coarse image: they do not count in mean
+            and deviation; None: none.
 
     Raises:
         TypeError: a query that is not a floating-point image.
@@ -258,7 +214,7 @@ def prepare_query(
     with torch.no_grad():
         query = sharpen(query, blur, sharpening)
     if radiometry:
-        gain, offset = to_standard(query)
+        gain, offset = to_standard(open_holes(query, holes))
     else:
         gain = query.new_ones(*query.shape[:2], 1, 1)
         offset = torch.zeros_like(gain)

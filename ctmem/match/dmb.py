@@ -30,12 +30,12 @@ import torch.nn.functional as F
 
 from ctmem.checks import as_image, check_count, check_same_shape, door, fail, inside
 from ctmem.config import MatchConfig
+from ctmem.holes import fill_holes
 from ctmem.match import patches as pt
 from ctmem.match.align import (
     Blur,
     Prepared,
     References,
-    fill_holes,
     gradient_magnitude,
     prepare_query,
     prepare_reference,
@@ -178,6 +178,7 @@ def prepare(
     config: MatchConfig = MatchConfig(),
     *,
     blur: Blur | None = None,
+    holes: torch.Tensor | None = None,
 ) -> Prepared:
     """Returns both images brought to one look, as they are compared.
 
@@ -187,7 +188,9 @@ def prepare(
     query = camera.see(lr_hsi_up)
     images = reference_list(query, ref_msi, "ref_msi", at_least=config.patch)
     blur = camera.blur if blur is None else blur
-    seen, gain, offset = prepare_query(query, blur, radiometry=config.radiometry, sharpening=config.sharpening)
+    seen, gain, offset = prepare_query(
+        query, blur, radiometry=config.radiometry, sharpening=config.sharpening, holes=holes
+    )
     if not isinstance(ref_msi, Sequence):  # one image, or one for each query
         whole = images[0][None] if len(images) == 1 else torch.stack(images)  # one image is not copied
         sharp, blurred = prepare_reference(whole, blur, radiometry=config.radiometry, sharpening=config.sharpening)
@@ -209,6 +212,7 @@ def dmb(
     config: MatchConfig = MatchConfig(),
     *,
     blur: Blur | None = None,
+    holes: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, Match]:
     """Returns (texture (B, 4c, H, W), match): the whole of stage 2 for a batch.
 
@@ -219,13 +223,14 @@ def dmb(
         camera: its response `srf` says what the reference's sensor sees of the bands, its blur is K.
         config: patch, stride, similarity and the other options.
         blur: a learned K, from (·, c, Hr, Wr) to the same shape; None: the camera's own blur.
+        holes: pixels of the LR-HSI that were filled, (B, 1, h, w) bool; see `align.prepare_query`.
 
     Raises:
         TypeError: an image that is not of floating-point numbers.
         ValueError: shapes or values that don't fit, see `matching.match`; images smaller than a patch.
     """
     lr_hsi_up = as_image(lr_hsi_up, "lr_hsi_up", at_least=config.patch, double=True)
-    prepared = prepare(lr_hsi_up, ref_msi, camera, config, blur=blur)
+    prepared = prepare(lr_hsi_up, ref_msi, camera, config, blur=blur, holes=holes)
     found = find(prepared, config)
     return hand_over(found, prepared, config), found
 

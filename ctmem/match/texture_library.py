@@ -157,7 +157,13 @@ class TextureLibrary:
 
     @door
     def texture(
-        self, lr_hsi_up: torch.Tensor, camera: Camera, *, blur: Blur | None = None, chunk_mb: int = 256
+        self,
+        lr_hsi_up: torch.Tensor,
+        camera: Camera,
+        *,
+        blur: Blur | None = None,
+        holes: torch.Tensor | None = None,
+        chunk_mb: int = 256,
     ) -> tuple[torch.Tensor, Match]:
         """Returns (texture (B, 4c, H, W), match) as `dmb.dmb` does with a list of the references.
 
@@ -167,6 +173,7 @@ class TextureLibrary:
             lr_hsi_up: bicubic upsampling of the LR-HSI, (B, C, H, W), [0, 1].
             camera: with the response `srf` of the references' sensor.
             blur: the K that the library was built with; None: the camera's own blur.
+            holes: as of `dmb.dmb`.
             chunk_mb: upper bound of the working memory, MB.
 
         Raises:
@@ -179,7 +186,7 @@ class TextureLibrary:
             fail("camera", expected, f"{camera.msi_channels}")
         query, gain, offset = prepare_query(
             camera.see(lr_hsi_up), camera.blur if blur is None else blur,
-            radiometry=self.config.radiometry, sharpening=self.config.sharpening,
+            radiometry=self.config.radiometry, sharpening=self.config.sharpening, holes=holes,
         )  # fmt: skip
         prepared = Prepared(query, self.sharp, self.blurred, gain, offset)
         found = find(prepared, self.config, search=nearest if self.index is None else self.index, chunk_mb=chunk_mb)

@@ -17,7 +17,7 @@ import torch
 from ctmem.checks import fail
 from ctmem.data.samples import Degraded
 from ctmem.diffusion.subspace import Subspace, fit
-from ctmem.match.align import fill_holes
+from ctmem.holes import fill_holes, split_holes, whole_pixels
 from ctmem.match.patches import fold, turned, unfold
 from ctmem.methods.registry import Entry, Method, Setting, register_maker
 from ctmem.observe.camera import Camera
@@ -49,7 +49,8 @@ def per_component(grey: Grey, *, channels: int = CHANNELS, fitted: bool = True) 
         factors = _residual_factors(grey, setting.training, channels) if fitted else torch.ones(channels)
 
         def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
-            space, base, added = _sharpened(grey, lr_hsi, camera, channels)
+            lr_hsi, holes = split_holes(lr_hsi, "lr_hsi")
+            space, base, added = _sharpened(grey, lr_hsi, camera, channels, holes)
             lr_hsi_up = camera.upsample(lr_hsi)
             weights = factors[: space.channels].reshape(1, -1, 1, 1).to(added)
             return lr_hsi_up + space.decode_difference(base + weights * added - space.encode(lr_hsi_up))
@@ -60,12 +61,15 @@ def per_component(grey: Grey, *, channels: int = CHANNELS, fitted: bool = True) 
 
 
 def _sharpened(
-    grey: Grey, lr_hsi: torch.Tensor, camera: Camera, channels: int
+    grey: Grey, lr_hsi: torch.Tensor, camera: Camera, channels: int, holes: torch.Tensor | None = None
 ) -> tuple[Subspace, torch.Tensor, torch.Tensor]:
     """The subspace of an image, its components back-projected, and what the function adds to these, (1, Z, H, W)."""
-    space = fit(lr_hsi, channels)
+    space = fit(whole_pixels(lr_hsi, holes), channels)
     z = space.encode(lr_hsi).transpose(0, 1)
-    base, sharp = (camera.back_project(x, z).transpose(0, 1) for x in (camera.upsample(z), grey(z, camera)))
+    holes = None if holes is None else holes.expand(len(z), -1, -1, -1)
+    base, sharp = (
+        camera.back_project(x, z, holes=holes).transpose(0, 1) for x in (camera.upsample(z), grey(z, camera))
+    )
     return space, base, sharp - base
 
 
@@ -73,8 +77,9 @@ def _residual_factors(grey: Grey, training: Sequence[Degraded], channels: int) -
     """The factor of each component, (channels,), that fits what is added to what is missing on training ground."""
     products = torch.zeros(2, channels)
     for one in training:
-        space, base, added = _sharpened(grey, one.lr_hsi, one.camera, channels)
-        missing = space.encode(one.gt) - base
+        lr_hsi, holes = split_holes(one.lr_hsi, "lr_hsi")
+        space, base, added = _sharpened(grey, lr_hsi, one.camera, channels, holes)
+        missing = (space.encode(split_holes(one.gt, "gt")[0]) - base).masked_fill(one.holes, 0)
         pair = torch.stack([(added * missing).sum((0, 2, 3)), added.square().sum((0, 2, 3))])
         products[:, : space.channels] += pair
     return torch.where(products[1] > 0, products[0] / products[1].clamp_min(1e-12), torch.ones(channels))
@@ -138,8 +143,11 @@ def _knn(setting: Setting) -> Method:
         fail("method", "one that needs no training ground, 'knn-reference' say", "'knn' without any")
     pairs = []
     for one in setting.training:
-        space = fit(one.lr_hsi, CHANNELS)
-        pairs.append((space.encode(one.gt).transpose(0, 1), space.encode(one.lr_hsi_up).transpose(0, 1)))
+        lr_hsi, holes = split_holes(one.lr_hsi, "lr_hsi")
+        space = fit(whole_pixels(lr_hsi, holes), CHANNELS)
+        gt = split_holes(one.gt, "gt")[0]
+        lr_hsi_up = one.camera.upsample(lr_hsi)
+        pairs.append((space.encode(gt).transpose(0, 1), space.encode(lr_hsi_up).transpose(0, 1)))
     examples = Examples(pairs)
     return per_component(lambda z, camera: _enlarged(z, camera, examples), fitted=False)(setting)
 
@@ -149,7 +157,7 @@ def _knn_reference(setting: Setting) -> Method:
 
     def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
         if ref_msi is None:
-            return camera.upsample(lr_hsi)
+            return camera.upsample(split_holes(lr_hsi, "lr_hsi")[0])
         bands = fill_holes(ref_msi, "ref_msi")[0].transpose(0, 1)
         bands = (bands - bands.mean((2, 3), keepdim=True)) / bands.std((2, 3), keepdim=True).clamp_min(1e-6)
         examples = Examples([(bands, camera.blur(bands))])
@@ -170,6 +178,8 @@ def _prior(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -
     return component_prior(lr_hsi, camera=camera)
 
 
-register_maker("prior", Entry(lambda setting: _prior, uses_reference=False))
-register_maker("knn", Entry(_knn, uses_reference=False))
-register_maker("knn-reference", Entry(_knn_reference, blind_to=("negative", "permuted")))  # either sign, single bands
+register_maker("prior", Entry(lambda setting: _prior, uses_reference=False, holes=True))
+register_maker("knn", Entry(_knn, uses_reference=False, holes=True))
+register_maker(
+    "knn-reference", Entry(_knn_reference, blind_to=("negative", "permuted"), holes=True)
+)  # either sign, single bands

@@ -31,11 +31,12 @@ from ctmem.diffusion.problem import DenoisingProblem
 from ctmem.diffusion.samplers import sample_ddpm
 from ctmem.diffusion.schedule import Schedule
 from ctmem.files import data_path, load_module
+from ctmem.holes import split_holes, whole_pixels
 from ctmem.match.agreement import agree
 from ctmem.match.align import gradient_magnitude
 from ctmem.match.detail import local_detail
 from ctmem.match.dmb import find, prepare
-from ctmem.methods.registry import Entry, register_maker, register_method
+from ctmem.methods.registry import Entry, register_maker
 from ctmem.networks.folded import FoldedTCMM
 from ctmem.observe.camera import Camera
 from ctmem.prior import noise_of_components, sharpened_components, shipped_prior
@@ -89,7 +90,7 @@ def components(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camer
     """Returns what the denoiser of `fusion` is told of an image and its reference.
 
     Args:
-        lr_hsi: observed image (1, C, h, w), [0, 1].
+        lr_hsi: observed image (1, C, h, w), [0, 1]; NaN where it has holes, which are filled.
         ref_msi: reference (1, c, Hr, Wr), [0, 1], any size and place; None: without.
         camera: of scale 4; with `srf`, where there is a reference.
 
@@ -98,11 +99,13 @@ def components(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camer
     """
     if camera.scale != SCALE:
         fail("camera", f"one of scale {SCALE}, as the weights of 'fusion'", f"scale {camera.scale}")
+    lr_hsi, holes = split_holes(lr_hsi, "lr_hsi")
+    whole = whole_pixels(lr_hsi, holes)
     lr_hsi_up = camera.upsample(lr_hsi)
-    encoded = encode_image(lr_hsi, lr_hsi_up, None, camera, DENOISER)
+    encoded = encode_image(whole, lr_hsi_up, None, camera, DENOISER)
     # components, one by one, and what the prior makes of them
     z_up = encoded.space.encode(lr_hsi_up)
-    noise = noise_of_components(lr_hsi, encoded.space, camera)
+    noise = noise_of_components(whole, encoded.space, camera)
     prior = shipped_prior().to(lr_hsi.device)
     base = sharpened_components(encoded.space.encode(lr_hsi).transpose(0, 1), camera, prior, noise)
     # what is known of each pixel
@@ -111,7 +114,7 @@ def components(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camer
     known["blur"] = flat + (camera.fwhm_px[0] / SCALE - 1)
     known["noise"] = flat + noise.clamp_max(1)[:, None, None, None]
     if ref_msi is not None:
-        laid = _laid(lr_hsi_up, z_up, ref_msi, camera)
+        laid = _laid(lr_hsi_up, z_up, ref_msi, camera, holes)
         laid["offer"] = (laid["score"] != 0) * (known["bicubic"] + laid["detail"] - base)
         base = base + laid.pop("share") * laid["offer"]
         known |= laid
@@ -119,10 +122,10 @@ def components(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camer
 
 
 def _laid(
-    lr_hsi_up: torch.Tensor, z_up: torch.Tensor, ref_msi: torch.Tensor, camera: Camera
+    lr_hsi_up: torch.Tensor, z_up: torch.Tensor, ref_msi: torch.Tensor, camera: Camera, holes: torch.Tensor | None
 ) -> dict[str, torch.Tensor]:
     """The maps that come from the reference, (K or 1, 1, H, W), and the share that its detail has in the base."""
-    prepared = prepare(lr_hsi_up, ref_msi, camera, MATCH)
+    prepared = prepare(lr_hsi_up, ref_msi, camera, MATCH, holes=holes)
     found = agree(find(prepared, MATCH), prepared, camera.blur, sharpening=MATCH.sharpening)
     share = (((found.score + found.near) / 2 - UNLIKE) / (ALIKE - UNLIKE)).clamp(0, 1)
     detail, explained = local_detail(z_up, found.sharp, found.blurred, share)
@@ -222,10 +225,11 @@ def fused_draws(
 
 
 register_maker(
-    "fusion", Entry(lambda setting: fuse, draws=lambda setting: partial(fused_draws, generator=setting.generator))
+    "fusion",
+    Entry(lambda setting: fuse, draws=lambda setting: partial(fused_draws, generator=setting.generator), holes=True),
 )
-register_method("fusion-tcmm", fuse_and_denoise)
+register_maker("fusion-tcmm", Entry(lambda setting: fuse_and_denoise, holes=True))
 register_maker(
     "fusion-sample",
-    Entry(lambda setting: partial(fused_draws, count=1, generator=setting.generator), random=True),
+    Entry(lambda setting: partial(fused_draws, count=1, generator=setting.generator), random=True, holes=True),
 )

@@ -64,4 +64,4 @@ def _with_dat_light(image: torch.Tensor, scale: int) -> torch.Tensor:
         return _dat_light(scale)(image)
 
 
-register_maker("dat-light", Entry(per_component(as_grey(_with_dat_light)), uses_reference=False))
+register_maker("dat-light", Entry(per_component(as_grey(_with_dat_light)), uses_reference=False, holes=True))

@@ -22,6 +22,7 @@ import torch
 
 from ctmem.checks import as_image, check_choice, check_count, fail
 from ctmem.data.samples import Degraded
+from ctmem.holes import enlarged, fill_in, open_holes, split_holes
 from ctmem.model import Model
 from ctmem.observe.camera import Camera
 
@@ -51,6 +52,7 @@ class Entry:
     blind_to: tuple[str, ...] = ()  # controls of the benchmark that are to it the real reference itself
     seen: tuple[str, ...] = ()  # scenes whose ground the shipped weights have learned from: not measured there
     draws: Callable[[Setting], Draws] | None = None  # (lr_hsi, ref_msi, camera, count) → samples (count, C, H, W)
+    holes: bool = False  # whether it takes NaN in `lr_hsi`; others are given an image whose holes were filled
     variant: str | None = None  # wiring whose weights it needs: "", "as-drawn", "as-released"; None: no weights
 
 
@@ -96,6 +98,8 @@ def register_maker(name: str, entry: Entry) -> None:
 def make_method(name: str, setting: Setting = Setting()) -> Method:
     """Returns the method of a name, ready to be called; its answers are looked at.
 
+    Where `lr_hsi` has holes (NaN), the answer has NaN on the same ground; back-projection leaves them out.
+
     Args:
         name: one of `METHODS`, with or without `-bp` at its end.
         setting: what it may be made of.
@@ -106,11 +110,16 @@ def make_method(name: str, setting: Setting = Setting()) -> Method:
     """
     bare = name.removesuffix(FINISHED)
     check_choice(bare, "method", METHODS)
-    function = METHODS[bare].make(setting)
+    entry = METHODS[bare]
+    function = entry.make(setting)
 
     def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
-        pred = _checked(function(lr_hsi, ref_msi, camera), lr_hsi, camera, bare)
-        return camera.consistent(pred, lr_hsi) if name.endswith(FINISHED) else pred
+        given = lr_hsi
+        lr_hsi, holes = split_holes(lr_hsi, "lr_hsi")
+        pred = _checked(function(given if entry.holes else lr_hsi, ref_msi, camera), given, camera, bare, holes)
+        if name.endswith(FINISHED):
+            pred = camera.consistent(pred, lr_hsi, holes=holes)
+        return open_holes(pred, holes)
 
     return method
 
@@ -128,17 +137,20 @@ def make_spread(name: str, setting: Setting, count: int) -> Method:
     """
     bare = name.removesuffix(FINISHED)
     check_choice(bare, "method", METHODS)
-    draws = METHODS[bare].draws
+    entry = METHODS[bare]
+    draws = entry.draws
     if draws is None:
         fail("uncertainty", f"False for {name!r}, a method without draws", True)
     check_count(count, "draws", at_least=2)
     function = draws(setting)
 
     def spread(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
-        drawn = function(lr_hsi, ref_msi, camera, count).split(1)
+        given = lr_hsi
+        lr_hsi, holes = split_holes(lr_hsi, "lr_hsi")
+        drawn = function(given if entry.holes else lr_hsi, ref_msi, camera, count).split(1)
         if name.endswith(FINISHED):
-            drawn = tuple(camera.consistent(one, lr_hsi) for one in drawn)
-        return torch.cat(drawn).std(0, keepdim=True)
+            drawn = tuple(camera.consistent(one, lr_hsi, holes=holes) for one in drawn)
+        return open_holes(torch.cat(drawn).std(0, keepdim=True), holes)
 
     return spread
 
@@ -166,14 +178,18 @@ def _bands_last(image: torch.Tensor) -> np.ndarray:
     return image[0].permute(1, 2, 0).cpu().numpy()
 
 
-def _checked(pred: torch.Tensor, lr_hsi: torch.Tensor, camera: Camera, name: str) -> torch.Tensor:
-    """The answer of a method, or the error of one that is not an image of the right size."""
+def _checked(
+    pred: torch.Tensor, lr_hsi: torch.Tensor, camera: Camera, name: str, holes: torch.Tensor | None
+) -> torch.Tensor:
+    """The answer of a method, filled where `lr_hsi` has holes, or the error of one that is not such an image."""
     pred = as_image(pred, f"what the method {name!r} returns", finite=False)
-    if not bool(torch.isfinite(pred).all()):  # a stranger's numbers are read, inside a door, too
-        fail("method", "one whose answers are finite everywhere", f"NaN or infinite values from {name!r}")
     wanted = (*lr_hsi.shape[:2], *(camera.scale * side for side in lr_hsi.shape[2:]))
     if tuple(pred.shape) != wanted:
         fail("method", f"one that returns an image of shape {wanted}", f"{tuple(pred.shape)} from {name!r}")
+    if holes is not None:
+        pred = fill_in(pred.clone(), enlarged(holes, camera.scale))
+    if not bool(torch.isfinite(pred).all()):  # a stranger's numbers are read, inside a door, too
+        fail("method", "one whose answers are finite everywhere", f"NaN or infinite values from {name!r}")
     return pred
 
 

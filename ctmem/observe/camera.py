@@ -21,12 +21,14 @@ import torch
 
 from ctmem.checks import as_image, as_psf, as_srf, check_choice, check_count, door, fail
 from ctmem.config import CameraConfig
+from ctmem.holes import holes_of_each, open_holes
 from ctmem.observe.coarse import blurs_of, corrections, enlarge
 from ctmem.observe.optics import add_noise, adjoint, blur_down, blur_on_grid, gaussian_psf, upsample
 from ctmem.observe.responses import SENSORS, Wavelengths, apply_srf, load_rsr, srf_matrix
 
 SAME_PSF = 1e-3  # sum of absolute differences below which two PSFs of sum 1 are the same
 MISMATCH = 1e-3  # of an answer that counts as consistent: its degraded form from the observation, relative
+HOLE_SHARE = 1e-3  # of a coarse pixel's PSF that may lie on holes of the scene
 FEWEST, MOST = 10, 50  # back-projections without noise
 SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
 
@@ -136,23 +138,45 @@ class Camera:
     # --- what it does to a scene -------------------------------------------------------------------------------------
 
     @door
-    def observe(self, gt: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
+    def observe(
+        self, gt: torch.Tensor, *, generator: torch.Generator | None = None, holes: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Returns `lr_hsi`, what the coarse sensor records: blurred, decimated, with its noise; (B, C, h, w).
 
         Args:
             gt: fine scene (B, C, H, W), [0, 1], H and W multiples of the scale.
             generator: of the noise; needed where there is noise.
+            holes: pixels of `gt` that were filled, (B, 1, H, W) bool; None: none. `coarse_holes` are NaN, and the noise
+                has the level of the others.
 
         Raises:
             TypeError: `gt` is not a floating-point image.
-            ValueError: wrong rank or size, values that are not finite, noise without a `generator`.
+            ValueError: wrong rank or size, values that are not finite, noise without a `generator`, or no coarse pixel
+                is left.
         """
         gt = as_image(gt, "gt", multiple_of=self.scale, double=True)
-        if self.snr_db is None:
-            return self.downsample(gt)
-        if generator is None:
+        if self.snr_db is not None and generator is None:
             fail("generator", f"a `torch.Generator` for the noise of {self.snr_db:g} dB", None)
-        return add_noise(self.downsample(gt), self.snr_db, generator=generator)
+        low = self.downsample(gt)
+        if holes is not None:
+            unseen = self.coarse_holes(holes)
+            if bool(unseen.flatten(1).all(1).any()):
+                fail("holes", "few enough to leave what one coarse pixel sees", "holes in the sight of each of them")
+            low = open_holes(low, unseen)
+        if self.snr_db is None or generator is None:
+            return low
+        return add_noise(low, self.snr_db, generator=generator)
+
+    def coarse_holes(self, holes: torch.Tensor) -> torch.Tensor:
+        """Returns where the coarse image of a scene with holes (B, 1, H, W) has holes, (B, 1, h, w), bool.
+
+        Convention: where more than a thousandth of the PSF lies on holes. Less than that share of any other pixel is
+        what holes were filled with, which is below the noise of sensors.
+
+        Raises:
+            TypeError, ValueError: as `optics.blur_down`.
+        """
+        return self.downsample(holes.float()) > HOLE_SHARE
 
     def see(self, cube: torch.Tensor) -> torch.Tensor:
         """Returns what the multispectral sensor records of a cube: (B, c, H, W), not blurred.
@@ -210,6 +234,7 @@ class Camera:
         steps: int = 10,
         at_least: int = 0,
         tolerance: float = 0.0,
+        holes: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Returns an image near `pred` that, downsampled, gives back the observation: x ← x + up(lr_hsi − down(x)).
 
@@ -219,9 +244,10 @@ class Camera:
             steps: repetitions, at most; it stops where the mismatch grows to twice the least, and gives that image.
             at_least: repetitions before it stops at the tolerance.
             tolerance: mismatch, the norm of lr_hsi − down(x) over that of lr_hsi, at which it stops.
+            holes: pixels of `lr_hsi` that nothing is known of, (B, 1, h, w) bool: they ask for nothing; None: none.
 
         Raises:
-            ValueError: `pred` is not `scale` times as large as `lr_hsi`, or has other bands.
+            ValueError: `pred` is not `scale` times as large as `lr_hsi`, or has other bands; holes of another shape.
         """
         pred = as_image(pred, "pred", double=True)
         lr_hsi = as_image(lr_hsi, "lr_hsi", bands=pred.shape[1], double=True)
@@ -232,14 +258,17 @@ class Camera:
             got = f"{pred.shape[2]}×{pred.shape[3]}"
             fail("pred", f"{self.scale} times the size of `lr_hsi`, {wanted[0]}×{wanted[1]}", got)
         size = (lr_hsi.shape[2], lr_hsi.shape[3])
+        known = lr_hsi if holes is None else open_holes(lr_hsi, holes).nan_to_num(0)
         # all repetitions on the coarse grid, and one enlarged image added to the estimate
         added = corrections(
             lr_hsi - self.downsample(pred), blurs_of(self.psf, self.scale, size, pred),
-            steps=steps, at_least=at_least, tolerance=tolerance * float(lr_hsi.norm()),
+            steps=steps, at_least=at_least, tolerance=tolerance * float(known.norm()), holes=holes,
         )  # fmt: skip
         return pred if added is None else pred + enlarge(added, self.scale)
 
-    def consistent(self, pred: torch.Tensor, lr_hsi: torch.Tensor) -> torch.Tensor:
+    def consistent(
+        self, pred: torch.Tensor, lr_hsi: torch.Tensor, *, holes: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Returns `pred` after back-projection, which stops where only what the noise explains is missing.
 
         Without noise: at least 10 steps, and up to 50 until the observation is given back to a thousandth. With noise:
@@ -248,6 +277,7 @@ class Camera:
         Args:
             pred: estimate (B, C, H, W).
             lr_hsi: observation (B, C, h, w), H = scale·h.
+            holes: as of `back_project`.
 
         Raises:
             TypeError, ValueError: as `back_project`.
@@ -260,8 +290,8 @@ class Camera:
         fewest = FEWEST if tolerance == MISMATCH else 0
         return torch.cat(
             [
-                self.back_project(x, y, steps=MOST, at_least=fewest, tolerance=tolerance)
-                for x, y in zip(pred.split(1), lr_hsi.split(1))
+                self.back_project(x, y, steps=MOST, at_least=fewest, tolerance=tolerance, holes=hole)
+                for x, y, hole in zip(pred.split(1), lr_hsi.split(1), holes_of_each(holes, len(pred)))
             ]
         )
 

@@ -26,7 +26,13 @@ Matrices = Sequence[tuple[torch.Tensor, torch.Tensor]]  # of each term: along th
 
 
 def corrections(
-    missing: torch.Tensor, again: Matrices, *, steps: int, at_least: int = 0, tolerance: float = 0.0
+    missing: torch.Tensor,
+    again: Matrices,
+    *,
+    steps: int,
+    at_least: int = 0,
+    tolerance: float = 0.0,
+    holes: torch.Tensor | None = None,
 ) -> torch.Tensor | None:
     """Returns the coarse image v that back-projection adds, enlarged, to its estimate; None for none.
 
@@ -36,10 +42,12 @@ def corrections(
         steps: repetitions, at most; it stops where the mismatch grows to twice the least, and gives that v.
         at_least: repetitions before it stops at the tolerance.
         tolerance: norm of what is missing at which it stops.
+        holes: coarse pixels that were not observed, (B, 1, h, w) bool, so that nothing is missing there; None: none.
     """
     added: torch.Tensor | None = None
     best, least = added, math.inf
     for step in range(steps):
+        missing = missing if holes is None else missing.masked_fill(holes, 0)
         mismatch = float(missing.norm())
         if mismatch > 2 * least:  # with a PSF far off its centre it would grow without bound
             return best

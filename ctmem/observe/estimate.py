@@ -6,6 +6,8 @@ The ground does not repeat, but its edges are of one kind: the reference, blurre
 coarse pixel to the next, shows how second and third differences, and those three pixels wide, compare with the first.
 Candidates count as far as their three ratios are those of the observation, in units of the scatter between scenes.
 
+Pixels without data do not count, nor do differences to them.
+
 Source: this project; eigenvalues of noise: Marchenko and Pastur, 1967.
 """
 
@@ -18,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from ctmem.checks import as_image, door, fail
+from ctmem.holes import open_holes, split_holes
 from ctmem.observe.camera import SIGMA_TO_FWHM, Camera
 from ctmem.observe.optics import gaussian_psf
 from ctmem.observe.responses import apply_srf
@@ -58,7 +61,7 @@ def estimate_camera(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *
     """Returns `camera` with the Gaussian blur and the noise that its image shows.
 
     Args:
-        lr_hsi: observed images (B, C, h, w), all of that camera, at least 6 pixels a side.
+        lr_hsi: observed images (B, C, h, w), all of that camera, at least 6 pixels a side; NaN where there are holes.
         ref_msi: fine image (B', c, Hr, Wr) of any ground, of pixels `scale` times smaller; None, a constant band,
             or less than 12·scale pixels a side: what development scenes had on average.
         camera: its scale counts, and its response where it has one.
@@ -69,7 +72,7 @@ def estimate_camera(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *
     """
     if not isinstance(camera, Camera):
         fail("camera", "a `Camera`", type(camera).__name__, TypeError)
-    lr_hsi = as_image(lr_hsi, "lr_hsi", at_least=LEAST)
+    lr_hsi = _observed(lr_hsi)
     ref_msi = None if ref_msi is None else as_image(ref_msi, "ref_msi")
     snr_db = estimate_snr_db(lr_hsi)
     known = replace(camera, snr_db=snr_db)
@@ -88,15 +91,16 @@ def estimate_snr_db(lr_hsi: torch.Tensor) -> float:
     ground is then taken for noise, and images without any for 28 to 48 dB.
 
     Args:
-        lr_hsi: observed images (B, C, h, w), at least 6 pixels a side.
+        lr_hsi: observed images (B, C, h, w), at least 6 pixels a side; NaN where there are holes.
 
     Raises:
         TypeError: an image that is not of floating-point numbers.
         ValueError: a smaller image, or values that are not finite.
     """
-    x = as_image(lr_hsi, "lr_hsi", at_least=LEAST).double()
-    x = x / x.square().mean((2, 3), keepdim=True).sqrt().clamp_min(1e-12)
+    x = _observed(lr_hsi).double()
+    x = x / x.square().nanmean((2, 3), keepdim=True).sqrt().clamp_min(1e-12)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x)
+    noise = torch.where(x.isnan(), torch.nan, noise)
     return -10 * math.log10(max(_weak(x) / _weak(noise), 1e-9))
 
 
@@ -117,10 +121,10 @@ def estimate_fwhm(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *, 
     Raises:
         TypeError, ValueError: as `estimate_camera`.
     """
-    lr_hsi = as_image(lr_hsi, "lr_hsi", at_least=LEAST)
+    lr_hsi = _observed(lr_hsi)
     seen = lr_hsi.mean(1, keepdim=True) if camera.srf is None else apply_srf(lr_hsi, camera.srf.to(lr_hsi))
     seen = seen.double().cpu()
-    if not bool((seen.std((2, 3)) > 0).all()):
+    if not bool((_deviation(seen, (2, 3)) > 0).all()):
         fail("lr_hsi", "an image that is not constant", "a constant band")
     candidates = torch.tensor(CANDIDATES, dtype=torch.float64)
     taught = torch.tensor(USUAL_RATIOS, dtype=torch.float64)
@@ -136,6 +140,25 @@ def estimate_fwhm(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *, 
     return float(torch.softmax(-misfit / 2, 0) @ candidates) * camera.scale
 
 
+def _observed(lr_hsi: torch.Tensor) -> torch.Tensor:
+    """The observed images, NaN in all bands of their holes; pixels of which there must be some side by side."""
+    lr_hsi = as_image(lr_hsi, "lr_hsi", at_least=LEAST, finite=False)
+    filled, holes = split_holes(lr_hsi, "lr_hsi")
+    if holes is None:
+        return filled
+    whole = (~holes).float()
+    if not bool((F.avg_pool2d(whole, LEAST, stride=1) == 1).flatten(1).any(1).all()):
+        fail("lr_hsi", f"an image with {LEAST}×{LEAST} whole pixels somewhere", "one with holes everywhere")
+    return open_holes(filled, holes)
+
+
+def _deviation(x: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+    """Standard deviation, of the pixels that are not holes."""
+    mean = x.nanmean(axes, keepdim=True)
+    count = (~x.isnan()).sum(axes)
+    return ((x - mean).square().nansum(axes) / (count - 1)).sqrt()
+
+
 def _ratios(x: torch.Tensor, step: int) -> torch.Tensor:
     """Logarithms of the ratios of differences, (3,), mean over rows and columns, bands and images."""
     found = []
@@ -144,7 +167,7 @@ def _ratios(x: torch.Tensor, step: int) -> torch.Tensor:
         for taps in DIFFERENCES:
             length = along.shape[3] - (len(taps) - 1) * step
             parts = [tap * along[..., i * step : i * step + length] for i, tap in enumerate(taps)]
-            mean = torch.stack(parts).sum(0).abs().pow(POWER).mean((2, 3)).clamp_min(1e-300)
+            mean = torch.stack(parts).sum(0).abs().pow(POWER).nanmean((2, 3)).clamp_min(1e-300)
             powers.append(mean.log().mean() / POWER)
         first, second, third, far = powers
         found.append(torch.stack([third - first, second - first, first - far]))
@@ -168,16 +191,17 @@ def _noise_to_contrast(lr_hsi: torch.Tensor, seen: torch.Tensor, camera: Camera)
     """Deviation of the noise in the bands `seen` over that of the bands themselves, their mean."""
     if camera.snr_db is None:
         return 0.0
-    share = lr_hsi.square().mean((0, 2, 3)) * 10 ** (-camera.snr_db / 10)
+    share = lr_hsi.square().nanmean((0, 2, 3)) * 10 ** (-camera.snr_db / 10)
     weights = torch.full((1, len(share)), 1 / len(share)) if camera.srf is None else camera.srf
     share = weights.double().cpu().square() @ share
-    return float((share.sqrt() / seen.std((0, 2, 3))).mean())
+    return float((share.sqrt() / _deviation(seen, (0, 2, 3))).mean())
 
 
 def _weak(x: torch.Tensor) -> float:
     """Sum of the lowest quarter of the eigenvalues of what is high in rows and columns, of images (B, C, h, w)."""
     high = (x[..., 1:, 1:] - x[..., :-1, 1:] - x[..., 1:, :-1] + x[..., :-1, :-1]) / 2
     spectra = high.transpose(0, 1).flatten(1)
+    spectra = spectra[:, ~spectra[0].isnan()]
     values = torch.linalg.svdvals(spectra - spectra.mean(1, keepdim=True)).square()
     known = min(len(spectra), spectra.shape[1] - 1)
     return float(values[known - max(1, known // 4) : known].sum())

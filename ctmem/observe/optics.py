@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from ctmem.checks import as_image, as_psf, check_count, door, fail
+from ctmem.holes import open_holes, split_holes
 
 PIECE = 400_000  # numbers of an image that are worked on at a time: they stay in the processor's cache
 
@@ -145,16 +146,17 @@ def blur_on_grid(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor
 def add_noise(x: torch.Tensor, snr_db: float, *, generator: torch.Generator) -> torch.Tensor:
     """Returns `x` plus white Gaussian noise, same shape; not clipped.
 
-    Convention: the signal-to-noise ratio is 10·log10(mean x² / σ²), for each image and band by itself.
+    Convention: the signal-to-noise ratio is 10·log10(mean x² / σ²), for each image and band by itself. Holes, NaN, do
+    not count, and stay.
 
     Raises:
         TypeError: `x` is not a floating-point tensor.
-        ValueError: wrong rank, values that are not finite, or `snr_db` is not finite.
+        ValueError: wrong rank, an image of holes only, or `snr_db` is not finite.
     """
-    x = as_image(x, "x", double=True)
+    x = open_holes(*split_holes(as_image(x, "x", finite=False, double=True), "x"))
     if not math.isfinite(snr_db):
         fail("snr_db", "a finite number of decibels", snr_db)
-    sigma = x.square().mean((2, 3), keepdim=True).sqrt() * 10 ** (-snr_db / 20)
+    sigma = x.square().nanmean((2, 3), keepdim=True).sqrt() * 10 ** (-snr_db / 20)
     noise = torch.randn(x.shape, generator=generator, dtype=torch.float32, device=generator.device)
     return x + sigma * noise.to(x)
 

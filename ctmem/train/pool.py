@@ -17,7 +17,9 @@ import torch
 from ctmem.checks import fail
 from ctmem.config import Preset, TrainConfig
 from ctmem.data.areas import Box, crops
+from ctmem.data.samples import Degraded
 from ctmem.diffusion.encoding import encode_image
+from ctmem.holes import split_holes
 from ctmem.match.align import Blur
 from ctmem.match.dmb import dmb
 from ctmem.match.patches import turned
@@ -69,17 +71,25 @@ def build_pool(sources: Sequence[Source], preset: Preset, blur: Blur, *, stride:
         if source.train is None:
             continue
         area = source.scene.cut(source.train)
-        lr_hsi_up = area.lr_hsi_up
-        boxes = crops(Box(0, 0, *area.gt.shape[2:]), side, stride or 2 * area.scale)
+        lr_hsi, holes = split_holes(area.lr_hsi, "lr_hsi")
+        lr_hsi_up = area.camera.upsample(lr_hsi)
+        boxes = whole_crops(area, side, stride or 2 * area.scale)
         for reference in source.references:
             # one match for the whole area, then a crop of everything
-            texture, _ = dmb(lr_hsi_up, reference, area.camera, preset.match, blur=blur)
+            texture, _ = dmb(lr_hsi_up, reference, area.camera, preset.match, blur=blur, holes=holes)
             for box in boxes:
                 here, low = (..., *box.slices), (..., *box.coarse(area.scale).slices)
-                encoded = encode_image(area.lr_hsi[low], lr_hsi_up[here], texture[here], area.camera, preset.denoiser)
+                encoded = encode_image(lr_hsi[low], lr_hsi_up[here], texture[here], area.camera, preset.denoiser)
                 target = encoded.encode(area.gt[here])
                 entries.append((encoded.base, target, encoded.texture, encoded.weight))
     return Pool(*(torch.cat(column) for column in zip(*entries)))
+
+
+def whole_crops(area: Degraded, side: int, stride: int) -> list[Box]:
+    """The crops of an area that have no hole in any image."""
+    holes = area.holes
+    boxes = crops(Box(0, 0, *area.gt.shape[2:]), side, stride)
+    return [box for box in boxes if not holes[..., *box.slices].any()]
 
 
 def check_sources(sources: Sequence[Source], preset: Preset) -> None:
@@ -87,7 +97,7 @@ def check_sources(sources: Sequence[Source], preset: Preset) -> None:
 
     Raises:
         ValueError: scenes of several band counts for a denoiser that works on bands; a crop larger than a training
-            area, or smaller than a patch.
+            area, or smaller than a patch; a training area in which every crop has holes.
     """
     counts = sorted({source.scene.gt.shape[1] for source in sources})
     if preset.denoiser.subspace is None and len(counts) > 1:
@@ -103,6 +113,10 @@ def check_sources(sources: Sequence[Source], preset: Preset) -> None:
     least = max(preset.match.patch, preset.scale)
     if preset.crop < least:
         fail("crop", f"at least {least} px, a patch and a coarse pixel", preset.crop)
+    side = preset.crop // preset.scale * preset.scale
+    for source in sources:
+        if source.train is not None and not whole_crops(source.scene.cut(source.train), side, 2 * source.scene.scale):
+            fail("crop", f"so small that some of the training area of {source.name!r} have no holes", preset.crop)
 
 
 def draw_batch(pool: Pool, config: TrainConfig, generator: torch.Generator) -> Pool:

@@ -82,7 +82,8 @@ def scene_sources(scenes: Mapping[str, tuple[Scene, Camera]]) -> list[Source]:
         scenes: by name, with the camera to be simulated, its response included.
 
     Raises:
-        ValueError: a scene too small to be divided, or a response that does not fit its bands.
+        ValueError: a scene too small to be divided, one with holes all over an area, or a response that does not fit
+            its bands.
     """
     degraded: dict[str, Degraded] = {}
     areas: dict[str, dict[str, Box]] = {}
@@ -90,6 +91,10 @@ def scene_sources(scenes: Mapping[str, tuple[Scene, Camera]]) -> list[Source]:
         whole = degrade_scene(scene.tensor(), replace(camera, snr_db=None))
         height, width = whole.gt.shape[2:]
         areas[name] = split_areas(height, width, camera)
+        holes = whole.holes
+        for area, box in areas[name].items():
+            if holes[..., *box.slices].all():
+                fail("scenes", f"with data in the {area} area of {name!r}", "holes only")
         degraded[name] = _with_noise(whole, areas[name], camera)
     own = {name: whole.cut(areas[name]["reference"]).hr_msi for name, whole in degraded.items()}
     sources = []

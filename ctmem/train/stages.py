@@ -36,6 +36,7 @@ from ctmem.diffusion.problem import DenoisingProblem, Network, residual_std
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.evaluation.metrics import psnr_db
 from ctmem.files import check_out, check_writable, load_module, load_tensors, remove_parts, save_module
+from ctmem.holes import open_holes, split_holes, whole_pixels
 from ctmem.lock import locked
 from ctmem.match.align import Blur
 from ctmem.match.dmb import dmb
@@ -45,7 +46,7 @@ from ctmem.observe.kernel import LearnedBlur, train_kernel
 from ctmem.teaching import progress
 from ctmem.train.identity import data_differences, data_of, differences, digest_of_text
 from ctmem.train.loop import Loss, Run, Score, fit, micro_batch_of, new_accelerator, versions_here
-from ctmem.train.pool import Pool, build_pool, check_sources
+from ctmem.train.pool import Pool, build_pool, check_sources, whole_crops
 from ctmem.train.sources import Source
 
 __all__ = ["Run", "cnn_loss", "denoiser_loss", "fit", "new_accelerator", "one_step_estimate", "train"]
@@ -61,18 +62,19 @@ def train_kernel_on(
     sources: Sequence[Source], kernel: LearnedBlur, *, steps: int, generator: torch.Generator
 ) -> dict[str, Any]:
     """Stage 1 on the training areas of all sources; the best weights are chosen on the validation areas."""
+    # K is learned from crops no larger than the smallest area, of whole coarse pixels
+    scale = sources[0].scene.scale
+    sides = (side for source in sources if source.train for side in (source.train.height, source.train.width))
+    crop = min(KERNEL_CROP, *sides) // scale * scale
     # what the multispectral sensor sees of each area, and what it would see of the coarse image
     sharp: dict[str, list[torch.Tensor]] = {"train": [], "validation": []}
     blurry: dict[str, list[torch.Tensor]] = {"train": [], "validation": []}
     for source in sources:
         for name, box in (("train", source.train), ("validation", source.validation)):
             if box is not None:
-                area = source.scene.cut(box)
-                sharp[name].append(area.hr_msi)
-                blurry[name].append(area.camera.see(area.lr_hsi_up))
-    # K is learned from crops of these, no larger than the smallest area, of whole coarse pixels
-    scale = sources[0].scene.scale
-    crop = min(KERNEL_CROP, *(side for image in sharp["train"] for side in image.shape[2:])) // scale * scale
+                for area in _without_holes(source.scene.cut(box), crop):
+                    sharp[name].append(area.hr_msi)
+                    blurry[name].append(area.camera.see(area.lr_hsi_up))
     with progress(range(steps), "kernel") as bar:
 
         def on_step(_: int, loss: float) -> None:
@@ -83,6 +85,15 @@ def train_kernel_on(
             kernel, sharp["train"], blurry["train"], val_sharp=sharp["validation"], val_blurry=blurry["validation"],
             crop=crop, steps=steps, generator=generator, on_step=on_step,
         )  # fmt: skip
+
+
+def _without_holes(area: Degraded, crop: int) -> list[Degraded]:
+    """The area, or its crops without holes where it has any, with half of a crop from one to the next."""
+    if not area.holes.any():
+        return [area]
+    side = min(crop, *area.gt.shape[2:]) // area.scale * area.scale
+    stride = max(1, side // 2 // area.scale) * area.scale
+    return [area.cut(box) for box in whole_crops(area, side, stride)]
 
 
 def denoiser_loss(preset: Preset) -> Loss:
@@ -105,7 +116,7 @@ def cnn_loss(network: nn.Module, batch: Pool, generator: torch.Generator) -> tor
 def validation_score(sources: Sequence[Source], preset: Preset, blur: Blur, estimate: Estimate) -> Score:
     """Returns score(network): mean PSNR in dB over the validation areas, each seen with its own reference."""
     # the areas, matched once
-    cases: list[tuple[Degraded, torch.Tensor]] = []
+    cases: list[tuple[Camera, tuple[torch.Tensor, ...]]] = []
     with torch.no_grad():
         for source in sources:
             box = source.validation
@@ -114,17 +125,20 @@ def validation_score(sources: Sequence[Source], preset: Preset, blur: Blur, esti
             most = VALIDATION_SIDE // preset.scale * preset.scale
             part = replace(box, height=min(box.height, most), width=min(box.width, most))
             area = source.scene.cut(part)
-            texture, _ = dmb(area.lr_hsi_up, source.references[0], area.camera, preset.match, blur=blur)
-            cases.append((area, texture))
+            lr_hsi, holes = split_holes(area.lr_hsi, "lr_hsi")
+            lr_hsi_up = area.camera.upsample(lr_hsi)
+            texture, _ = dmb(lr_hsi_up, source.references[0], area.camera, preset.match, blur=blur, holes=holes)
+            gt = open_holes(area.gt, area.holes)
+            cases.append((area.camera, (whole_pixels(lr_hsi, holes), lr_hsi_up, texture, gt)))
 
     # encoded where the network is
     @lru_cache(maxsize=1)
     def cases_on(device: torch.device) -> list[tuple[Encoded, torch.Tensor]]:
-        moved = [(area.to(device), texture.to(device)) for area, texture in cases]
-        return [
-            (encode_image(area.lr_hsi, area.lr_hsi_up, texture, area.camera, preset.denoiser), area.gt)
-            for area, texture in moved
-        ]
+        found = []
+        for camera, images in cases:
+            lr_hsi, lr_hsi_up, texture, gt = (x.to(device) for x in images)
+            found.append((encode_image(lr_hsi, lr_hsi_up, texture, camera.to(device), preset.denoiser), gt))
+        return found
 
     @torch.no_grad()
     def score(network: nn.Module) -> float:
