@@ -9,7 +9,7 @@ function of yours calls, a sampler or a callback, while a door of the package ha
 Images may come as torch tensors or numpy arrays of float16, float32 or float64 (and bfloat16). Whole numbers may be
 numpy's. Inside a door torch's global default type and device are float32 and the CPU, whatever a program has set.
 
-No `ctmem` module is imported here, so any module may call these.
+Of the `ctmem` modules only `kinds` is imported here, so any other may call these.
 """
 
 from __future__ import annotations
@@ -21,10 +21,22 @@ import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+
+from ctmem.kinds import Bounds as Bounds
+from ctmem.kinds import Count as Count
+from ctmem.kinds import Inside as Inside
+from ctmem.kinds import Number as Number
+from ctmem.kinds import Positive as Positive
+from ctmem.kinds import Share as Share
+from ctmem.kinds import Size as Size
+from ctmem.kinds import Whole as Whole
+from ctmem.kinds import check_in_memory, entered, reader
+from ctmem.kinds import fail as fail
+from ctmem.kinds import typed as typed
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -46,20 +58,25 @@ def door(function: Function) -> Function:
         >>> half(np.ones((1, 1, 1, 2), np.float16)).dtype
         torch.float32
     """
+    read = reader(function, images=True)
 
     @functools.wraps(function)
     def enter(*args: Any, **kwargs: Any) -> Any:
         depth = _depth.get()
         if depth >= 2:
             return function(*args, **kwargs)
+        if not entered.get():
+            args, kwargs = read(args, kwargs)
+        known = entered.set(True)
         token = _depth.set(depth + 1)
         try:
             if depth == 1:
                 return function(*args, **kwargs)
             with _torch_defaults():
-                return function(*map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
+                return function(*args, **kwargs)
         finally:
             _depth.reset(token)
+            entered.reset(known)
 
     DOORS[f"{function.__module__}.{function.__qualname__}"] = enter
     return cast(Function, enter)
@@ -68,11 +85,6 @@ def door(function: Function) -> Function:
 def inside() -> bool:
     """Whether a door was passed before this one: what is handed on was checked there."""
     return _depth.get() >= 2
-
-
-def _plain(value: Any) -> Any:
-    """A whole number of numpy's as Python's; anything else as it is."""
-    return int(value) if isinstance(value, np.integer) else value
 
 
 def _torch_defaults() -> Any:
@@ -96,11 +108,6 @@ def _usual_defaults() -> Iterator[None]:
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
-
-
-def fail(name: str, expected: str, got: object, error: type[Exception] = ValueError) -> NoReturn:
-    """Raises `error` with the one form every message of this package has."""
-    raise error(f"`{name}` must be {expected}, got {got}")
 
 
 @functools.cache
@@ -136,6 +143,7 @@ def as_floats(x: Any, name: str, shape: str, *, double: bool = False) -> torch.T
         kind = x.dtype if isinstance(x, torch.Tensor | np.ndarray) else None
         got = type(x).__name__ if kind is None else f"a {kind} {'tensor' if isinstance(x, torch.Tensor) else 'array'}"
         fail(name, f"a floating-point tensor {shape}", got, TypeError)
+    check_in_memory(x, name)
     return x if x.dtype == torch.float32 or (double and x.dtype == torch.float64) else x.float()
 
 

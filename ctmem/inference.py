@@ -18,7 +18,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, check_choice, check_count, door, fail, warn_once
+from ctmem.checks import as_image, check_choice, check_count, door, fail, typed, warn_once
 from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.problem import DenoisingProblem, Rematch, rematched
 from ctmem.diffusion.samplers import SAMPLERS, Callback, Sampler, check_sampler, sample_ddim
@@ -166,6 +166,7 @@ def _estimated(lr_hsi: torch.Tensor, ref_msi: References | TextureLibrary | None
     return estimate_camera(lr_hsi, camera=camera)
 
 
+@typed
 @torch.no_grad()
 def draw(
     model: Model,
@@ -212,6 +213,7 @@ def _check_sampling(model: Model, steps: int, sampler: Sampler, start: float) ->
     make_schedule(model.preset.schedule, model.preset.timesteps).trailing(steps, start)
 
 
+@typed
 def finish_estimate(encoded: Encoded, lr_hsi: torch.Tensor, camera: Camera | None, z: torch.Tensor) -> torch.Tensor:
     """The spectra (1, C, H, W) of an estimate z (1, Z, H, W); with a camera, made consistent with the observation."""
     pred = encoded.decode(z)
@@ -244,6 +246,7 @@ def encode(
     return [encode_image(one, up, texture, camera, model.preset.denoiser) for one, up, texture in images]
 
 
+@typed
 def camera_for(model: Model, camera: Camera | None) -> Camera:
     """The camera that was given, or else that of the weights; warns once where weights were trained for another one.
 
@@ -264,6 +267,7 @@ def camera_for(model: Model, camera: Camera | None) -> Camera:
     return camera
 
 
+@typed
 def blur_of(model: Model, camera: Camera) -> Blur:
     """K of a camera: the learned one where it is the camera of the weights, otherwise the camera's own blur."""
     return model.kernel if camera.same_optics(model.camera) else camera.blur

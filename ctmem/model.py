@@ -12,7 +12,7 @@ from typing import Any, TypedDict, cast
 
 import torch
 
-from ctmem.checks import check_choice, door, fail
+from ctmem.checks import check_choice, door, fail, typed
 from ctmem.config import Preset
 from ctmem.files import data_path, load_module, load_tensors
 from ctmem.networks.kernel_net import KernelNet
@@ -34,6 +34,7 @@ class Networks(TypedDict):
     denoiser: TCMM
 
 
+@typed
 @dataclass(frozen=True)
 class Model:
     """The trained networks of a preset, in evaluation mode, and the card that says how they came about."""
@@ -55,6 +56,7 @@ class Model:
         """Where the networks are."""
         return next(self.denoiser.parameters()).device
 
+    @typed
     def to(self, device: torch.device | str) -> Model:
         """Moves all networks (in place) and returns the model."""
         for network in (self.kernel, self.cnn, self.denoiser):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from ctmem.checks import as_image, door, fail
+from ctmem.checks import as_image, door, fail, typed
 from ctmem.diffusion.subspace import Subspace, fit
 from ctmem.files import data_path, load_module
 from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
@@ -64,6 +64,7 @@ def component_prior(
     return camera.consistent(preds, lr_hsi) if consistency else preds
 
 
+@typed
 def load_prior(folder: str | Path | None = None) -> ComponentPrior:
     """The trained network of a folder, in evaluation mode; None: the shipped one.
 
@@ -90,6 +91,7 @@ def shipped_prior() -> ComponentPrior:
     return load_prior()
 
 
+@typed
 def sharpened_components(
     z: torch.Tensor, camera: Camera, network: ComponentPrior, noise: torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -118,6 +120,7 @@ def _sharpened(lr_hsi: torch.Tensor, camera: Camera, network: ComponentPrior) ->
     return lr_hsi_up + space.decode_difference(fine.transpose(0, 1) - space.encode(lr_hsi_up))
 
 
+@typed
 def noise_of_components(lr_hsi: torch.Tensor, space: Subspace, camera: Camera) -> torch.Tensor:
     """Deviation (Z,) of the noise in whitened components: that of the bands, as `optics.add_noise` has it."""
     bands = lr_hsi[0].square().mean((1, 2)) * camera.noise_share**2

@@ -14,6 +14,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from ctmem.checks import typed
+
 # What every notebook runs under when its outputs are stored or compared: the same text and numbers each time.
 STABLE_ENVIRONMENT = {
     "CTMEM_QUIET": "1",  # no progress bars
@@ -24,6 +26,7 @@ STABLE_ENVIRONMENT = {
 }
 
 
+@typed
 def check(
     claim: str,
     value: float,

@@ -25,6 +25,7 @@ observe
 evaluation
 files teaching
 config checks
+kinds
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}
 MODULES = sorted(path for path in (ROOT / "ctmem").rglob("*.py") if path.name != "__init__.py")

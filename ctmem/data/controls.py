@@ -13,14 +13,18 @@ import numpy as np
 import scipy.ndimage
 import torch
 
+from ctmem.checks import typed
+
 WINDOW = 8  # side of the windows that are glued, pixels
 
 
+@typed
 def uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Noise without any likeness from pixel to pixel, every band its own."""
     return torch.rand(like.shape, generator=generator)
 
 
+@typed
 def pink(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Noise with an amplitude that falls as 1/frequency, every band its own, mean 0.5 and deviation 0.15."""
     height, width = like.shape[-2:]
@@ -32,12 +36,14 @@ def pink(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return (0.5 + 0.15 * image / image.std((2, 3), keepdim=True)).clamp(0, 1)
 
 
+@typed
 def blobs(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """1/f noise cut at its median into two grey levels, the same in all bands."""
     noise = pink(like[:, :1], generator)
     return (0.3 + 0.4 * (noise > noise.median()).float()).expand(-1, like.shape[1], -1, -1).contiguous()
 
 
+@typed
 def permuted(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Bands in an order in which none is at its place: each takes the next one's, a random number of places on."""
     bands = image.shape[1]
@@ -45,6 +51,7 @@ def permuted(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return image.roll(by, 1)
 
 
+@typed
 def glued_windows(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Windows of the image, drawn at random and glued to an image of the same size."""
     height, width = image.shape[-2:]
@@ -59,12 +66,14 @@ def glued_windows(image: torch.Tensor, generator: torch.Generator) -> torch.Tens
     return torch.cat(lines, -2)[..., :height, :width].contiguous()
 
 
+@typed
 def shifted(image: torch.Tensor, down: float, across: float) -> torch.Tensor:
     """The image moved down and across by so many pixels, by cubic splines, its border repeated."""
     found = scipy.ndimage.shift(image.cpu().numpy(), (0, 0, down, across), order=3, mode="nearest")
     return torch.from_numpy(found).to(image)
 
 
+@typed
 def tilted(image: torch.Tensor, degrees: float, stretch: float) -> torch.Tensor:
     """The image turned by so many degrees and enlarged about its middle, by cubic splines, its border repeated."""
     angle = math.radians(degrees)

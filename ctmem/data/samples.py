@@ -15,11 +15,12 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from ctmem.checks import as_image, door, fail
+from ctmem.checks import as_image, door, fail, typed
 from ctmem.data.areas import Box
 from ctmem.observe.camera import Camera
 
 
+@typed
 @dataclass(frozen=True)
 class Degraded:
     """A scene, or a cut of it, with what its two sensors would have seen. All (1, ·, ·, ·), float32, [0, 1].
@@ -43,6 +44,7 @@ class Degraded:
         """`lr_hsi`, bicubically enlarged to the size of `gt`."""
         return self.camera.upsample(self.lr_hsi)
 
+    @typed
     def to(self, device: torch.device | str) -> Degraded:
         """The same on another device."""
         gt, lr_hsi, hr_msi = (x.to(device) for x in (self.gt, self.lr_hsi, self.hr_msi))

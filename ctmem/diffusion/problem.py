@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ctmem.checks import as_image, check_same_shape, door
+from ctmem.checks import as_image, check_same_shape, door, typed
 from ctmem.diffusion.objective import Denoise, training_loss
 from ctmem.diffusion.samplers import Callback, Sampler, sample, sample_ddim
 from ctmem.diffusion.schedule import Schedule
@@ -41,6 +41,7 @@ class Network(Protocol):
         """Its output (B, Z, H, W) for noisy data of unit size at a level (B,): 1 is clean, 0 is pure noise."""
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class DenoisingProblem:
     """A batch of images and what the diffusion needs to find them.
@@ -58,6 +59,7 @@ class DenoisingProblem:
     prediction: str = "x0"
 
     @classmethod
+    @typed
     def of(
         cls, network: Network, base: torch.Tensor, texture: torch.Tensor, *, tile: int | None = None
     ) -> DenoisingProblem:
@@ -80,14 +82,17 @@ class DenoisingProblem:
             prediction="x0" if residual else network.target,
         )
 
+    @typed
     def enter(self, z: torch.Tensor) -> torch.Tensor:
         """What the diffusion runs on, of images z (B, Z, H, W): (z − base) / residual_std, or z itself."""
         return z if self.residual_std is None else (z - self.base) / self.residual_std[:, None, None]
 
+    @typed
     def leave(self, x: torch.Tensor) -> torch.Tensor:
         """Undoes `enter`: base + residual_std · x, or x itself; (B, Z, H, W)."""
         return x if self.residual_std is None else self.base + self.residual_std[:, None, None] * x
 
+    @typed
     def weigh(self, weight: torch.Tensor) -> torch.Tensor:
         """The worth (B, Z, 1, 1) of each channel's error in an image, for an error of what the diffusion runs on."""
         if self.residual_std is None:
@@ -99,6 +104,7 @@ class DenoisingProblem:
         """The estimate before there is any, (B, Z, H, W): lr_hsi_up, entered; a residual of 0."""
         return self.enter(self.base)
 
+    @typed
     def loss(
         self,
         target: torch.Tensor,
@@ -122,6 +128,7 @@ class DenoisingProblem:
             weight=self.weigh(weight), self_condition=self_condition, generator=generator,
         )  # fmt: skip
 
+    @typed
     def draw(
         self,
         schedule: Schedule,
@@ -181,6 +188,7 @@ def residual_std(target: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
 # --- matching again ---------------------------------------------------------------------------------------------------
 
 
+@typed
 @dataclass(frozen=True)
 class Rematch:
     """How a texture is looked for again while an image is drawn.
@@ -194,6 +202,7 @@ class Rematch:
     texture: Callable[[torch.Tensor], torch.Tensor]
 
 
+@typed
 def rematched(
     problem: DenoisingProblem, network: Network, rematch: Rematch, *, tile: int | None = None
 ) -> DenoisingProblem:

@@ -23,12 +23,14 @@ from dataclasses import dataclass
 
 import torch
 
-from ctmem.checks import check_choice, check_count, fail
+from ctmem.checks import check_choice, check_count, fail, typed
 
 Place = tuple[float, float]  # (level, noise), a place on a chain at unit size
 CLEAN: Place = (1.0, 0.0)
+ENOUGH = 1000  # steps over which the usual β turn data into noise
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """A chain x_t = signal_t · x_0 + sigma_t · ε, or some steps of one.
@@ -62,18 +64,42 @@ class Schedule:
             fail("times", f"of shape ({len(self.signal)},), as `signal`", f"shape {tuple(self.times.shape)}")
 
     @classmethod
+    @typed
     def from_betas(cls, betas: torch.Tensor) -> Schedule:
         """The variance-preserving chain of the variances β (T,): signal = √ᾱ, sigma = √(1 − ᾱ), in float64."""
         alpha_bar = torch.cumprod(1 - betas.double(), 0)
         return cls(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
     @classmethod
+    @typed
     def linear(cls, steps: int = 2000, first: float = 1e-4, last: float = 2e-2) -> Schedule:
-        """β grows linearly from `first` to `last` over `steps` steps; the paper's."""
+        """β grows linearly from `first` to `last` over `steps` steps; the paper's.
+
+        So small a β needs `ENOUGH` steps to end near pure noise. A shorter chain is that one at evenly spaced steps, which
+        is what a β larger by 1000/T comes to where that is small.
+
+        Args:
+            steps: T.
+            first: β at the first step.
+            last: β at the last one.
+
+        Raises:
+            ValueError: no steps, or a `first` and `last` that are not 0 < first ≤ last < 1.
+
+        Example:
+            >>> [round(float(Schedule.linear(steps).levels[-1]), 4) for steps in (2, 100, 1000, 2000)]
+            [0.0064, 0.0064, 0.0064, 0.0]
+        """
         check_count(steps, "steps")
-        return cls.from_betas(torch.linspace(first, last, steps, dtype=torch.float64))
+        if not 0 < first <= last < 1:
+            fail("first", "above 0, and at most `last`, which must be below 1", f"{first} and {last}")
+        length = max(steps, ENOUGH)
+        chain = cls.from_betas(torch.linspace(first, last, length, dtype=torch.float64))
+        places = [round(length * (place + 1) / steps) - 1 for place in range(steps)]
+        return cls(chain.signal[places], chain.sigma[places])
 
     @classmethod
+    @typed
     def cosine(cls, steps: int = 2000, offset: float = 0.008) -> Schedule:
         """ᾱ falls as a squared cosine, with β at most 0.999: fewer steps at pure noise than `linear`."""
         check_count(steps, "steps")
@@ -82,6 +108,7 @@ class Schedule:
         return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp_max(0.999))
 
     @classmethod
+    @typed
     def shifted(cls, steps: int = 15, kappa: float = 1.0, power: float = 0.3) -> Schedule:
         """A short chain that shifts the truth into the start: signal = 1 − η, sigma = κ·√η.
 
@@ -101,6 +128,7 @@ class Schedule:
         return cls(1 - root.square(), kappa * root)
 
     @classmethod
+    @typed
     def geometric(cls, steps: int = 25, most: float = 20.0, least: float = 0.02) -> Schedule:
         """A short chain at unit size whose noise over data grows geometrically from `least` to `most`.
 
@@ -154,6 +182,7 @@ class Schedule:
         """signal_t and sigma_t per sample, (B, 1, 1, 1), of the type and device of `like`."""
         return self.signal[t].reshape(-1, 1, 1, 1).to(like), self.sigma[t].reshape(-1, 1, 1, 1).to(like)
 
+    @typed
     def trailing(self, steps: int, start: float = 1.0) -> list[int]:
         """`steps` values of t, evenly spaced, that begin at the noisiest: T−1, or start·T − 1.
 
@@ -170,6 +199,7 @@ class Schedule:
         check_count(steps, "steps", at_most=length)
         return [round(length * (1 - i / steps)) - 1 for i in range(steps)]
 
+    @typed
     def take(self, times: Sequence[int]) -> Schedule:
         """The chain of these t alone, which it keeps as its `times`; the order they are given in does not matter.
 
@@ -205,6 +235,7 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
 }  # fmt: skip
 
 
+@typed
 def make_schedule(name: str, steps: int) -> Schedule:
     """The chain of a name, `linear`, `cosine` or `shifted`, of T = `steps` steps.
 

@@ -31,7 +31,7 @@ from torchmetrics.functional.image import (
 )
 from torchmetrics.functional.regression import pearson_corrcoef
 
-from ctmem.checks import as_image, check_choice, check_count, check_same_shape, door, fail
+from ctmem.checks import Count, as_image, check_choice, check_count, check_same_shape, door, fail, typed
 
 PSNR_CAP_DB = 100.0
 WINDOW = 11  # side of the Gaussian window of SSIM and UIQI, pixels
@@ -67,6 +67,7 @@ def psnr_per_band(pred: Tensor, target: Tensor) -> Tensor:
     return bands.clamp(max=PSNR_CAP_DB)
 
 
+@typed
 def psnr_db(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the peak signal-to-noise ratio in dB, the mean over bands; higher is better.
 
@@ -99,6 +100,7 @@ def sam_map(pred: Tensor, target: Tensor) -> Tensor:
     return torch.where((target == 0).all(1), torch.nan, angle)
 
 
+@typed
 def sam_deg(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the spectral angle in degrees, the mean over pixels; lower is better.
 
@@ -122,7 +124,7 @@ def sam_deg(pred: Tensor, target: Tensor) -> Tensor:
 
 
 @door
-def ergas(pred: Tensor, target: Tensor, *, scale: int) -> Tensor:
+def ergas(pred: Tensor, target: Tensor, *, scale: Count) -> Tensor:
     """Returns the relative global error (ERGAS), dimensionless; lower is better.
 
     Convention: 100 · (h/l) · sqrt(mean over bands of (RMSE / target mean)²) with h/l = fine/coarse pixel size
@@ -238,7 +240,7 @@ def uiqi(pred: Tensor, target: Tensor) -> Tensor:
 
 
 @door
-def evaluate(pred: Tensor, target: Tensor, *, scale: int, metrics: Sequence[str] = METRICS) -> dict[str, float]:
+def evaluate(pred: Tensor, target: Tensor, *, scale: Count, metrics: Sequence[str] = METRICS) -> dict[str, float]:
     """Returns the metrics asked for as floats, the mean over the images of the batch.
 
     An image on which a metric is undefined makes that mean NaN: it is reported, not left out.

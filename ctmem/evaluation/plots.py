@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ctmem.checks import fail
+from ctmem.checks import fail, typed
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DASHES = ("-", "--", "-.", ":")
@@ -45,6 +45,7 @@ class Picture(Figure):
         return small.getvalue()
 
 
+@typed
 def grid(
     rows: int, columns: int, *, size: tuple[float, float] = (3.0, 3.0), **options: Any
 ) -> tuple[Picture, np.ndarray]:
@@ -60,6 +61,7 @@ def grid(
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+@typed
 def to_array(image: ImageLike, name: str = "image") -> np.ndarray:
     """Returns the image as a numpy array (H, W, C).
 
@@ -82,6 +84,7 @@ def to_array(image: ImageLike, name: str = "image") -> np.ndarray:
     return image
 
 
+@typed
 def rgb(
     image: ImageLike,
     wavelengths_nm: Sequence[float] | None = None,
@@ -111,6 +114,7 @@ def rgb(
     return np.clip((cube[..., chosen] - low) / np.maximum(high - low, 1e-6), 0, 1) ** GAMMA
 
 
+@typed
 def show_images(
     images: Sequence[ImageLike],
     titles: Sequence[str] = (),
@@ -156,6 +160,7 @@ def show_images(
     return figure
 
 
+@typed
 def plot_spectra(
     wavelengths_nm: Sequence[float], spectra: Mapping[str, ImageLike], *, ylabel: str = "radiance (scaled)"
 ) -> Picture:
@@ -176,6 +181,7 @@ def plot_spectra(
     return _finish(figure, axes[0, 0], "wavelength (nm)", ylabel, legend=len(spectra) > 1)
 
 
+@typed
 def error_map(
     preds: Mapping[str, ImageLike], target: ImageLike, *, label: str = "RMSE over bands", size: float = 2.4
 ) -> Picture:
@@ -201,6 +207,7 @@ def error_map(
     return show_images(list(errors.values()), titles, label=label, limits=(0, top), cmap="magma", size=size)
 
 
+@typed
 def loss_curve(
     curves: Mapping[str, Sequence[Any]], *, xlabel: str = "step", ylabel: str = "L1 loss", log: bool = True
 ) -> Picture:
@@ -222,6 +229,7 @@ def loss_curve(
     return _finish(figure, axes[0, 0], xlabel, ylabel, legend=len(curves) > 1)
 
 
+@typed
 def outline(ax: Axes, corner: Sequence[int], patch: int, colour: str, text: str = "") -> None:
     """Draws the border of the P×P window at (row, column) into the axes of an image, with a text beside."""
     row, column = (int(value) - 0.5 for value in corner[:2])
@@ -232,6 +240,7 @@ def outline(ax: Axes, corner: Sequence[int], patch: int, colour: str, text: str 
         ax.text(column + patch + 1, row, text, color=colour, fontsize=9, fontweight="bold", va="top", bbox=box)
 
 
+@typed
 def show_match(
     query: np.ndarray,
     reference: np.ndarray,
@@ -315,6 +324,7 @@ def _visible(bands: int, wavelengths_nm: Sequence[float] | None) -> Sequence[int
     return chosen
 
 
+@typed
 def with_gaps(nm: np.ndarray, values: np.ndarray, label: str) -> tuple[np.ndarray, np.ndarray]:
     """Wavelengths and values in ascending order with NaN put into the gaps, where a line is to break."""
     if values.shape != nm.shape:
@@ -327,6 +337,7 @@ def with_gaps(nm: np.ndarray, values: np.ndarray, label: str) -> tuple[np.ndarra
     return np.insert(nm, gaps, np.nan), np.insert(values, gaps, np.nan)
 
 
+@typed
 def styles(count: int) -> list[dict[str, Any]]:
     """Colour and dashes of each of `count` lines, no two alike (up to 32)."""
     pairs = ((COLOURS[i % len(COLOURS)], DASHES[(i + i // len(COLOURS)) % len(DASHES)]) for i in range(count))

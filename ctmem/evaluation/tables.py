@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ctmem.checks import as_image, check_choice, check_same_shape, door, fail
+from ctmem.checks import Count, as_image, check_choice, check_same_shape, door, fail, typed
 from ctmem.evaluation.metrics import METRICS, evaluate
 from ctmem.files import write_text
 
@@ -36,7 +36,7 @@ Row = dict[str, str | float]
 
 @door
 def compare(
-    predictions: Mapping[str, Tensor], gt: Tensor, *, scale: int, metrics: Sequence[str] = TABLE_METRICS
+    predictions: Mapping[str, Tensor], gt: Tensor, *, scale: Count, metrics: Sequence[str] = TABLE_METRICS
 ) -> list[Row]:
     """Returns one row per prediction, in their order: `{"method": name, "psnr_db": …, …}`.
 
@@ -62,6 +62,7 @@ def compare(
     return [{"method": name} | evaluate(pred, gt, scale=scale, metrics=metrics) for name, pred in predictions.items()]
 
 
+@typed
 def format_table(rows: Sequence[Row]) -> str:
     """Returns the rows as aligned text: methods left, numbers right, ↑ more or ↓ less is better.
 
@@ -83,6 +84,7 @@ def format_table(rows: Sequence[Row]) -> str:
     )
 
 
+@typed
 def write_table(rows: Sequence[Row], path: str | Path) -> None:
     """Writes the rows as CSV with six significant digits, whole or not at all.
 
@@ -100,6 +102,7 @@ def write_table(rows: Sequence[Row], path: str | Path) -> None:
     write_text(text.getvalue(), path)
 
 
+@typed
 def read_table(path: str | Path) -> list[Row]:
     """Returns the rows of a file that `write_table` wrote.
 

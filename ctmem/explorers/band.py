@@ -9,7 +9,7 @@ import ipywidgets
 import numpy as np
 import torch
 
-from ctmem.checks import check_choice, check_count, fail
+from ctmem.checks import check_choice, check_count, fail, typed
 from ctmem.data.scenes import Scene
 from ctmem.evaluation.plots import COLOURS, Picture, to_array
 from ctmem.explorers.render import COMPOSITES, INDICES, bands_of, colours, normalised_difference, quantise, stretch
@@ -64,6 +64,7 @@ class BandExplorer(CubeExplorer):
         row 1, column 2 · band 0: 20
     """
 
+    @typed
     def __init__(
         self,
         cubes: Cube | Mapping[str, Cube],
@@ -323,6 +324,7 @@ class BandExplorer(CubeExplorer):
         return 0 if self.wavelengths_nm is None else int(np.abs(self.wavelengths_nm - 650).argmin())
 
 
+@typed
 def number(value: np.number) -> str:
     """Returns a value as the label says it: counts whole, others with four digits."""
     if isinstance(value, np.integer):
@@ -330,11 +332,13 @@ def number(value: np.number) -> str:
     return "no data" if np.isnan(value) else f"{value:.4g}"
 
 
+@typed
 def absolute_error(cube: np.ndarray, target: np.ndarray, band: int) -> np.ndarray:
     """Returns |cube − target| of one band, (H, W) float32."""
     return np.abs(cube[..., band].astype(np.float32) - target[..., band])
 
 
+@typed
 def rms_error(cube: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Returns the root mean square over bands of cube − target, (H, W), some rows at a time to save memory."""
     pairs = ((cube[top : top + ROWS], target[top : top + ROWS]) for top in range(0, len(cube), ROWS))
@@ -376,6 +380,7 @@ def _common_wavelengths(scenes: Sequence[Scene]) -> np.ndarray | None:
     return wavelengths
 
 
+@typed
 def checked_wavelengths(wavelengths_nm: Wavelengths | None, bands: int) -> np.ndarray | None:
     """The wavelengths as an array, or the error of what does not fit."""
     if wavelengths_nm is None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ctmem.checks import check_choice
+from ctmem.checks import check_choice, typed
 from ctmem.config import MatchConfig
 from ctmem.match import dmb
 from ctmem.match.align import Prepared
@@ -55,6 +55,7 @@ class Matched:
         ValueError: what `dmb.find` refuses.
     """
 
+    @typed
     def __init__(self, prepared: Prepared, config: MatchConfig) -> None:
         check_choice(config.similarity, "config.similarity", SIMILARITIES)
         self.prepared = prepared
@@ -68,6 +69,7 @@ class Matched:
         self._pieces = corners.split(PIECE)
         self._vectors: list[torch.Tensor] | None = None
 
+    @typed
     def at_temperature(self, temperature: float) -> Matched:
         """The same match with another temperature: only the texture is made again, nothing is searched."""
         other = copy.copy(self)
@@ -75,6 +77,7 @@ class Matched:
         other.texture = dmb.hand_over(self.match, self.prepared, other.config)
         return other
 
+    @typed
     def number_at(self, row: int, column: int) -> int:
         """Number of the query patch whose centre is nearest to a pixel of the query; the first of equally near ones."""
         best = []
@@ -88,6 +91,7 @@ class Matched:
         scores = self.match.scores[0, :, : self.config.hard_k]
         return torch.softmax(scores / self.config.temperature, dim=1)
 
+    @typed
     def apart(self, number: int, count: int) -> list[int]:
         """Ranks (from 0) of the best windows of a patch that do not overlap a better one, at most `count`."""
         kept: list[int] = []
@@ -99,6 +103,7 @@ class Matched:
                 kept.append(rank)
         return kept
 
+    @typed
     def takers(self, row: int, column: int) -> list[Taker]:
         """Which query patches took from a pixel of the reference, by weight, largest first.
 
@@ -114,6 +119,7 @@ class Matched:
         rows, columns = self.match.corners.T.tolist()
         return [Taker(rows[n], columns[n], counts[n], shares[n]) for n in order]
 
+    @typed
     @torch.no_grad()
     def plane(self, number: int) -> np.ndarray:
         """How alike a query patch and every window of the reference are, (windows down, windows across).
@@ -145,6 +151,7 @@ class Matched:
         return self._vectors
 
 
+@typed
 def spread(plane: np.ndarray, size: tuple[int, int], patch: int, stride: int, *, most: int = 320) -> np.ndarray:
     """Returns values of windows as an image over the whole reference: each pixel has that of the window around it.
 

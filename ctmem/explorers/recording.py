@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, check_count, door, fail
+from ctmem.checks import as_image, check_count, door, fail, typed
 from ctmem.diffusion.encoding import Encoded
 from ctmem.diffusion.samplers import Sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
@@ -32,6 +32,7 @@ Bands = Sequence[int] | None  # indices; None: all
 Pixel = tuple[int, int] | None  # (row, column); None: all
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Recording:
     """What the callback of a diffusion saw, for one image and several draws."""
@@ -59,6 +60,7 @@ class Recording:
         bands, rows, columns = self.answers.shape[1:]
         return rows, columns, bands
 
+    @typed
     def decode(self, z: torch.Tensor, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
         """Spectra (B, C, H, W) of channels (B, Z, H, W); of some bands or of one pixel alone without the rest."""
         space = self.encoded.space
@@ -72,17 +74,20 @@ class Recording:
         )
         return part.decode(cut(z, pixel=pixel)).cpu()
 
+    @typed
     def noisy(self, draw: int, position: int, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
         """Spectra of x_t, (1, C, H, W), or a part as in `decode`; at the answer's position: where the chain ended."""
         ended = position == self.steps
         return self.decode((self.x0[draw, -1] if ended else self.x_t[draw, position])[None], bands=bands, pixel=pixel)
 
+    @typed
     def estimate(self, draw: int, position: int, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
         """Spectra of x̂0, (1, C, H, W), or a part as in `decode`; at the last position the answer."""
         if position == self.steps:
             return cut(self.answers[draw][None], bands, pixel)
         return self.decode(self.x0[draw, position][None], bands=bands, pixel=pixel)
 
+    @typed
     def mean_estimate(self, position: int) -> torch.Tensor:
         """Spectra (1, C, H, W) of the mean of all draws' `estimate`."""
         if position == self.steps:
@@ -90,6 +95,7 @@ class Recording:
         return self.decode(self.x0[:, position].mean(0, keepdim=True))
 
 
+@typed
 def cut(image: torch.Tensor, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
     """Some bands, or one pixel, of an image (B, C, H, W), which stays four-dimensional."""
     if bands is not None:
@@ -156,6 +162,7 @@ def record(
     return Recording(encoded, tuple(times), tuple(levels), x_t, x0, torch.cat(answers))
 
 
+@typed
 def spread(run: Recording) -> np.ndarray:
     """Standard deviation of the draws' x̂0 at every position, root mean square over bands, (steps + 1, H, W).
 
@@ -173,6 +180,7 @@ def spread(run: Recording) -> np.ndarray:
     return torch.cat(maps).sqrt().numpy()
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Figures:
     """How far the estimates are from the truth; the mean of the draws stands after the last draw."""
@@ -182,6 +190,7 @@ class Figures:
     error: np.ndarray  # (draws, steps + 1, H, W), root mean square over bands
 
 
+@typed
 def measure(run: Recording, target: torch.Tensor) -> Figures:
     """The figures of every estimate of a recording. Pixels where the target has a NaN are holes and are left out.
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 import matplotlib
 import numpy as np
 
+from ctmem.checks import typed
 from ctmem.evaluation.plots import GAMMA
 
 PERCENTILES = (1.0, 99.0)
@@ -29,6 +30,7 @@ INDICES = {  # name → wavelengths of a and b in (a − b) / (a + b)
 }
 
 
+@typed
 def sample(plane: np.ndarray) -> np.ndarray:
     """Returns at most about `SAMPLE` pixels of the plane (H, W), evenly spread, without holes."""
     every = max(1, int(np.sqrt(plane.size / SAMPLE)))
@@ -36,6 +38,7 @@ def sample(plane: np.ndarray) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
+@typed
 def stretch(plane: np.ndarray) -> tuple[float, float]:
     """Returns (low, high): the 1st and 99th percentile of a plane (H, W); (0, 1) where it has only holes."""
     values = sample(plane)
@@ -45,6 +48,7 @@ def stretch(plane: np.ndarray) -> tuple[float, float]:
     return low, max(high, low + LEAST * max(1.0, abs(low)))
 
 
+@typed
 def quantise(plane: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     """Returns numbers of a palette, (H, W) uint8: 1 at the lower limit and below, 255 at the upper, 0 in holes.
 
@@ -57,6 +61,7 @@ def quantise(plane: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return np.where(np.isnan(shares), 0, np.rint(1 + 254 * np.nan_to_num(shares))).astype(np.uint8)
 
 
+@typed
 def colours(image: np.ndarray, limits: Sequence[tuple[float, float]] | None = None) -> np.ndarray:
     """Returns a colour image as bytes, (H, W, 4) uint8: red, green, blue, and opacity, which is 0 in holes.
 
@@ -73,6 +78,7 @@ def colours(image: np.ndarray, limits: Sequence[tuple[float, float]] | None = No
     return np.concatenate([np.where(holes, 0, shown), np.where(holes, 0, 255)], axis=-1).astype(np.uint8)
 
 
+@typed
 @lru_cache
 def palette(name: str) -> bytes:
     """Returns 256 colours of 4 bytes: the first is transparent, the others are those of matplotlib's colour map."""
@@ -80,6 +86,7 @@ def palette(name: str) -> bytes:
     return bytes(4) + np.ascontiguousarray(table).tobytes()
 
 
+@typed
 def paint(numbers: np.ndarray, colour_map: str = "viridis") -> np.ndarray:
     """Returns what the browser makes of numbers (H, W) or colours (H, W, 4): floats (H, W, 4) in [0, 1]."""
     if numbers.ndim == 3:
@@ -87,12 +94,14 @@ def paint(numbers: np.ndarray, colour_map: str = "viridis") -> np.ndarray:
     return np.frombuffer(palette(colour_map), np.uint8).reshape(256, 4)[numbers] / 255
 
 
+@typed
 def nearest_band(wavelengths_nm: np.ndarray, wanted_nm: float) -> int | None:
     """Returns the index of the band nearest to a wavelength, or None where that is more than 60 nm away."""
     distances = np.abs(np.asarray(wavelengths_nm, float) - wanted_nm)
     return int(distances.argmin()) if distances.min() <= NEAR_NM else None
 
 
+@typed
 def bands_of(name: str, wavelengths_nm: np.ndarray | None) -> tuple[int, ...] | None:
     """Returns the bands that the composite or index `name` is made of, or None where the cube lacks one."""
     if wavelengths_nm is None:
@@ -103,6 +112,7 @@ def bands_of(name: str, wavelengths_nm: np.ndarray | None) -> tuple[int, ...] | 
     return bands if len(bands) == len(wanted) else None
 
 
+@typed
 def normalised_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns (a − b) / (a + b), within −1 and 1 for values that are not negative; 0 where both are 0."""
     total = a + b

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from ctmem.checks import check_count
+from ctmem.checks import check_count, typed
 from ctmem.match.align import Blur, Prepared, check_blur, sharpen
 from ctmem.match.laying import Fit, Trial, bent, finer, laid
 from ctmem.match.matching import Match, as_list, one_each
@@ -41,6 +41,7 @@ class Placement(NamedTuple):
     votes: float  # share of the query patches that say so, 0 to 1
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Agreed:
     """The reference on the pixels of the query, in the units of `Prepared`; zeros where it is not laid."""
@@ -53,6 +54,7 @@ class Agreed:
     placements: tuple[tuple[Placement, ...], ...]  # of each query image, most votes first
 
 
+@typed
 def vote(match: Match, *, temperature: float = 0.02, most: int = 4) -> list[list[Placement]]:
     """Returns the placements with the most votes for each query image, in whole pixels, most votes first.
 
@@ -118,6 +120,7 @@ def _same(one: Placement, other: Placement) -> bool:
     return one[:2] == other[:2] and max(abs(one.down - other.down), abs(one.across - other.across)) <= APART
 
 
+@typed
 @torch.no_grad()
 def agree(match: Match, prepared: Prepared, blur: Blur, *, sharpening: int = 0, most: int = 4) -> Agreed:
     """Returns the references laid under the queries wherever the windows of a match agree.

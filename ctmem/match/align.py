@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 
-from ctmem.checks import as_image, check_choice, check_same_shape, door, fail
+from ctmem.checks import as_image, check_choice, check_same_shape, door, fail, typed
 
 Blur = Callable[[torch.Tensor], torch.Tensor]  # K: (·, c, H, W) → the same as the LR sensor would show it
 References = torch.Tensor | Sequence[torch.Tensor]  # a batch (1 or B, c, Hr, Wr), or several (1, c, Hr, Wr) each
@@ -68,6 +68,7 @@ def fill_holes(image: torch.Tensor, name: str = "image") -> tuple[torch.Tensor, 
     return (fill_in(image.clone(), holes, name) if holes.any() else image), holes
 
 
+@typed
 def find_holes(image: torch.Tensor) -> torch.Tensor:
     """Returns the holes of an image (B, C, H, W), band after band to save memory: (B, 1, H, W), bool."""
     holes = torch.zeros_like(image[:, :1], dtype=torch.bool)
@@ -76,6 +77,7 @@ def find_holes(image: torch.Tensor) -> torch.Tensor:
     return holes
 
 
+@typed
 def fill_in(image: torch.Tensor, holes: torch.Tensor, name: str = "image") -> torch.Tensor:
     """Returns `image` itself after its holes were filled, as by `fill_holes`, which leaves it as it is.
 
@@ -98,6 +100,7 @@ def fill_in(image: torch.Tensor, holes: torch.Tensor, name: str = "image") -> to
     return image
 
 
+@typed
 def gain_and_offset(source: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (B, c, 1, 1) each: what brings mean and deviation of `source`'s bands to those of `target`.
 
@@ -132,6 +135,7 @@ def match_radiometry(reference: torch.Tensor, query: torch.Tensor) -> torch.Tens
     return gain * reference + offset
 
 
+@typed
 def to_standard(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (gain, offset), (B, C, 1, 1) each, that bring every band to mean 0 and deviation 1.
 
@@ -145,6 +149,7 @@ def to_standard(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return gain, -gain * mean
 
 
+@typed
 def sharpen(blurry: torch.Tensor, blur: Blur, steps: int) -> torch.Tensor:
     """Returns a sharper image, same shape, whose blur comes closer to `blurry`: y ← y + blurry − K(y), `steps` times.
 
@@ -164,6 +169,7 @@ def sharpen(blurry: torch.Tensor, blur: Blur, steps: int) -> torch.Tensor:
     return sharper
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """A query and its references as they are compared, and the way back to the query's units.
@@ -182,6 +188,7 @@ class Prepared:
         """The query in its own units, (B, c, H, W)."""
         return (self.query - self.offset) / self.gain
 
+    @typed
     def to_units(self, texture: torch.Tensor) -> torch.Tensor:
         """A texture [soft, hard, gradient, difference] (B, 4c, H, W) in the query's units.
 
@@ -192,6 +199,7 @@ class Prepared:
         return torch.cat([*images, gradient / self.gain, difference / self.gain], 1)
 
 
+@typed
 def check_blur(blur: object) -> None:
     """Raises unless it can be called.
 

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_image, check_count, check_same_shape, door, fail, inside
+from ctmem.checks import as_image, check_count, check_same_shape, door, fail, inside, typed
 from ctmem.config import MatchConfig
 from ctmem.match import patches as pt
 from ctmem.match.align import (
@@ -126,6 +126,7 @@ def texture(
     return pt.fold(whole, match.size, match.query_stride)
 
 
+@typed
 def find(
     prepared: Prepared, config: MatchConfig = MatchConfig(), *, search: Search = nearest, chunk_mb: int = 256
 ) -> Match:
@@ -147,6 +148,7 @@ def find(
     )  # fmt: skip
 
 
+@typed
 def hand_over(
     match: Match, prepared: Prepared, config: MatchConfig = MatchConfig(), *, chunk_mb: int = 256
 ) -> torch.Tensor:

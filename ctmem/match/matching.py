@@ -16,7 +16,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_floats, as_image, check_choice, check_count, door, fail, inside
+from ctmem.checks import as_floats, as_image, check_choice, check_count, door, fail, inside, typed
 from ctmem.match import patches as pt
 from ctmem.match.align import References
 from ctmem.match.search import PIECE, SIMILARITIES, nearest, similarities
@@ -24,6 +24,7 @@ from ctmem.match.search import PIECE, SIMILARITIES, nearest, similarities
 Search = Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # `search.nearest`, or one like it
 
 
+@typed
 @dataclass(frozen=True)
 class Match:
     """The best windows of the reference for every query patch, and how they were looked for.
@@ -199,6 +200,7 @@ def similarity_map(
     return values.new_full((math.prod(grid),), math.nan).index_copy(0, numbers, values).reshape(grid)
 
 
+@typed
 def whole_windows(image: torch.Tensor, patch: int, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (numbers, corners) of the windows whose pixels are all finite: the candidates, (m,) and (m, 2).
 
@@ -215,17 +217,20 @@ def whole_windows(image: torch.Tensor, patch: int, stride: int) -> tuple[torch.T
     return whole.nonzero()[:, 0], corners[whole]
 
 
+@typed
 def count_candidates(reference: References, corners: Sequence[torch.Tensor], turns: bool) -> int:
     """How many candidates every query patch has, given the windows of each reference: at least so many."""
     counts = [(8 if turns else 1) * len(some) for some in corners]
     return min(counts) if one_each(reference) else sum(counts)
 
 
+@typed
 def one_each(reference: References) -> bool:
     """Whether each sample has its own reference: a batch of them, not a list."""
     return not isinstance(reference, Sequence) and len(reference) > 1
 
 
+@typed
 def as_list(reference: References, name: str) -> list[torch.Tensor]:
     """A batch or a list of references (1, c, Hr, Wr), which may have holes, as a list of (c, Hr, Wr)."""
     if not isinstance(reference, Sequence):
@@ -233,6 +238,7 @@ def as_list(reference: References, name: str) -> list[torch.Tensor]:
     return [as_image(one, f"{name}[{i}]", finite=False, double=True)[0] for i, one in enumerate(reference)]
 
 
+@typed
 def reference_list(query: torch.Tensor, reference: References, name: str, at_least: int = 1) -> list[torch.Tensor]:
     """The references as a list of (c, Hr, Wr) in the query's type, or the error of what does not fit the query."""
     bands = query.shape[1]
@@ -252,6 +258,7 @@ def reference_list(query: torch.Tensor, reference: References, name: str, at_lea
     return images
 
 
+@typed
 def cut_windows(
     sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: torch.Tensor, patch: int
 ) -> torch.Tensor:
@@ -269,6 +276,7 @@ def cut_windows(
     return taken.unflatten(0, scenes.shape)
 
 
+@typed
 def check_sizes(match: Match, images: Sequence[torch.Tensor], name: str) -> None:
     """Raises unless the images have the heights and widths of the references that were searched."""
     sizes = tuple(map(pt.size_of, images))

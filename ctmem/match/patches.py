@@ -13,9 +13,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_image, check_count, door, fail
+from ctmem.checks import as_image, check_count, door, fail, typed
 
 
+@typed
 def starts(size: int, patch: int, stride: int | None = None) -> torch.Tensor:
     """Returns the first pixels of the windows along one axis, ascending.
 
@@ -39,11 +40,13 @@ def starts(size: int, patch: int, stride: int | None = None) -> torch.Tensor:
     return first if int(first[-1]) == last else torch.cat([first, torch.tensor([last])])
 
 
+@typed
 def grid_shape(height: int, width: int, patch: int, stride: int | None = None) -> tuple[int, int]:
     """Returns how many windows there are down and across: (rows, columns)."""
     return len(starts(height, patch, stride)), len(starts(width, patch, stride))
 
 
+@typed
 def windows(height: int, width: int, patch: int, stride: int | None = None) -> torch.Tensor:
     """Returns the (row, column) of every window's first pixel, (N, 2) whole numbers in row-major order.
 
@@ -54,11 +57,13 @@ def windows(height: int, width: int, patch: int, stride: int | None = None) -> t
     return torch.cartesian_prod(starts(height, patch, stride), starts(width, patch, stride))
 
 
+@typed
 def size_of(image: torch.Tensor) -> tuple[int, int]:
     """Returns height and width of an image (…, H, W), pixels."""
     return image.shape[-2], image.shape[-1]
 
 
+@typed
 def cut(image: torch.Tensor, corners: torch.Tensor, patch: int) -> torch.Tensor:
     """Returns the patches of one image at the given corners, (N, C, P, P).
 
@@ -121,6 +126,7 @@ def fold(patches: torch.Tensor, size: tuple[int, int], stride: int | None = None
     return (total / cover).reshape(batch, bands, height, width)[:, :, : size[0], : size[1]]
 
 
+@typed
 def turned(x: torch.Tensor, k: int) -> torch.Tensor:
     """Returns one of the eight flips and rotations of the last two axes.
 
@@ -138,6 +144,7 @@ def turned(x: torch.Tensor, k: int) -> torch.Tensor:
     return torch.rot90(x.flip(-1) if k >= 4 else x, k % 4, (-2, -1))
 
 
+@typed
 def turn_back(x: torch.Tensor, k: int) -> torch.Tensor:
     """Returns what `turned(·, k)` turns into x.
 

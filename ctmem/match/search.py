@@ -28,7 +28,7 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import check_choice
+from ctmem.checks import check_choice, typed
 from ctmem.match import patches as pt
 from ctmem.match.pruning import GROUP, directions, pair_scores, shadows, spread, survivors
 
@@ -42,6 +42,7 @@ WORTH = 200  # scores of a search, in squared lengths of a vector, from which on
 SAMPLE = 2048  # vectors of either side that the directions are found from, about
 
 
+@typed
 def similarities(query: torch.Tensor, candidates: torch.Tensor, similarity: str = "zncc") -> torch.Tensor:
     """Returns how alike every query patch and every candidate are, (n, m); larger is more alike.
 
@@ -63,6 +64,7 @@ def similarities(query: torch.Tensor, candidates: torch.Tensor, similarity: str 
     return finish(product, query, similarity)
 
 
+@typed
 def embed(patches: torch.Tensor, similarity: str, *, candidate: bool = True) -> torch.Tensor:
     """Returns one vector per patch, (n, c·P·P), or one longer for l2; see the table above.
 
@@ -86,6 +88,7 @@ def embed(patches: torch.Tensor, similarity: str, *, candidate: bool = True) -> 
     return rows.mul_(torch.where(rest <= FLAT * length, 0, 1 / rest))
 
 
+@typed
 def finish(product: torch.Tensor, query: torch.Tensor, similarity: str) -> torch.Tensor:
     """Returns the similarity (n, m) from the product of the vectors: for l2, −‖q‖² is still to be added."""
     if similarity != "l2":
@@ -93,6 +96,7 @@ def finish(product: torch.Tensor, query: torch.Tensor, similarity: str) -> torch
     return (product - query.flatten(1).square().sum(1, keepdim=True)).clamp_max(0)
 
 
+@typed
 @torch.no_grad()
 def nearest(
     query: torch.Tensor,

@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from ctmem.checks import as_image, check_choice, check_count, door, fail
+from ctmem.checks import Inside, Whole, as_image, check_choice, check_count, door, fail, typed
 from ctmem.config import MatchConfig
 from ctmem.files import load_tensors, save_tensors
 from ctmem.match import patches as pt
@@ -42,6 +42,7 @@ from ctmem.observe.camera import Camera
 KIND, VERSION = "ctmem texture library", 1
 
 
+@typed
 @dataclass(frozen=True, eq=False, repr=False)
 class TextureLibrary:
     """References of several scenes, ready to be searched; made by `build` or `load`."""
@@ -57,11 +58,11 @@ class TextureLibrary:
     @torch.no_grad()
     def build(
         cls,
-        references: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
+        references: Inside[Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]],
         blur: Blur,
         config: MatchConfig = MatchConfig(),
         *,
-        approximate_above: int | None = None,
+        approximate_above: Whole | None = None,
         factory: str | None = None,
         nprobe: int | None = None,
     ) -> TextureLibrary:
@@ -186,6 +187,7 @@ class TextureLibrary:
         found = find(prepared, self.config, search=nearest if self.index is None else self.index, chunk_mb=chunk_mb)
         return hand_over(found, prepared, self.config, chunk_mb=chunk_mb), found
 
+    @typed
     def save(self, path: str | Path) -> None:
         """Writes the library to one safetensors file, whole or not at all.
 
@@ -203,6 +205,7 @@ class TextureLibrary:
         save_tensors(tensors, path, metadata)
 
     @classmethod
+    @typed
     def load(cls, path: str | Path) -> TextureLibrary:
         """Returns the library that `save` wrote: it finds the very same matches.
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ctmem.checks import fail
+from ctmem.checks import fail, typed
 from ctmem.data.samples import Degraded
 from ctmem.diffusion.subspace import Subspace, fit
 from ctmem.match.align import fill_holes
@@ -32,6 +32,7 @@ EXAMPLES = 20_000  # kept, at most
 NEIGHBOURS = 32  # averaged
 
 
+@typed
 def per_component(grey: Grey, *, channels: int = CHANNELS, fitted: bool = True) -> Callable[[Setting], Method]:
     """Returns what makes a method of a function on grey images: `register_maker("mine", Entry(per_component(f)))`.
 
@@ -91,6 +92,7 @@ class Examples:
         most: examples kept, drawn at random.
     """
 
+    @typed
     def __init__(self, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], most: int = EXAMPLES):
         shown = []
         missing = []
@@ -108,6 +110,7 @@ class Examples:
         self.shown = torch.cat(shown)  # (n, P²)
         self.missing = torch.cat(missing)
 
+    @typed
     def detail(self, z_up: torch.Tensor) -> torch.Tensor:
         """What is missing of upsampled grey images (N, 1, H, W): the mean of the nearest examples', signs free."""
         patches = unfold(z_up, PATCH, QUERY_STRIDE)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import torch
 
-from ctmem.checks import check_count, fail
+from ctmem.checks import check_count, fail, typed
 from ctmem.config import DenoiserConfig, MatchConfig
 from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.objective import standard_normal
@@ -68,6 +68,7 @@ MAPS = (
 )
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Components:
     """An image as `fusion` sees it: K components, each an image of its own."""
@@ -76,6 +77,7 @@ class Components:
     base: torch.Tensor  # (K, 1, H, W), sharpened by the prior, and by the reference where it is laid
     maps: torch.Tensor  # (K, T, H, W), what is known beside: `MAPS`
 
+    @typed
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """The spectra (1, C, H, W) of components (K, 1, H, W)."""
         whole = self.encoded.base.clone()
@@ -83,6 +85,7 @@ class Components:
         return self.encoded.decode(whole)
 
 
+@typed
 def components(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> Components:
     """Returns what the denoiser of `fusion` is told of an image and its reference.
 
@@ -144,6 +147,7 @@ def _denoiser() -> FoldedTCMM:
     return network.eval().requires_grad_(False)
 
 
+@typed
 @torch.no_grad()
 def fuse(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
     """Returns the estimate (1, C, 4·h, 4·w), before back-projection: the prior, and the reference where it is laid.
@@ -160,6 +164,7 @@ def fuse(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> 
     return given.decode(given.base)
 
 
+@typed
 @torch.no_grad()
 def fuse_and_denoise(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
     """Returns what the denoiser makes of it in one call, its mean; the same each time, whatever the components' signs.
@@ -176,6 +181,7 @@ def fuse_and_denoise(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera:
     return given.decode((means[0] + means[1]) / 2)
 
 
+@typed
 @torch.no_grad()
 def fused_draws(
     lr_hsi: torch.Tensor,

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, check_choice, check_count, fail
+from ctmem.checks import as_image, check_choice, check_count, fail, typed
 from ctmem.data.samples import Degraded
 from ctmem.model import Model
 from ctmem.observe.camera import Camera
@@ -32,6 +32,7 @@ NumpyPipeline = Callable[[np.ndarray, np.ndarray | None, np.ndarray | None, np.n
 FINISHED = "-bp"  # at the end of a name: with back-projection
 
 
+@typed
 @dataclass(frozen=True)
 class Setting:
     """What a method may be made of; most need nothing of it."""
@@ -41,6 +42,7 @@ class Setting:
     generator: torch.Generator | None = None  # of what the method draws
 
 
+@typed
 @dataclass(frozen=True)
 class Entry:
     """A registered method: how it is made, and what its answer depends on."""
@@ -57,6 +59,7 @@ class Entry:
 METHODS: dict[str, Entry] = {}
 
 
+@typed
 def register_method(name: str, function: Method | None = None, *, uses_reference: bool = True) -> Callable[..., object]:
     """Enters a method under a name: `register_method("mine", function)`, or as a decorator.
 
@@ -82,6 +85,7 @@ def register_method(name: str, function: Method | None = None, *, uses_reference
     return enter if function is None else enter(function)
 
 
+@typed
 def register_maker(name: str, entry: Entry) -> None:
     """Enters a method that is made of a `Setting`: of weights, of training ground, with random numbers.
 
@@ -93,6 +97,7 @@ def register_maker(name: str, entry: Entry) -> None:
     METHODS[name] = entry
 
 
+@typed
 def make_method(name: str, setting: Setting = Setting()) -> Method:
     """Returns the method of a name, ready to be called; its answers are looked at.
 
@@ -115,6 +120,7 @@ def make_method(name: str, setting: Setting = Setting()) -> Method:
     return method
 
 
+@typed
 def make_spread(name: str, setting: Setting, count: int) -> Method:
     """Returns a function like a method, whose answer is how far its draws differ: their standard deviation.
 
@@ -143,6 +149,7 @@ def make_spread(name: str, setting: Setting, count: int) -> Method:
     return spread
 
 
+@typed
 def from_numpy_pipeline(function: NumpyPipeline) -> Method:
     """Returns a method that calls a pipeline of another form: arrays with the bands last.
 
@@ -177,6 +184,7 @@ def _checked(pred: torch.Tensor, lr_hsi: torch.Tensor, camera: Camera, name: str
     return pred
 
 
+@typed
 @register_method("bicubic", uses_reference=False)
 def bicubic(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
     """Bicubic upsampling; `bicubic-bp` is the back-projection that needs no training."""

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ctmem.checks import as_image, check_count, door, fail
+from ctmem.checks import as_image, check_count, door, fail, typed
 from ctmem.observe.kernel import LearnedBlur
 
 SIDE = 4  # two poolings: inside the network height and width are multiples of this
@@ -33,6 +33,7 @@ def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:
 class Residual(nn.Module):
     """Two 3×3 convolutions with GELU between, added to the input (through 1×1 where the channels differ)."""
 
+    @typed
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.body = nn.Sequential(_conv(inputs, outputs, 3), nn.GELU(), _conv(outputs, outputs, 3))
@@ -45,6 +46,7 @@ class Residual(nn.Module):
 class LatentBlur(nn.Module):
     """7×7, 5×5, 3×3 and 1×1 convolutions one after the other, each added to its input."""
 
+    @typed
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(_conv(width, width, size) for size in (7, 5, 3, 1))
@@ -77,6 +79,7 @@ class KernelNet(LearnedBlur):
 
     learning_rate = 2e-3
 
+    @typed
     def __init__(self, bands: int, width: int = 64, *, joint: bool = False, scale: int = 4) -> None:
         super().__init__()
         check_count(bands, "bands")

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import fail
+from ctmem.checks import fail, typed
 from ctmem.networks.scan.selective import compiled_stream, selective_scan
 
 DELTA_RANGE = (1e-3, 1e-1)  # step sizes at the start, drawn log-uniformly
@@ -29,6 +29,7 @@ class Stream(nn.Module):
     scan is `numba`, all that follows in_proj is one compiled operation, `scan.numba_stream`.
     """
 
+    @typed
     def __init__(self, d_model: int, *, d_state: int = 16, d_conv: int = 4, expand: int = 2):
         super().__init__()
         inner = expand * d_model
@@ -75,6 +76,7 @@ class MambaBlock(Stream):
         116480
     """
 
+    @typed
     def __init__(self, d_model: int, *, d_state: int = 16, d_conv: int = 4, expand: int = 2):
         super().__init__(d_model, d_state=d_state, d_conv=d_conv, expand=expand)
         self.out_proj = nn.Linear(expand * d_model, d_model, bias=False)
@@ -97,6 +99,7 @@ class CrossMambaBlock(nn.Module):
         200192
     """
 
+    @typed
     def __init__(self, d_model: int, *, d_state: int = 16, d_conv: int = 4, expand: int = 2):
         super().__init__()
         self.stream_a = Stream(d_model, d_state=d_state, d_conv=d_conv, expand=expand)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import as_image, door
+from ctmem.checks import as_image, door, typed
 
 
 class ResidualCNN(nn.Module):
@@ -19,6 +19,7 @@ class ResidualCNN(nn.Module):
     identity.
     """
 
+    @typed
     def __init__(self, channels: int, width: int = 64, blocks: int = 3):
         super().__init__()
         self.stem = nn.Conv2d(channels, width, 3, padding=1)

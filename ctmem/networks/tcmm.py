@@ -29,7 +29,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import as_image, check_choice, check_same_shape, door, fail
+from ctmem.checks import as_image, check_choice, check_same_shape, door, fail, typed
 from ctmem.config import DenoiserConfig
 from ctmem.networks.mamba import CrossMambaBlock, MambaBlock
 from ctmem.networks.plain_scan import PlainScan
@@ -39,6 +39,7 @@ LEVEL_ENTERS = ("stem", "input", "block")
 SKIPS = ("added", "none", "carried")
 
 
+@typed
 @dataclass(frozen=True)
 class Condition:
     """What stays the same over all diffusion steps of one image: the base and the features of two branches."""
@@ -63,6 +64,7 @@ class TCMM(nn.Module):
 
     residual_std: torch.Tensor | None
 
+    @typed
     def __init__(
         self, channels: int, texture_channels: int, config: DenoiserConfig, *, outputs: int | None = None
     ) -> None:
@@ -184,6 +186,7 @@ class RandomProjection(nn.Module):
 
     weight: torch.Tensor
 
+    @typed
     def __init__(self, inputs: int, channels: int, seed: int = 0) -> None:
         super().__init__()
         weight = torch.rand(channels, inputs, generator=torch.Generator().manual_seed(seed)) * 2 - 1
@@ -198,6 +201,7 @@ class NoiseEmbedding(nn.Module):
 
     frequencies: torch.Tensor
 
+    @typed
     def __init__(self, width: int, channels: int, frequencies: int = 16) -> None:
         super().__init__()
         self.register_buffer("frequencies", 2.0 ** torch.linspace(0, 10, frequencies), persistent=False)
@@ -217,6 +221,7 @@ class LevelBlock(nn.Module):
 
     frequencies: torch.Tensor
 
+    @typed
     def __init__(self, channels: int) -> None:
         super().__init__()
         count = max(1, channels // 2)
@@ -249,6 +254,7 @@ def _scale_and_shift(x: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
 class Pointwise(nn.Conv2d):
     """A 1×1 convolution (B, in, H, W) → (B, out, H, W), on a CPU one product of matrices."""
 
+    @typed
     def __init__(self, channels: int, out: int, *, bias: bool = True) -> None:
         super().__init__(channels, out, 1, bias=bias)
 
@@ -261,6 +267,7 @@ class Pointwise(nn.Conv2d):
 class Branch(nn.Module):
     """Image (B, in, H, W) → features (B, D, H, W); the noise branch also takes the embedded noise level."""
 
+    @typed
     def __init__(self, in_channels: int, config: DenoiserConfig):
         super().__init__()
         width = config.width
@@ -292,6 +299,7 @@ class Branch(nn.Module):
 class HalfNormBlock(nn.Module):
     """conv – LeakyReLU – instance norm on half of the channels – conv – LeakyReLU, plus the input."""
 
+    @typed
     def __init__(self, width: int):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
@@ -308,6 +316,7 @@ class HalfNormBlock(nn.Module):
 class ChannelAttention(nn.Module):
     """Scales each channel by a number in (0, 1) made from all channels' means."""
 
+    @typed
     def __init__(self, width: int, reduction: int = 4):
         super().__init__()
         self.mlp = nn.Sequential(
@@ -321,6 +330,7 @@ class ChannelAttention(nn.Module):
 class ChannelAttentionBlock(nn.Module):
     """conv – LeakyReLU of a given slope – conv – channel attention, plus the input."""
 
+    @typed
     def __init__(self, width: int, slope: float = 0.2):
         super().__init__()
         self.body = nn.Sequential(
@@ -345,6 +355,7 @@ class CIM(nn.Module):
         order: which walk over the image this block takes (`to_tokens`).
     """
 
+    @typed
     def __init__(self, config: DenoiserConfig, order: int):
         super().__init__()
         width = config.width
@@ -375,6 +386,7 @@ class TEMamba(nn.Module):
     Mamba and around the whole there are skips, or none, see `DenoiserConfig.skips`.
     """
 
+    @typed
     def __init__(self, config: DenoiserConfig):
         super().__init__()
         width = config.width
@@ -420,6 +432,7 @@ class CrossChannelAttention(nn.Module):
         ValueError: other heads.
     """
 
+    @typed
     def __init__(self, width: int, heads: int, *, pixel_norm: bool = False, full_query: bool = False):
         super().__init__()
         if width % heads:
@@ -444,6 +457,7 @@ class CrossChannelAttention(nn.Module):
 class GatedFeedForward(nn.Module):
     """Two depth-wise paths, one gates the other through GELU; expansion 2; plus the input."""
 
+    @typed
     def __init__(self, width: int, expansion: int = 2, *, pixel_norm: bool = False, bias: bool = True):
         super().__init__()
         self.norm = _image_norm(width, pixel_norm)

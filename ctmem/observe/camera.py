@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ctmem.checks import as_image, as_psf, as_srf, check_choice, check_count, door, fail
+from ctmem.checks import Count, Inside, as_image, as_psf, as_srf, check_choice, check_count, door, fail, typed
 from ctmem.config import CameraConfig
 from ctmem.observe.coarse import blurs_of, corrections, enlarge
 from ctmem.observe.optics import add_noise, adjoint, blur_down, blur_on_grid, gaussian_psf, upsample
@@ -31,6 +31,7 @@ FEWEST, MOST = 10, 50  # back-projections without noise
 SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Camera:
     """A coarse hyperspectral sensor and its fine multispectral partner.
@@ -56,12 +57,12 @@ class Camera:
         ((1, 3, 2, 3), 4)
     """
 
-    psf: torch.Tensor
-    scale: int = 4
-    srf: torch.Tensor | None = None
+    psf: Inside[torch.Tensor]
+    scale: Count = 4
+    srf: Inside[torch.Tensor | None] = None
     sensor: str | None = None
-    snr_db: float | None = None
-    bands: tuple[str, ...] | None = None
+    snr_db: Inside[float | None] = None
+    bands: Inside[tuple[str, ...] | None] = None
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -82,15 +83,16 @@ class Camera:
     # --- how one is made ---------------------------------------------------------------------------------------------
 
     @classmethod
+    @typed
     def gaussian(
         cls,
-        fwhm_px: float | tuple[float, float] | None = None,
-        scale: int = 4,
+        fwhm_px: Inside[float | tuple[float, float] | None] = None,
+        scale: Count = 4,
         *,
-        srf: torch.Tensor | None = None,
+        srf: Inside[torch.Tensor | None] = None,
         sensor: str | None = "sentinel2a",
-        snr_db: float | None = None,
-        bands: tuple[str, ...] | None = None,
+        snr_db: Inside[float | None] = None,
+        bands: Inside[tuple[str, ...] | None] = None,
     ) -> Camera:
         """A camera with a Gaussian blur.
 
@@ -110,12 +112,14 @@ class Camera:
         return cls(psf, scale, srf=srf, sensor=sensor, snr_db=snr_db, bands=bands)
 
     @classmethod
+    @typed
     def from_config(cls, config: CameraConfig) -> Camera:
         """The camera of a preset's settings, without a spectral response: that needs a scene, see `for_wavelengths`."""
         return cls.gaussian(
             config.fwhm_px, config.scale, sensor=config.sensor, snr_db=config.snr_db, bands=config.bands
         )
 
+    @typed
     def for_wavelengths(self, wavelengths_nm: Wavelengths | None) -> Camera:
         """The same camera with the response of its multispectral sensor over a scene's bands.
 
@@ -129,6 +133,7 @@ class Camera:
             fail("sensor", "a name, for its spectral response", None)
         return replace(self, srf=srf_matrix(wavelengths_nm, sensor=self.sensor, bands=self.bands))
 
+    @typed
     def to(self, device: torch.device | str) -> Camera:
         """The same camera with its tensors on a device."""
         return replace(self, psf=self.psf.to(device), srf=None if self.srf is None else self.srf.to(device))
@@ -154,6 +159,7 @@ class Camera:
             fail("generator", f"a `torch.Generator` for the noise of {self.snr_db:g} dB", None)
         return add_noise(self.downsample(gt), self.snr_db, generator=generator)
 
+    @typed
     def see(self, cube: torch.Tensor) -> torch.Tensor:
         """Returns what the multispectral sensor records of a cube: (B, c, H, W), not blurred.
 
@@ -163,6 +169,7 @@ class Camera:
         """
         return apply_srf(cube, self.response())
 
+    @typed
     def downsample(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `x` blurred and decimated, without noise: (B, C, H/scale, W/scale); linear in x.
 
@@ -183,6 +190,7 @@ class Camera:
         height, width = (self.scale * side for side in y.shape[-2:])
         return adjoint(self.downsample, y.new_zeros(*y.shape[:-2], height, width))(y)
 
+    @typed
     def upsample(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `x` enlarged by bicubic interpolation, (B, C, scale·h, scale·w): the way back that needs no learning.
 
@@ -191,6 +199,7 @@ class Camera:
         """
         return upsample(x, self.scale)
 
+    @typed
     def blur(self, x: torch.Tensor) -> torch.Tensor:
         """Returns what the coarse sensor shows of `x`, on the pixels of `x`: down and bicubically up again, any size.
 
@@ -239,6 +248,7 @@ class Camera:
         )  # fmt: skip
         return pred if added is None else pred + enlarge(added, self.scale)
 
+    @typed
     def consistent(self, pred: torch.Tensor, lr_hsi: torch.Tensor) -> torch.Tensor:
         """Returns `pred` after back-projection, which stops where only what the noise explains is missing.
 
@@ -295,12 +305,14 @@ class Camera:
             return len(self.srf)
         return len(self.bands or SENSORS[self.sensor or "sentinel2a"])
 
+    @typed
     def response(self, name: str = "camera") -> torch.Tensor:
         """The spectral response (c, C), or the error of a camera that has none; `name`: what the error calls it."""
         if self.srf is None:
             fail(name, "one with `srf`, the response (c, C) of its multispectral sensor", "one without")
         return self.srf
 
+    @typed
     def same_optics(self, other: Camera) -> bool:
         """Whether both blur and decimate alike."""
         if self.scale != other.scale:
@@ -309,6 +321,7 @@ class Camera:
         one, two = (_padded(camera.psf.detach().cpu(), sizes) for camera in (self, other))
         return float((one - two).abs().sum()) <= SAME_PSF
 
+    @typed
     def differences(self, other: Camera) -> list[str]:
         """In words, how this camera's hyperspectral side differs from another one's: scale, blur, noise.
 
@@ -337,6 +350,7 @@ class Camera:
         }
 
     @classmethod
+    @typed
     def from_dict(cls, plain: dict[str, Any]) -> Camera:
         """The camera that `to_dict` wrote.
 

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ctmem.checks import as_floats, as_image, check_count, check_finite, check_same_shape, door, fail
+from ctmem.checks import as_floats, as_image, check_count, check_finite, check_same_shape, door, fail, typed
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import blur_on_grid, gaussian_psf
 
@@ -80,6 +80,7 @@ class PsfKernel(LearnedBlur):
 
     learning_rate = 0.1
 
+    @typed
     def __init__(self, scale: int = 4, size: int | None = None, *, psf: torch.Tensor | None = None) -> None:
         super().__init__()
         check_count(scale, "scale")
@@ -204,6 +205,7 @@ def train_kernel(
     return {"loss": losses, "validation": validation, "best_validation": best[0], "best_step": best[1]}
 
 
+@typed
 @torch.no_grad()
 def validation_l1(
     blur: Blur,

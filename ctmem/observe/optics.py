@@ -19,14 +19,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_image, as_psf, check_count, door, fail
+from ctmem.checks import Count, Inside, as_image, as_psf, check_count, door, fail, typed
 
 PIECE = 400_000  # numbers of an image that are worked on at a time: they stay in the processor's cache
 
 
 @door
 def gaussian_psf(
-    fwhm_px: float | Sequence[float], *, size: int | None = None, scale: int | None = None
+    fwhm_px: Inside[float | Sequence[float]], *, size: Count | None = None, scale: Count | None = None
 ) -> torch.Tensor:
     """Returns a Gaussian point spread function, (k, k) float32, sums to 1, sampled at pixel centres.
 
@@ -81,7 +81,7 @@ def blur(x: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
 
 
 @door
-def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
+def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: Count) -> torch.Tensor:
     """Returns `x` blurred and decimated: (B, C, H/scale, W/scale), what a coarser sensor records.
 
     Coarse pixel i is the mean of the fine pixels around scale·i … scale·i + scale − 1, weighted by `psf`,
@@ -106,7 +106,7 @@ def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 @door
-def upsample(x: torch.Tensor, scale: int) -> torch.Tensor:
+def upsample(x: torch.Tensor, scale: Count) -> torch.Tensor:
     """Returns `x` enlarged by bicubic interpolation, (B, C, scale·H, scale·W), in the same pixel geometry.
 
     Convention: Keys' cubic with a = −0.75 (torch's; a = −0.5 of other libraries is a little softer),
@@ -122,7 +122,7 @@ def upsample(x: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 @door
-def blur_on_grid(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
+def blur_on_grid(x: torch.Tensor, psf: torch.Tensor, scale: Count) -> torch.Tensor:
     """Returns what a coarser sensor shows of `x` on the pixels of `x`: blurred, decimated, bicubically enlarged.
 
     Args:
@@ -159,6 +159,7 @@ def add_noise(x: torch.Tensor, snr_db: float, *, generator: torch.Generator) -> 
     return x + sigma * noise.to(x)
 
 
+@typed
 def adjoint(
     operator: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor
 ) -> Callable[[torch.Tensor], torch.Tensor]:

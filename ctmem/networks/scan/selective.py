@@ -39,7 +39,7 @@ from typing import Any
 
 import torch
 
-from ctmem.checks import check_choice, fail
+from ctmem.checks import check_choice, fail, typed
 
 BACKENDS = ("reference", "torch", "numba", "mamba_ssm")
 MODULES = {
@@ -129,6 +129,7 @@ def scan_reference(
     return torch.stack(outputs, 1)
 
 
+@typed
 def backends(device: torch.device | str = "cpu") -> dict[str, str]:
     """Which backends can run on a device (float32), why the others can't, and which one `auto` takes.
 
