@@ -21,21 +21,27 @@ import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 
+from ctmem.kinds import Blocks as Blocks
 from ctmem.kinds import Bounds as Bounds
 from ctmem.kinds import Count as Count
+from ctmem.kinds import Finite as Finite
 from ctmem.kinds import Inside as Inside
-from ctmem.kinds import Number as Number
+from ctmem.kinds import NotNegative as NotNegative
 from ctmem.kinds import Positive as Positive
-from ctmem.kinds import Share as Share
+from ctmem.kinds import Reads as Reads
+from ctmem.kinds import Scale as Scale
 from ctmem.kinds import Size as Size
 from ctmem.kinds import Whole as Whole
+from ctmem.kinds import Width as Width
 from ctmem.kinds import check_in_memory, entered, reader
+from ctmem.kinds import described as described
 from ctmem.kinds import fail as fail
+from ctmem.kinds import is_finite_number as is_finite_number
 from ctmem.kinds import typed as typed
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -189,6 +195,54 @@ def as_image(
     if finite:
         check_finite(x, name)
     return x
+
+
+def _read_image(x: Any, name: str) -> torch.Tensor:
+    return as_image(x, name, double=True)
+
+
+def _read_holed(x: Any, name: str) -> torch.Tensor:
+    return as_image(x, name, finite=False, double=True)
+
+
+class Axes(NamedTuple):
+    """How a tensor of floats is read for a function with `@typed`: `Annotated[torch.Tensor, Axes("(n, c, P, P)")]`."""
+
+    form: str
+
+    def read(self, x: Any, name: str) -> torch.Tensor:
+        """The tensor, finite and with as many axes as the form has names."""
+        x = as_floats(x, name, self.form, double=True)
+        if x.ndim != self.form.count(",") + (not self.form.endswith(",)")) or 0 in x.shape:
+            fail(name, f"of shape {self.form}, none of them 0", f"shape {tuple(x.shape)}")
+        check_finite(x, name)
+        return x
+
+
+Image = Annotated[torch.Tensor, Reads(_read_image)]  # (B, C, H, W), for a function with `@typed`
+HoledImage = Annotated[torch.Tensor, Reads(_read_holed)]  # NaN may stand there
+
+
+def as_vector(values: Any, name: str, expected: str) -> np.ndarray:
+    """Returns a list, array or tensor of real numbers as a float64 vector.
+
+    Args:
+        values: what the caller was given.
+        name: the argument's name, for the message.
+        expected: what it should be, for the message.
+
+    Raises:
+        ValueError: no numbers, or more than one axis.
+    """
+    try:
+        found = np.asarray(values)
+    except (RuntimeError, TypeError, ValueError):
+        fail(name, expected, type(values).__name__)
+    if found.dtype.kind not in "iuf" or isinstance(values, np.ma.MaskedArray):
+        fail(name, expected, described(values))
+    if found.ndim != 1:
+        fail(name, expected, f"shape {found.shape}")
+    return found.astype(np.float64)
 
 
 def check_finite(x: torch.Tensor, name: str) -> None:

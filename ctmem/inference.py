@@ -18,7 +18,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, check_choice, check_count, door, fail, typed, warn_once
+from ctmem.checks import Finite, as_image, check_choice, check_count, door, fail, typed, warn_once
 from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.problem import DenoisingProblem, Rematch, rematched
 from ctmem.diffusion.samplers import SAMPLERS, Callback, Sampler, check_sampler, sample_ddim
@@ -50,7 +50,7 @@ def super_resolve(
     steps: int | None = None,
     draws: int = 1,
     sampler: Sampler | None = None,
-    start: float = 1.0,
+    start: Finite = 1.0,
     consistency: bool | None = None,
     tile: int = 192,
     uncertainty: bool = False,
@@ -175,7 +175,7 @@ def draw(
     steps: int,
     draws: int = 1,
     sampler: Sampler = sample_ddim,
-    start: float = 1.0,
+    start: Finite = 1.0,
     tile: int = 192,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
@@ -207,7 +207,7 @@ def _sampler_of(model: Model) -> Sampler:
     return SAMPLERS[model.preset.sampler]
 
 
-def _check_sampling(model: Model, steps: int, sampler: Sampler, start: float) -> None:
+def _check_sampling(model: Model, steps: int, sampler: Sampler, start: Finite) -> None:
     """Raises what `sample` would, before anything is computed."""
     check_sampler(sampler)
     make_schedule(model.preset.schedule, model.preset.timesteps).trailing(steps, start)

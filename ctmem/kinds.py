@@ -3,8 +3,8 @@
     @typed
     def windows(height: Count, patch: Count, path: str | Path, names: Sequence[str]) -> ...
 
-A call from outside is checked by the function's own hints, before anything is computed: numbers are numbers (and numpy's
-become Python's), text is text, one name is not a list of names, a path is a path, a `Camera` is a camera. Bounds of
+A call from outside is checked by the function's own hints, before anything is computed: numbers are numbers (and
+numpy's become Python's), text is text, a name is no list of names, a path is a path, a `Camera` is a camera. Bounds of
 numbers may stand in the hint, too: `Count`, `Positive` and the like. `@door` (`ctmem.checks`) does the same and reads
 images besides; `@typed` reads tensors that are no images. Calls of the package among itself are not looked at again.
 
@@ -17,6 +17,7 @@ import functools
 import inspect
 import math
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -62,13 +63,11 @@ class Bounds(typing.NamedTuple):
         """What was expected, in words; a `most` beyond what anybody wants is named where it was passed alone."""
         if self.above is not None:
             return f"a finite number above {self.above:g}"
-        if self.most is None or (self.most >= LARGEST and not _beyond(value, self.most)):
+        if self.most == sys.float_info.max:
+            return "a finite number" if self.least else "a finite number ≥ 0"
+        if self.most is None or (self.most >= WIDE and not (_is_number(value) and value > self.most)):
             return kind if self.least is None else f"{kind} ≥ {self.least:g}"
-        return (
-            f"{kind} of at most {self.most:,}"
-            if self.most >= LARGEST
-            else f"{kind} from {self.least:g} to {self.most:g}"
-        )
+        return f"{kind} of at most {self.most:,}" if self.most >= WIDE else f"{kind} from {self.least} to {self.most}"
 
     def holds(self, value: Any) -> bool:
         """Whether a number keeps to it; NaN keeps to nothing."""
@@ -77,19 +76,23 @@ class Bounds(typing.NamedTuple):
         return bool((self.least is None or value >= self.least) and (self.most is None or value <= self.most))
 
 
-def _beyond(value: Any, most: float) -> bool:
-    return isinstance(value, Integral) and value > most
+class Reads(typing.NamedTuple):
+    """How a value is read: `Annotated[torch.Tensor, Reads(as_image)]`; None: the function itself looks at it."""
+
+    read: Callable[[Any, str], Any] | None
 
 
-LARGEST = 2**20  # of the sizes of anything
-Count = Annotated[int, Bounds(1)]
+WIDE = 1000  # bounds that wide are there for the machine's sake: a message names the one that was passed
 Whole = Annotated[int, Bounds(0)]
-Size = Annotated[int, Bounds(1, LARGEST)]  # what memory is asked for
+Count = Annotated[int, Bounds(1, 10**8)]
+Size = Annotated[int, Bounds(1, 2**16)]  # of what memory is asked for
+Width = Annotated[int, Bounds(1, 4096)]  # channels of a network
+Blocks = Annotated[int, Bounds(0, 1024)]
+Scale = Annotated[int, Bounds(1, 1024)]
 Positive = Annotated[float, Bounds(above=0)]
-Share = Annotated[float, Bounds(0, 1)]
-Number = Annotated[float, Bounds(-math.inf)]  # not NaN
-INSIDE = object()
-Inside = Annotated[Value, INSIDE]  # what it must be is said, and looked at, by the function itself
+Finite = Annotated[float, Bounds(-sys.float_info.max, sys.float_info.max)]
+NotNegative = Annotated[float, Bounds(0, sys.float_info.max)]
+Inside = Annotated[Value, Reads(None)]  # what it must be is said, and looked at, by the function itself
 
 
 # --- kinds ------------------------------------------------------------------------------------------------------------
@@ -165,6 +168,11 @@ def _number(kind: type, bounds: Bounds | None) -> Kind:
         return plain
 
     return Kind(text, fits, read, shows=True, error=ValueError if kind is int else TypeError, bounds=bounds)
+
+
+def is_finite_number(value: Any) -> bool:
+    """Whether a value is a real number, no truth value, and finite."""
+    return _is_number(value) and math.isfinite(value)
 
 
 def _is_path(value: Any) -> bool:
@@ -251,7 +259,7 @@ def _mapping(keys: Kind | None, values: Kind | None) -> Kind:
 
 def _class(kind: type) -> Kind | None:
     """An object of a class; None where anything goes."""
-    if kind is object or getattr(kind, "_is_protocol", False):
+    if kind in (object, Any) or getattr(kind, "_is_protocol", False):
         return None
     return Kind(CALLED.get(kind.__name__, f"a `{kind.__name__}`"), lambda value: isinstance(value, kind))
 
@@ -282,7 +290,10 @@ def kind_of(hint: Any, *, images: bool = False) -> Kind | None:
     """
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return _number(parts[0], parts[1]) if isinstance(parts[1], Bounds) else None
+        if isinstance(parts[1], Bounds):
+            return _number(parts[0], parts[1])
+        read = getattr(parts[1], "read", None)
+        return None if read is None else Kind("", lambda _: True, read)
     if origin in (typing.Union, types.UnionType):
         return _any_of(parts, images=images)
     if hint in PLAIN:
@@ -315,6 +326,7 @@ def _any_of(parts: Sequence[Any], *, images: bool) -> Kind | None:
     known = [kind for kind in kinds if kind is not None]
     if len(known) < len(kinds):
         return None
+    known.sort(key=lambda kind: kind.expected != "None")  # None is none of what an `Annotated` reads
 
     def read(value: Any, name: str) -> Any:
         return next(kind for kind in known if kind.fits(value))(value, name)

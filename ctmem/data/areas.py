@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ctmem.checks import Count, Whole, check_count, door, fail, typed
+from ctmem.checks import Count, Scale, Whole, check_count, door, fail, typed
 from ctmem.observe.camera import Camera
 
 TRAIN_ROWS = 0.45  # share of the rows, on top
@@ -42,14 +42,14 @@ class Box:
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
     @typed
-    def overlaps(self, other: Box, *, halo: int = 0) -> bool:
+    def overlaps(self, other: Box, *, halo: Whole = 0) -> bool:
         """Whether the two share a pixel when both reach `halo` pixels beyond their borders."""
         rows = max(self.top, other.top) - min(self.top + self.height, other.top + other.height)
         columns = max(self.left, other.left) - min(self.left + self.width, other.left + other.width)
         return max(rows, columns) < 2 * halo
 
     @typed
-    def coarse(self, scale: int) -> Box:
+    def coarse(self, scale: Scale) -> Box:
         """The same rectangle in pixels of the low-resolution image.
 
         Raises:
@@ -108,7 +108,7 @@ def split_areas(height: Count, width: Count, camera: Camera, *, at_least: Whole 
 
 
 @door
-def crops(area: Box, crop: int, stride: int) -> list[Box]:
+def crops(area: Box, crop: Count, stride: Count) -> list[Box]:
     """Returns the windows of `crop`×`crop` px, every `stride` px and flush with the area's far borders.
 
     Raises:

@@ -13,19 +13,19 @@ import numpy as np
 import scipy.ndimage
 import torch
 
-from ctmem.checks import typed
+from ctmem.checks import Finite, HoledImage, Positive, typed
 
 WINDOW = 8  # side of the windows that are glued, pixels
 
 
 @typed
-def uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def uniform(like: HoledImage, generator: torch.Generator) -> torch.Tensor:
     """Noise without any likeness from pixel to pixel, every band its own."""
     return torch.rand(like.shape, generator=generator)
 
 
 @typed
-def pink(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def pink(like: HoledImage, generator: torch.Generator) -> torch.Tensor:
     """Noise with an amplitude that falls as 1/frequency, every band its own, mean 0.5 and deviation 0.15."""
     height, width = like.shape[-2:]
     spectrum = torch.fft.rfft2(torch.randn(like.shape, generator=generator))
@@ -37,14 +37,14 @@ def pink(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 @typed
-def blobs(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def blobs(like: HoledImage, generator: torch.Generator) -> torch.Tensor:
     """1/f noise cut at its median into two grey levels, the same in all bands."""
     noise = pink(like[:, :1], generator)
     return (0.3 + 0.4 * (noise > noise.median()).float()).expand(-1, like.shape[1], -1, -1).contiguous()
 
 
 @typed
-def permuted(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def permuted(image: HoledImage, generator: torch.Generator) -> torch.Tensor:
     """Bands in an order in which none is at its place: each takes the next one's, a random number of places on."""
     bands = image.shape[1]
     by = int(torch.randint(1, max(bands, 2), (), generator=generator))
@@ -52,7 +52,7 @@ def permuted(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 @typed
-def glued_windows(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def glued_windows(image: HoledImage, generator: torch.Generator) -> torch.Tensor:
     """Windows of the image, drawn at random and glued to an image of the same size."""
     height, width = image.shape[-2:]
     side = min(WINDOW, height, width)
@@ -67,14 +67,14 @@ def glued_windows(image: torch.Tensor, generator: torch.Generator) -> torch.Tens
 
 
 @typed
-def shifted(image: torch.Tensor, down: float, across: float) -> torch.Tensor:
+def shifted(image: HoledImage, down: Finite, across: Finite) -> torch.Tensor:
     """The image moved down and across by so many pixels, by cubic splines, its border repeated."""
     found = scipy.ndimage.shift(image.cpu().numpy(), (0, 0, down, across), order=3, mode="nearest")
     return torch.from_numpy(found).to(image)
 
 
 @typed
-def tilted(image: torch.Tensor, degrees: float, stretch: float) -> torch.Tensor:
+def tilted(image: HoledImage, degrees: Finite, stretch: Positive) -> torch.Tensor:
     """The image turned by so many degrees and enlarged about its middle, by cubic splines, its border repeated."""
     angle = math.radians(degrees)
     matrix = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) / stretch

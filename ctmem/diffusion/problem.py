@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ctmem.checks import as_image, check_same_shape, door, typed
+from ctmem.checks import Count, Finite, as_image, check_same_shape, door, typed
 from ctmem.diffusion.objective import Denoise, training_loss
 from ctmem.diffusion.samplers import Callback, Sampler, sample, sample_ddim
 from ctmem.diffusion.schedule import Schedule
@@ -61,7 +61,7 @@ class DenoisingProblem:
     @classmethod
     @typed
     def of(
-        cls, network: Network, base: torch.Tensor, texture: torch.Tensor, *, tile: int | None = None
+        cls, network: Network, base: torch.Tensor, texture: torch.Tensor, *, tile: Count | None = None
     ) -> DenoisingProblem:
         """What images ask of a network.
 
@@ -133,9 +133,9 @@ class DenoisingProblem:
         self,
         schedule: Schedule,
         *,
-        steps: int,
+        steps: Count,
         sampler: Sampler = sample_ddim,
-        start: float = 1.0,
+        start: Finite = 1.0,
         generator: torch.Generator | None = None,
         callback: Callback | None = None,
     ) -> torch.Tensor:
@@ -204,7 +204,7 @@ class Rematch:
 
 @typed
 def rematched(
-    problem: DenoisingProblem, network: Network, rematch: Rematch, *, tile: int | None = None
+    problem: DenoisingProblem, network: Network, rematch: Rematch, *, tile: Count | None = None
 ) -> DenoisingProblem:
     """The same problem for one draw, its texture matched again with the last x̂0 after every `rematch.every` calls.
 
@@ -226,7 +226,7 @@ def rematched(
 # --- large images -----------------------------------------------------------------------------------------------------
 
 
-def tiled_denoise(network: Network, base: torch.Tensor, texture: torch.Tensor, tile: int | None = None) -> Denoise:
+def tiled_denoise(network: Network, base: torch.Tensor, texture: torch.Tensor, tile: Count | None = None) -> Denoise:
     """Returns denoise(x, level, previous) for one batch, its condition computed here, once.
 
     Images larger than `tile` are cut into tiles that overlap; their estimates are blended with weights that fall
@@ -255,7 +255,7 @@ def tiled_denoise(network: Network, base: torch.Tensor, texture: torch.Tensor, t
     return denoise
 
 
-def _spans(length: int, tile: int | None) -> list[slice]:
+def _spans(length: int, tile: Count | None) -> list[slice]:
     """Slices of at most `tile` pixels that cover the length and overlap by at least `OVERLAP` (or half a tile)."""
     if tile is None or length <= tile:
         return [slice(0, length)]

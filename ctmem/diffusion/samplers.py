@@ -31,13 +31,11 @@ from typing import Protocol
 
 import torch
 
-from ctmem.checks import as_image, check_choice, door, fail, typed
+from ctmem.checks import Finite, as_image, check_choice, door, fail, typed
 from ctmem.diffusion.objective import PREDICTIONS, Denoise, standard_normal, to_x0
 from ctmem.diffusion.schedule import Place, Schedule
 
-NOISE_ALONE = (
-    0.1  # level below which noise alone stands for x: what is wrong with its mean is at most that share of the data's
-)
+NOISE_ALONE = 0.1  # level up to which noise alone stands for x; its mean is wrong by that share of the data's
 Callback = Callable[[int, int, torch.Tensor, torch.Tensor], None]  # (step, t, x, x̂0)
 
 
@@ -252,7 +250,7 @@ def sample(
     *,
     steps: int = 10,
     sampler: Sampler = sample_ddim,
-    start: float = 1.0,
+    start: Finite = 1.0,
     prediction: str = "x0",
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
@@ -284,9 +282,7 @@ def sample(
     # what the sampler begins with: noise alone, or the start with the noise of the first step
     _, (level, noise), _ = next(chain.descent())
     if start == 1 and level > NOISE_ALONE:
-        expected = (
-            f"a chain that ends near pure noise, at a level of at most {NOISE_ALONE}, or entered by a `start` below 1"
-        )
+        expected = f"a chain that ends near pure noise, at a level of at most {NOISE_ALONE}, or one with a `start` < 1"
         fail("schedule", expected, f"one that ends at a level of {level:.3g}")
     x = standard_normal(x0_start, generator)
     if start < 1:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ctmem.checks import as_image, check_count, check_same_shape, door, fail, typed
+from ctmem.checks import Image, Size, as_image, check_count, check_same_shape, door, fail, typed
 
 RIDGE = 1e-3  # share of the mean variance that regularises the map from MSI bands to coefficients
 
@@ -31,7 +31,7 @@ class Subspace:
 
     @classmethod
     @typed
-    def identity(cls, bands: int, device: torch.device | None = None) -> Subspace:
+    def identity(cls, bands: Size, device: torch.device | None = None) -> Subspace:
         """The space of the bands themselves: encode is 2x − 1."""
         half = torch.full((bands,), 0.5, dtype=torch.float32, device=device)
         return cls(half, torch.eye(bands, dtype=torch.float32, device=device), half.clone())
@@ -53,21 +53,25 @@ class Subspace:
         return torch.einsum("cz,bchw->bzhw", self.basis / self.std, centred)
 
     @typed
-    def decode_difference(self, dz: torch.Tensor) -> torch.Tensor:
+    def decode_difference(self, dz: Image) -> torch.Tensor:
         """The spectra (B, C, H, W) of a difference of coefficients (B, Z, H, W).
 
         `lr_hsi_up + decode_difference(z − z_up)` keeps what of `lr_hsi_up` lies outside the subspace.
         """
+        if dz.shape[1] != self.channels:
+            fail("dz", f"of {self.channels} channel(s)", f"shape {tuple(dz.shape)}")
         return torch.einsum("cz,bzhw->bchw", self.basis * self.std, dz)
 
     @typed
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
+    def decode(self, z: Image) -> torch.Tensor:
         """The image (B, C, H, W) of coefficients (B, Z, H, W); undoes `encode` for images inside the subspace."""
+        if z.shape[1] != self.channels:
+            fail("z", f"of {self.channels} channel(s)", f"shape {tuple(z.shape)}")
         return self.mean[:, None, None] + self.decode_difference(z)
 
 
 @door
-def fit(lr_hsi: torch.Tensor, channels: int = 8) -> Subspace:
+def fit(lr_hsi: torch.Tensor, channels: Size = 8) -> Subspace:
     """Returns the subspace of the Z principal directions of the spectra of `lr_hsi`.
 
     Args:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ctmem.checks import fail, typed
+from ctmem.checks import Bounds, Positive, Whole, fail, typed
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DASHES = ("-", "--", "-.", ":")
@@ -28,6 +28,7 @@ GAP = 3.0  # a step between bands longer than this many median steps is a gap
 GAMMA = 0.7
 DPI = 88
 
+Few = Annotated[int, Bounds(1, 64)]  # rows or columns of a figure
 ImageLike = np.ndarray | torch.Tensor
 
 
@@ -47,7 +48,7 @@ class Picture(Figure):
 
 @typed
 def grid(
-    rows: int, columns: int, *, size: tuple[float, float] = (3.0, 3.0), **options: Any
+    rows: Few, columns: Few, *, size: tuple[float, float] = (3.0, 3.0), **options: Any
 ) -> tuple[Picture, np.ndarray]:
     """Returns an empty figure and its axes, an array (rows, columns).
 
@@ -120,10 +121,10 @@ def show_images(
     titles: Sequence[str] = (),
     *,
     label: str | None = None,
-    columns: int = 4,
+    columns: Few = 4,
     limits: tuple[float, float] | None = None,
     cmap: str = "viridis",
-    size: float = 2.4,
+    size: Positive = 2.4,
 ) -> Picture:
     """Returns the images side by side: colour images as they are, single bands with one shared colour bar.
 
@@ -183,7 +184,7 @@ def plot_spectra(
 
 @typed
 def error_map(
-    preds: Mapping[str, ImageLike], target: ImageLike, *, label: str = "RMSE over bands", size: float = 2.4
+    preds: Mapping[str, ImageLike], target: ImageLike, *, label: str = "RMSE over bands", size: Positive = 2.4
 ) -> Picture:
     """Returns one map per prediction, all on one scale: root mean square error over the bands of each pixel.
 
@@ -338,7 +339,7 @@ def with_gaps(nm: np.ndarray, values: np.ndarray, label: str) -> tuple[np.ndarra
 
 
 @typed
-def styles(count: int) -> list[dict[str, Any]]:
+def styles(count: Whole) -> list[dict[str, Any]]:
     """Colour and dashes of each of `count` lines, no two alike (up to 32)."""
     pairs = ((COLOURS[i % len(COLOURS)], DASHES[(i + i // len(COLOURS)) % len(DASHES)]) for i in range(count))
     return [{"color": colour, "linestyle": dash} for colour, dash in pairs]

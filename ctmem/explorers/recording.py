@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, check_count, door, fail, typed
+from ctmem.checks import Count, Finite, as_image, check_count, door, fail, typed
 from ctmem.diffusion.encoding import Encoded
 from ctmem.diffusion.samplers import Sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
@@ -114,11 +114,11 @@ def record(
     ref_msi: References | TextureLibrary | None = None,
     *,
     camera: Camera | None = None,
-    steps: int = 16,
-    draws: int = 4,
+    steps: Count = 16,
+    draws: Count = 4,
     sampler: Sampler = sample_ddim,
-    start: float = 1.0,
-    tile: int = 192,
+    start: Finite = 1.0,
+    tile: Count = 192,
     generator: torch.Generator | None = None,
 ) -> Recording:
     """Runs the diffusion as `super_resolve` does, and keeps every step of every draw.

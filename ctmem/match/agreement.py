@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from ctmem.checks import check_count, typed
+from ctmem.checks import Count, Positive, Whole, check_count, typed
 from ctmem.match.align import Blur, Prepared, check_blur, sharpen
 from ctmem.match.laying import Fit, Trial, bent, finer, laid
 from ctmem.match.matching import Match, as_list, one_each
@@ -55,7 +55,7 @@ class Agreed:
 
 
 @typed
-def vote(match: Match, *, temperature: float = 0.02, most: int = 4) -> list[list[Placement]]:
+def vote(match: Match, *, temperature: Positive = 0.02, most: Count = 4) -> list[list[Placement]]:
     """Returns the placements with the most votes for each query image, in whole pixels, most votes first.
 
     Every query patch has one vote, divided among its windows by softmax(similarity / temperature). A window votes for
@@ -93,7 +93,7 @@ def _translations(match: Match) -> torch.Tensor:
 
 
 def _counted(
-    kinds: torch.Tensor, places: torch.Tensor, weights: torch.Tensor, most: int, at_least: float
+    kinds: torch.Tensor, places: torch.Tensor, weights: torch.Tensor, most: Count, at_least: float
 ) -> list[Placement]:
     """The placements with the most votes; of windows: 8 · scene + turn (n,), translations (n, 2), votes (n,)."""
     # votes for each placement that is named, or next to one
@@ -122,7 +122,7 @@ def _same(one: Placement, other: Placement) -> bool:
 
 @typed
 @torch.no_grad()
-def agree(match: Match, prepared: Prepared, blur: Blur, *, sharpening: int = 0, most: int = 4) -> Agreed:
+def agree(match: Match, prepared: Prepared, blur: Blur, *, sharpening: Whole = 0, most: Count = 4) -> Agreed:
     """Returns the references laid under the queries wherever the windows of a match agree.
 
     Args:
@@ -177,7 +177,7 @@ def _best(layers: list[_Layer], query: torch.Tensor) -> tuple[torch.Tensor, ...]
 
 
 def _layer(
-    query: torch.Tensor, image: torch.Tensor, data: torch.Tensor, placement: Placement, blur: Blur, sharpening: int
+    query: torch.Tensor, image: torch.Tensor, data: torch.Tensor, placement: Placement, blur: Blur, sharpening: Whole
 ) -> _Layer:
     """The turned reference (c, Hr, Wr), with data where (Hr, Wr) says, laid where it fits best around a placement."""
 

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_image, check_count, check_same_shape, door, fail, inside, typed
+from ctmem.checks import Count, Positive, as_image, check_count, check_same_shape, door, fail, inside, typed
 from ctmem.config import MatchConfig
 from ctmem.match import patches as pt
 from ctmem.match.align import (
@@ -56,11 +56,11 @@ def texture(
     sharp_reference: References,
     blurred_reference: References,
     *,
-    temperature: float = 0.05,
+    temperature: Positive = 0.05,
     relevel: bool = True,
-    hard_k: int = 1,
+    hard_k: Count = 1,
     gradient_border: str = "replicate",
-    chunk_mb: int = 256,
+    chunk_mb: Count = 256,
 ) -> torch.Tensor:
     """Returns what the reference hands over, (B, 4c, H, W): soft map, hard reference, hard gradient, hard difference.
 
@@ -128,7 +128,7 @@ def texture(
 
 @typed
 def find(
-    prepared: Prepared, config: MatchConfig = MatchConfig(), *, search: Search = nearest, chunk_mb: int = 256
+    prepared: Prepared, config: MatchConfig = MatchConfig(), *, search: Search = nearest, chunk_mb: Count = 256
 ) -> Match:
     """Returns where every patch of a prepared query finds its like; of fewer candidates than `top_k`, all are kept.
 
@@ -150,7 +150,7 @@ def find(
 
 @typed
 def hand_over(
-    match: Match, prepared: Prepared, config: MatchConfig = MatchConfig(), *, chunk_mb: int = 256
+    match: Match, prepared: Prepared, config: MatchConfig = MatchConfig(), *, chunk_mb: Count = 256
 ) -> torch.Tensor:
     """Returns the texture (B, 4c, H, W) of a match in the query's units: `texture` with the options of `config`.
 

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_floats, as_image, check_choice, check_count, door, fail, inside, typed
+from ctmem.checks import Count, Size, Whole, as_floats, as_image, check_choice, check_count, door, fail, inside, typed
 from ctmem.match import patches as pt
 from ctmem.match.align import References
 from ctmem.match.search import PIECE, SIMILARITIES, nearest, similarities
@@ -36,8 +36,8 @@ class Match:
     scores: torch.Tensor  # (B, N, k) similarity, best first
     windows: torch.Tensor  # (B, N, k, 3) row, column, turn: `turned(window, turn)` looks like the query
     scenes: torch.Tensor  # (B, N, k) which reference it is in, from 0
-    patch: int  # P, pixels
-    stride: int  # between candidates, pixels
+    patch: Size  # P, pixels
+    stride: Size  # between candidates, pixels
     query_stride: int  # between query patches, pixels
     similarity: str
     turns: bool
@@ -58,14 +58,14 @@ def match(
     query: torch.Tensor,
     reference: References,
     *,
-    patch: int = 8,
-    stride: int | None = None,
-    query_stride: int | None = None,
+    patch: Size = 8,
+    stride: Size | None = None,
+    query_stride: Size | None = None,
     similarity: str = "zncc",
     turns: bool = False,
-    top_k: int = 1,
+    top_k: Count = 1,
     or_all: bool = False,
-    chunk_mb: int = 256,
+    chunk_mb: Count = 256,
     search: Search = nearest,
 ) -> Match:
     """Returns the `top_k` most similar windows of the reference for every P×P patch of the query.
@@ -144,7 +144,7 @@ def match(
 
 
 @door
-def cut_match(match: Match, image: References, rank: int = 0) -> torch.Tensor:
+def cut_match(match: Match, image: References, rank: Whole = 0) -> torch.Tensor:
     """Returns the patches of `image` at the matched windows, turned like the query, (B, N, C, P, P).
 
     Args:
@@ -168,7 +168,7 @@ def cut_match(match: Match, image: References, rank: int = 0) -> torch.Tensor:
 @door
 @torch.no_grad()
 def similarity_map(
-    query_patch: torch.Tensor, reference: torch.Tensor, *, stride: int = 1, similarity: str = "zncc"
+    query_patch: torch.Tensor, reference: torch.Tensor, *, stride: Size = 1, similarity: str = "zncc"
 ) -> torch.Tensor:
     """Returns how alike one query patch and every window of a reference are, (windows down, windows across).
 
@@ -201,7 +201,7 @@ def similarity_map(
 
 
 @typed
-def whole_windows(image: torch.Tensor, patch: int, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
+def whole_windows(image: torch.Tensor, patch: Size, stride: Size) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (numbers, corners) of the windows whose pixels are all finite: the candidates, (m,) and (m, 2).
 
     Args:
@@ -260,7 +260,7 @@ def reference_list(query: torch.Tensor, reference: References, name: str, at_lea
 
 @typed
 def cut_windows(
-    sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: torch.Tensor, patch: int
+    sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: torch.Tensor, patch: Size
 ) -> torch.Tensor:
     """Patches of (C, Hr, Wr) images at windows (n, k, 3) of scenes (n, k), turned as they say, (n, k, C, P, P)."""
     places = windows.flatten(0, 1)
@@ -292,7 +292,7 @@ def _as_reference(image: torch.Tensor, name: str, bands: int, at_least: int) -> 
     return image
 
 
-def _check_top_k(top_k: int, candidates: int, excluded: int, patch: int) -> None:
+def _check_top_k(top_k: Count, candidates: int, excluded: int, patch: Size) -> None:
     """Raises unless there are so many candidates, and says how many windows were left out."""
     check_count(top_k, "top_k")
     if candidates == 0:

@@ -24,14 +24,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import check_choice, typed
+from ctmem.checks import Axes, Count, check_choice, fail, typed
 from ctmem.match import patches as pt
 from ctmem.match.pruning import GROUP, directions, pair_scores, shadows, spread, survivors
 
+Patches = Annotated[torch.Tensor, Axes("(n, c, P, P)")]
 SIMILARITIES = ("dot", "cosine", "zncc", "l2")
 FLAT = 1e-6  # a patch whose deviation is below this share of its length is constant up to rounding
 PIECE = 4096  # candidates cut at a time: they stay in the cache
@@ -43,7 +45,7 @@ SAMPLE = 2048  # vectors of either side that the directions are found from, abou
 
 
 @typed
-def similarities(query: torch.Tensor, candidates: torch.Tensor, similarity: str = "zncc") -> torch.Tensor:
+def similarities(query: Patches, candidates: Patches, similarity: str = "zncc") -> torch.Tensor:
     """Returns how alike every query patch and every candidate are, (n, m); larger is more alike.
 
     Args:
@@ -60,6 +62,8 @@ def similarities(query: torch.Tensor, candidates: torch.Tensor, similarity: str 
         [[1.0, -1.0]]
     """
     check_choice(similarity, "similarity", SIMILARITIES)
+    if query.shape[1:] != candidates.shape[1:]:
+        fail("candidates", f"of patches {tuple(query.shape[1:])}, as `query`", f"shape {tuple(candidates.shape)}")
     product = embed(query, similarity, candidate=False) @ embed(candidates, similarity).T
     return finish(product, query, similarity)
 
@@ -104,9 +108,9 @@ def nearest(
     corners: Sequence[torch.Tensor],
     *,
     similarity: str = "zncc",
-    turns: int = 1,
-    top_k: int = 1,
-    chunk_mb: int = 256,
+    turns: Count = 1,
+    top_k: Count = 1,
+    chunk_mb: Count = 256,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns (scores, numbers, turns), each (n, top_k), best first, of the most similar windows of several images.
 
@@ -147,7 +151,7 @@ class _Best:
         basis: directions (d, r) to rule candidates out by, see `pruning`; None: all scores are computed.
     """
 
-    def __init__(self, rows: torch.Tensor, count: int, top_k: int, basis: torch.Tensor | None) -> None:
+    def __init__(self, rows: torch.Tensor, count: int, top_k: Count, basis: torch.Tensor | None) -> None:
         self.rows = rows
         self.turns = len(rows) // count
         self.top_k = top_k
@@ -226,7 +230,7 @@ def _directions(
     images: Sequence[torch.Tensor],
     corners: Sequence[torch.Tensor],
     similarity: str,
-    turns: int,
+    turns: Count,
 ) -> torch.Tensor | None:
     """Directions to rule candidates out by, from a sample of queries and candidates; None if it is not worth it."""
     count = sum(map(len, corners))
@@ -255,7 +259,7 @@ def _spans(
             first += len(span)
 
 
-def _largest(values: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _largest(values: torch.Tensor, top_k: Count) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the `top_k` largest values of each row and where they are, in any order; (n, k) each.
 
     Looked for in the `top_k` groups of neighbours with the largest maxima, which must hold them: finding the maxima

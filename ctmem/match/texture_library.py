@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from ctmem.checks import Inside, Whole, as_image, check_choice, check_count, door, fail, typed
+from ctmem.checks import Count, Inside, Whole, as_image, check_choice, check_count, door, fail, typed
 from ctmem.config import MatchConfig
 from ctmem.files import load_tensors, save_tensors
 from ctmem.match import patches as pt
@@ -64,7 +64,7 @@ class TextureLibrary:
         *,
         approximate_above: Whole | None = None,
         factory: str | None = None,
-        nprobe: int | None = None,
+        nprobe: Count | None = None,
     ) -> TextureLibrary:
         """Returns the library of these references.
 
@@ -159,7 +159,7 @@ class TextureLibrary:
 
     @door
     def texture(
-        self, lr_hsi_up: torch.Tensor, camera: Camera, *, blur: Blur | None = None, chunk_mb: int = 256
+        self, lr_hsi_up: torch.Tensor, camera: Camera, *, blur: Blur | None = None, chunk_mb: Count = 256
     ) -> tuple[torch.Tensor, Match]:
         """Returns (texture (B, 4c, H, W), match) as `dmb.dmb` does with a list of the references.
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import typed
+from ctmem.checks import Width, typed
 from ctmem.networks.mamba import Stream
 from ctmem.networks.scan.selective import selective_scan
 
@@ -23,7 +23,7 @@ class PlainScan(nn.Module):
     """
 
     @typed
-    def __init__(self, d_model: int, *, d_state: int = 16, d_conv: int = 4):
+    def __init__(self, d_model: Width, *, d_state: Width = 16, d_conv: Width = 4):
         super().__init__()
         self.d_state = d_state
         self.rank = math.ceil(d_model / 16)

@@ -13,13 +13,28 @@ Source: this project; back-projection: Irani and Peleg, "Improving resolution by
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from numbers import Real
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from ctmem.checks import Count, Inside, as_image, as_psf, as_srf, check_choice, check_count, door, fail, typed
+from ctmem.checks import (
+    Inside,
+    NotNegative,
+    Scale,
+    Whole,
+    as_image,
+    as_psf,
+    as_srf,
+    check_choice,
+    check_count,
+    described,
+    door,
+    fail,
+    is_finite_number,
+    typed,
+)
 from ctmem.config import CameraConfig
 from ctmem.observe.coarse import blurs_of, corrections, enlarge
 from ctmem.observe.optics import add_noise, adjoint, blur_down, blur_on_grid, gaussian_psf, upsample
@@ -58,7 +73,7 @@ class Camera:
     """
 
     psf: Inside[torch.Tensor]
-    scale: Count = 4
+    scale: Scale = 4
     srf: Inside[torch.Tensor | None] = None
     sensor: str | None = None
     snr_db: Inside[float | None] = None
@@ -76,7 +91,7 @@ class Camera:
         object.__setattr__(self, "psf", as_psf(self.psf, scale=self.scale).detach().clone())
         if self.srf is not None:
             object.__setattr__(self, "srf", as_srf(self.srf).detach().clone())
-        if self.snr_db is not None and not (isinstance(self.snr_db, Real) and math.isfinite(self.snr_db)):
+        if self.snr_db is not None and not is_finite_number(self.snr_db):
             fail("snr_db", "a finite number of decibels, or None", self.snr_db)
         object.__setattr__(self, "snr_db", None if self.snr_db is None else float(self.snr_db))
 
@@ -87,7 +102,7 @@ class Camera:
     def gaussian(
         cls,
         fwhm_px: Inside[float | tuple[float, float] | None] = None,
-        scale: Count = 4,
+        scale: Scale = 4,
         *,
         srf: Inside[torch.Tensor | None] = None,
         sensor: str | None = "sentinel2a",
@@ -160,14 +175,14 @@ class Camera:
         return add_noise(self.downsample(gt), self.snr_db, generator=generator)
 
     @typed
-    def see(self, cube: torch.Tensor) -> torch.Tensor:
-        """Returns what the multispectral sensor records of a cube: (B, c, H, W), not blurred.
+    def see(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns what the multispectral sensor records of `x`: (B, c, H, W), not blurred.
 
         Raises:
-            TypeError: `cube` is not a floating-point image.
+            TypeError: `x` is not a floating-point image.
             ValueError: a camera without `srf`, another number of bands, values that are not finite.
         """
-        return apply_srf(cube, self.response())
+        return apply_srf(x, self.response())
 
     @typed
     def downsample(self, x: torch.Tensor) -> torch.Tensor:
@@ -216,9 +231,9 @@ class Camera:
         pred: torch.Tensor,
         lr_hsi: torch.Tensor,
         *,
-        steps: int = 10,
-        at_least: int = 0,
-        tolerance: float = 0.0,
+        steps: Whole = 10,
+        at_least: Whole = 0,
+        tolerance: NotNegative = 0.0,
     ) -> torch.Tensor:
         """Returns an image near `pred` that, downsampled, gives back the observation: x ← x + up(lr_hsi − down(x)).
 
@@ -355,23 +370,33 @@ class Camera:
         """The camera that `to_dict` wrote.
 
         Raises:
-            TypeError: a key that is not a field.
-            ValueError: what the class refuses.
+            TypeError: a `psf` or `srf` that is not a list of rows of numbers.
+            ValueError: no `psf`, a key that is not a field, or what the class refuses.
         """
-        bands = plain.get("bands")
+        own = {field.name for field in fields(cls)}
+        if "psf" not in plain or not plain.keys() <= own:
+            got = f"one with {', '.join(map(repr, plain)) or 'nothing'}"
+            fail("plain", f"a dict with 'psf' and no other keys than {', '.join(map(repr, sorted(own)))}", got)
         srf = plain.get("srf")
-        read = {
-            "psf": torch.tensor(plain["psf"], dtype=torch.float32, device="cpu"),
-            "srf": None if srf is None else torch.tensor(srf, dtype=torch.float32, device="cpu"),
-            "bands": None if bands is None else tuple(bands),
-        }
+        read = {"psf": _matrix(plain["psf"], "psf"), "srf": None if srf is None else _matrix(srf, "srf")}
         return cls(**(plain | read))
+
+
+def _matrix(rows: Any, name: str) -> torch.Tensor:
+    """Rows of numbers, as JSON has them, as a float32 matrix."""
+    try:
+        found = np.asarray(rows)
+    except ValueError:
+        fail(f"plain[{name!r}]", "a list of rows of numbers, of one length", "rows of several lengths", TypeError)
+    if found.dtype.kind not in "iuf":
+        fail(f"plain[{name!r}]", "a list of rows of numbers", described(rows), TypeError)
+    return torch.from_numpy(found.astype(np.float32))
 
 
 def _band_names(bands: Any, sensor: str | None) -> tuple[str, ...]:
     """The names of a sensor's bands as a tuple, or the error of what is none."""
-    if isinstance(bands, str) or len(bands) == 0:
-        fail("bands", "names of at least one band, or None", repr(bands))
+    if not isinstance(bands, list | tuple) or not bands or not all(isinstance(name, str) for name in bands):
+        fail("bands", "names of at least one band, or None", described(bands))
     names = tuple(map(str, bands))
     for name in names:
         if sensor is not None:

@@ -24,9 +24,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ctmem.checks import as_floats, as_image, check_count, check_finite, check_same_shape, door, fail, typed
+from ctmem.checks import (
+    Count,
+    Positive,
+    Scale,
+    Size,
+    Whole,
+    as_floats,
+    as_image,
+    check_count,
+    check_finite,
+    check_same_shape,
+    door,
+    fail,
+    typed,
+)
 from ctmem.observe.camera import Camera
-from ctmem.observe.optics import blur_on_grid, gaussian_psf
+from ctmem.observe.optics import Side, blur_on_grid, gaussian_psf
 
 Blur = Callable[[torch.Tensor], torch.Tensor]  # K: an image (B, c, H, W) → the same as the LR sensor would show it
 
@@ -81,7 +95,7 @@ class PsfKernel(LearnedBlur):
     learning_rate = 0.1
 
     @typed
-    def __init__(self, scale: int = 4, size: int | None = None, *, psf: torch.Tensor | None = None) -> None:
+    def __init__(self, scale: Scale = 4, size: Side | None = None, *, psf: torch.Tensor | None = None) -> None:
         super().__init__()
         check_count(scale, "scale")
         if psf is not None:
@@ -141,12 +155,12 @@ def train_kernel(
     *,
     val_sharp: Sequence[torch.Tensor],
     val_blurry: Sequence[torch.Tensor],
-    steps: int,
-    crop: int | None = 32,
-    batch: int = 8,
-    margin: int = 4,
-    learning_rate: float | None = None,
-    validate_every: int = 25,
+    steps: Count,
+    crop: Size | None = 32,
+    batch: Size = 8,
+    margin: Whole = 4,
+    learning_rate: Positive | None = None,
+    validate_every: Count = 25,
     generator: torch.Generator,
     on_step: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
@@ -212,7 +226,7 @@ def validation_l1(
     sharp: Sequence[torch.Tensor],
     blurry: Sequence[torch.Tensor],
     *,
-    margin: int = 0,
+    margin: Whole = 0,
 ) -> float:
     """Returns the mean absolute error of `blur(sharp)`, averaged over the images; lower is better.
 
@@ -228,7 +242,9 @@ def validation_l1(
 
 @door
 @torch.no_grad()
-def impulse_response(camera: Camera, image: torch.Tensor, *, blur: Blur | None = None, radius: int = 8) -> torch.Tensor:
+def impulse_response(
+    camera: Camera, image: torch.Tensor, *, blur: Blur | None = None, radius: Whole = 8
+) -> torch.Tensor:
     """Returns what a blur makes of one bright pixel, (2r + 1, 2r + 1) with r = `radius`, centred on it.
 
     The pixel, only 0.01 bright, is added to a real image and the change is looked at, so that a network is

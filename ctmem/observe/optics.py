@@ -13,20 +13,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from numbers import Real
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import Count, Inside, as_image, as_psf, check_count, door, fail, typed
+from ctmem.checks import (
+    Bounds,
+    Inside,
+    Scale,
+    as_image,
+    as_psf,
+    check_count,
+    described,
+    door,
+    fail,
+    is_finite_number,
+    typed,
+)
 
+LARGEST = 2048  # side of a point spread function, pixels
+Side = Annotated[int, Bounds(1, LARGEST)]
 PIECE = 400_000  # numbers of an image that are worked on at a time: they stay in the processor's cache
 
 
 @door
 def gaussian_psf(
-    fwhm_px: Inside[float | Sequence[float]], *, size: Count | None = None, scale: Count | None = None
+    fwhm_px: Inside[float | Sequence[float]], *, size: Side | None = None, scale: Scale | None = None
 ) -> torch.Tensor:
     """Returns a Gaussian point spread function, (k, k) float32, sums to 1, sampled at pixel centres.
 
@@ -41,9 +55,9 @@ def gaussian_psf(
             `scale`.
     """
     # the widths, along rows and along columns
-    given = tuple(fwhm_px) if isinstance(fwhm_px, Sequence | np.ndarray) else (fwhm_px, fwhm_px)
-    if len(given) != 2 or not all(isinstance(one, Real) and math.isfinite(one) and one > 0 for one in given):
-        fail("fwhm_px", "a positive number of pixels or a pair of them", fwhm_px)
+    given = tuple(fwhm_px) if isinstance(fwhm_px, list | tuple | np.ndarray) else (fwhm_px, fwhm_px)
+    if len(given) != 2 or not all(is_finite_number(one) and one > 0 for one in given):
+        fail("fwhm_px", "a positive number of pixels or a pair of them", described(fwhm_px))
     widths = [float(one) for one in given]
     if scale is not None:
         check_count(scale, "scale")
@@ -52,6 +66,8 @@ def gaussian_psf(
     if size is None:
         size = math.ceil(3 * max(widths))
         size += (size - parity) % 2
+        if size > LARGEST:
+            fail("fwhm_px", f"a width whose kernel is at most {LARGEST} px a side", described(fwhm_px))
     check_count(size, "size")
     if scale is not None and size % 2 != parity:
         fail("size", f"{'odd' if parity else 'even'}, as `scale` {scale} is", size)
@@ -81,7 +97,7 @@ def blur(x: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
 
 
 @door
-def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: Count) -> torch.Tensor:
+def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Returns `x` blurred and decimated: (B, C, H/scale, W/scale), what a coarser sensor records.
 
     Coarse pixel i is the mean of the fine pixels around scale·i … scale·i + scale − 1, weighted by `psf`,
@@ -106,7 +122,7 @@ def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: Count) -> torch.Tensor:
 
 
 @door
-def upsample(x: torch.Tensor, scale: Count) -> torch.Tensor:
+def upsample(x: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Returns `x` enlarged by bicubic interpolation, (B, C, scale·H, scale·W), in the same pixel geometry.
 
     Convention: Keys' cubic with a = −0.75 (torch's; a = −0.5 of other libraries is a little softer),
@@ -122,7 +138,7 @@ def upsample(x: torch.Tensor, scale: Count) -> torch.Tensor:
 
 
 @door
-def blur_on_grid(x: torch.Tensor, psf: torch.Tensor, scale: Count) -> torch.Tensor:
+def blur_on_grid(x: torch.Tensor, psf: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Returns what a coarser sensor shows of `x` on the pixels of `x`: blurred, decimated, bicubically enlarged.
 
     Args:

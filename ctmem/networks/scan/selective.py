@@ -67,8 +67,8 @@ def selective_scan(
 
     Args:
         u: input (b, L, d).
-        delta: step sizes (b, L, d), > 0 (after the softplus).
-        A: decay rates (d, n), < 0.
+        delta: step sizes (b, L, d), ≥ 0 (after the softplus).
+        A: decay rates (d, n), ≤ 0.
         B: input weights (b, L, n).
         C: output weights (b, L, n).
         D: weight of the direct path (d,), or None for none.
@@ -76,7 +76,8 @@ def selective_scan(
 
     Raises:
         TypeError: an argument that is not a floating-point tensor.
-        ValueError: shapes or devices that do not fit, an unknown backend, or one that cannot take these tensors.
+        ValueError: shapes or devices that do not fit, a `delta` below 0 or an `A` above it, an unknown backend, or
+            one that cannot take these tensors.
         RuntimeError: a second derivative is asked of `torch` or `numba`.
 
     Example:
@@ -87,6 +88,7 @@ def selective_scan(
         [1.0, 1.5, 1.75]
     """
     _check_shapes(u, delta, A, B, C, D)
+    _check_signs(delta, A)
     name, source = (backend, "backend") if backend is not None else (os.environ.get(VARIABLE, "auto"), VARIABLE)
     check_choice(name, source, ("auto", *BACKENDS))
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
@@ -220,6 +222,20 @@ _RUN: dict[str, Callable[..., torch.Tensor]] = {
 }
 
 
+def _check_signs(delta: torch.Tensor, A: torch.Tensor) -> None:
+    """Raises unless the recurrence decays; tensors that are traced or transformed are not read.
+
+    Raises:
+        ValueError: a negative step size or a positive rate, with which the state grows without bound; or NaN.
+    """
+    for name, x, sign, wanted in (("delta", delta, 1, "≥ 0"), ("A", A, -1, "≤ 0")):
+        plain = type(x) in (torch.Tensor, torch.nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        if plain and not torch.compiler.is_compiling():
+            worst = float((sign * x.detach()).min())
+            if not worst >= 0:
+                fail(name, f"{wanted} everywhere", sign * worst)
+
+
 def _check_shapes(
     u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor | None
 ) -> None:
@@ -231,6 +247,8 @@ def _check_shapes(
         if not isinstance(x, torch.Tensor) or not x.is_floating_point():
             got = f"a {x.dtype} tensor" if isinstance(x, torch.Tensor) else type(x).__name__
             fail(name, f"a floating-point tensor {form}", got, TypeError)
+        if x.layout != torch.strided or x.is_quantized or x.device.type == "meta":
+            fail(name, "a dense tensor with numbers in memory", f"one of layout {x.layout} on {x.device}", TypeError)
     # the shapes that u and A set, and those that follow
     if u.ndim != 3 or 0 in u.shape:
         fail("u", "of shape (b, L, d)", f"shape {tuple(u.shape)}")
