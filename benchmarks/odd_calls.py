@@ -352,7 +352,7 @@ def calls(folder: Path) -> Calls:
         "tables.read_table": (tables.read_table, {"path": str(folder / "rows.csv")}),
         "plots.grid": (plots.grid, {"rows": 1, "columns": 2, "size": (3.0, 3.0)}),
         "plots.to_array": (plots.to_array, {"image": x, "name": "image"}),
-        "plots.rgb": (plots.rgb, {"image": hsi, "wavelengths_nm": nm, "bands": (3, 2, 1), "like": hsi}),
+        "plots.rgb": (plots.rgb, {"image": hsi, "wavelengths_nm": nm, "bands": None, "like": hsi}),
         "plots.show_images": (
             plots.show_images,
             {"images": [x[0, 0].numpy()], "titles": ["a"], "label": "x", "columns": 2, "limits": (0.0, 1.0),
@@ -488,22 +488,22 @@ NEGATIVE = {  # arguments of which a number below zero is one as good as any
 ZERO = NEGATIVE | {
     "halo", "top", "left", "seed", "steps of back_project", "at_least", "tolerance", "margin", "sharpening", "rank",
     "k", "draw", "position", "row", "column", "number", "band", "s_churn", "offset", "radius", "most of vote",
-    "steps of sharpen", "count", "approximate_above", "ranks",
+    "steps of sharpen", "count", "approximate_above", "ranks", "blocks",
 }  # fmt: skip
-FREE = {"unit", "label", "text", "titles", "ylabel", "xlabel", "claim", "name", "colour", "cmap", "value", "answer"}
+FREE = {"unit", "label", "text", "titles", "ylabel", "xlabel", "claim", "name", "factory", "value", "answer"}
 HOLES = {
     "ref_msi",
     "reference",
+    "sharp_reference",
+    "blurred_reference",
     "cube",
     "plane",
     "image",
     "target",
     "scene",
     "cubes",
-    "a",
-    "b",
-    "like",
-}  # NaN may stand there
+}
+HOLES |= {"a", "b", "like", "patches", "u", "B", "C", "D"}  # NaN may stand there
 ANYTHING = {"answer", "value"}
 
 
@@ -626,10 +626,10 @@ def odd_tensors(value: Any, kind: str) -> Iterator[tuple[str, Any, str, Any]]:
     yield "negative stride", np.ascontiguousarray(x.numpy()[..., ::-1])[..., ::-1], "close", value
     yield "masked", np.ma.masked_array(x.numpy(), x.numpy() > 2), "close", value
     yield "text array", np.full(x.shape, "a"), "silent", None
-    yield "object array", x.numpy().astype(object), "silent", None
+    yield "object array", x.detach().numpy().astype(object), "any" if x.ndim == 1 else "silent", None
     yield "int64", as_given((255 * x).long()), "whole", None
     yield "uint8", as_given((255 * x.abs()).to(torch.uint8)), "whole", None
-    yield "bool", as_given(x > 0.5), "silent", None
+    yield "bool", as_given(x > 0.5), "mask", None
     yield "one axis fewer", as_given(x[0]), "rank", None
     yield "two axes more", as_given(x[None, None]), "silent", None
     yield "empty", as_given(x[:0]), "silent", None
@@ -696,7 +696,7 @@ def answer(function: Callable[..., Any], arguments: dict[str, Any], seconds: int
 def meaning(kind: str, argument: str, name: str, optional: bool) -> str:
     """Whether an answer to an odd value of this kind is right, the same as another's, or silent nonsense."""
     short, inner = argument, f"{argument} of {name.rpartition('.')[2]}"
-    if argument in ANYTHING:
+    if argument in ANYTHING or name.startswith("patches.turn"):
         return "any"
     return {
         "none": "any" if optional else "silent",
@@ -706,7 +706,8 @@ def meaning(kind: str, argument: str, name: str, optional: bool) -> str:
         "pair": "any" if argument == "fwhm_px" else "silent",
         "text": "any" if argument in FREE or name.endswith(("save", "write_table")) else "silent",
         "empty": "any" if argument in ("titles", "training", "rows") else "silent",
-        "whole": "silent",
+        "mask": "any" if name.startswith(("plots", "band", "render")) else "silent",
+        "whole": "any" if argument == "wavelengths_nm" or name.startswith(("plots", "patches.turn")) else "silent",
         "rank": "any"
         if name.startswith(
             (
@@ -734,7 +735,9 @@ def outcome(
     """(right, clear, raw, silent, wrong, memory or time; what was seen) of one odd call."""
     _, value, kind, alike = odd
     parameters = inspect.signature(function).parameters
-    optional = argument in parameters and parameters[argument].default is None
+    optional = argument in parameters and (
+        parameters[argument].default is None or "None" in str(parameters[argument].annotation)
+    )
     try:
         found = answer(function, arguments | {argument: value})
     except TooLongError:
@@ -792,6 +795,8 @@ def survey(
                 continue
             answer(function, arguments, 600)  # the valid call
             for argument, value in arguments.items():
+                if argument == "path":
+                    answer(function, arguments, 600)
                 for odd in odd_values(value, kind_of(value, argument), argument):
                     number += 1
                     if number % share == 0:

@@ -26,7 +26,6 @@ from typing import Annotated, Any, NamedTuple, TypeVar, cast
 import numpy as np
 import torch
 
-from ctmem.kinds import Blocks as Blocks
 from ctmem.kinds import Bounds as Bounds
 from ctmem.kinds import Count as Count
 from ctmem.kinds import Finite as Finite
@@ -34,12 +33,14 @@ from ctmem.kinds import Inside as Inside
 from ctmem.kinds import NotNegative as NotNegative
 from ctmem.kinds import Positive as Positive
 from ctmem.kinds import Reads as Reads
+from ctmem.kinds import Repeats as Repeats
 from ctmem.kinds import Scale as Scale
 from ctmem.kinds import Size as Size
 from ctmem.kinds import Whole as Whole
 from ctmem.kinds import Width as Width
-from ctmem.kinds import check_in_memory, entered, reader
+from ctmem.kinds import check_in_memory as check_in_memory
 from ctmem.kinds import described as described
+from ctmem.kinds import entered, reader
 from ctmem.kinds import fail as fail
 from ctmem.kinds import is_finite_number as is_finite_number
 from ctmem.kinds import typed as typed
@@ -198,28 +199,36 @@ def as_image(
 
 
 def _read_image(x: Any, name: str) -> torch.Tensor:
+    return as_image(x, name)
+
+
+def _read_exact(x: Any, name: str) -> torch.Tensor:
     return as_image(x, name, double=True)
 
 
 def _read_holed(x: Any, name: str) -> torch.Tensor:
-    return as_image(x, name, finite=False, double=True)
+    return as_image(x, name, finite=False)
 
 
 class Axes(NamedTuple):
     """How a tensor of floats is read for a function with `@typed`: `Annotated[torch.Tensor, Axes("(n, c, P, P)")]`."""
 
     form: str
+    finite: bool = True
+    double: bool = False
 
     def read(self, x: Any, name: str) -> torch.Tensor:
         """The tensor, finite and with as many axes as the form has names."""
-        x = as_floats(x, name, self.form, double=True)
+        x = as_floats(x, name, self.form, double=self.double)
         if x.ndim != self.form.count(",") + (not self.form.endswith(",)")) or 0 in x.shape:
             fail(name, f"of shape {self.form}, none of them 0", f"shape {tuple(x.shape)}")
-        check_finite(x, name)
+        if self.finite:
+            check_finite(x, name)
         return x
 
 
 Image = Annotated[torch.Tensor, Reads(_read_image)]  # (B, C, H, W), for a function with `@typed`
+ExactImage = Annotated[torch.Tensor, Reads(_read_exact)]  # the same; float64 stays
 HoledImage = Annotated[torch.Tensor, Reads(_read_holed)]  # NaN may stand there
 
 

@@ -87,7 +87,7 @@ Whole = Annotated[int, Bounds(0)]
 Count = Annotated[int, Bounds(1, 10**8)]
 Size = Annotated[int, Bounds(1, 2**16)]  # of what memory is asked for
 Width = Annotated[int, Bounds(1, 4096)]  # channels of a network
-Blocks = Annotated[int, Bounds(0, 1024)]
+Repeats = Annotated[int, Bounds(0, 1024)]
 Scale = Annotated[int, Bounds(1, 1024)]
 Positive = Annotated[float, Bounds(above=0)]
 Finite = Annotated[float, Bounds(-sys.float_info.max, sys.float_info.max)]
@@ -161,8 +161,10 @@ def _number(kind: type, bounds: Bounds | None) -> Kind:
         plain = _alone(value)
         if type(plain) not in (int, float):
             plain = int(plain) if kind is int else float(plain)
-        if kind is float and isinstance(plain, int) and abs(plain) > 1e300:
+        if kind is float and abs(plain) > 1e300 and not isinstance(plain, float):
             fail(name, "a number that fits a float", "a larger one")
+        if kind is float and abs(plain) >= 2**53:
+            plain = float(plain)
         if bounds is not None and not bounds.holds(plain):
             fail(name, bounds.text(plain, text), described(value))
         return plain
@@ -259,7 +261,11 @@ def _mapping(keys: Kind | None, values: Kind | None) -> Kind:
 
 def _class(kind: type) -> Kind | None:
     """An object of a class; None where anything goes."""
-    if kind in (object, Any) or getattr(kind, "_is_protocol", False):
+    if getattr(kind, "_is_protocol", False):
+        named = [one for one in {**inspect.get_annotations(kind), **vars(kind)} if not one.startswith("_")]
+        text = f"an object with {', '.join(named)}"
+        return Kind(text, lambda value: all(hasattr(value, one) for one in named)) if named else None
+    if kind in (object, Any):
         return None
     return Kind(CALLED.get(kind.__name__, f"a `{kind.__name__}`"), lambda value: isinstance(value, kind))
 

@@ -12,7 +12,7 @@ from typing import Any, TypedDict, cast
 
 import torch
 
-from ctmem.checks import check_choice, door, fail, typed
+from ctmem.checks import Width, check_choice, door, fail, typed
 from ctmem.config import Preset
 from ctmem.files import data_path, load_module, load_tensors
 from ctmem.networks.kernel_net import KernelNet
@@ -65,7 +65,7 @@ class Model:
 
 
 @door
-def build_networks(preset: Preset, bands: int | None = None) -> Networks:
+def build_networks(preset: Preset, bands: Width | None = None) -> Networks:
     """New, untrained networks of a preset: `kernel`, `cnn`, `denoiser`.
 
     Args:

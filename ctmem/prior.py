@@ -58,7 +58,7 @@ def component_prior(
     if camera.scale not in SCALES:
         fail("camera", f"one of scale {', '.join(map(str, SCALES))}, as the weights", f"scale {camera.scale}")
     weights = shipped_prior() if weights is None else weights
-    network = weights if isinstance(weights, ComponentPrior) else load_prior(weights)
+    network = weights if isinstance(weights, ComponentPrior) else _read_prior(weights, "weights")
     network, camera = network.to(lr_hsi.device), camera.to(lr_hsi.device)
     preds = torch.cat([_sharpened(one, camera, network) for one in lr_hsi.split(1)])
     return camera.consistent(preds, lr_hsi) if consistency else preds
@@ -72,15 +72,18 @@ def load_prior(folder: str | Path | None = None) -> ComponentPrior:
         ValueError: a card of another version, or weights that do not fit it.
         FileNotFoundError: no weights there.
     """
-    if folder is None:
-        folder = data_path(f"weights/{PART}/card.json").parent
+    return _read_prior(data_path(f"weights/{PART}/card.json").parent if folder is None else folder, "folder")
+
+
+def _read_prior(folder: str | Path, name: str) -> ComponentPrior:
+    """`load_prior` for an argument of another name."""
     card = Path(folder) / "card.json"
     if not card.is_file():
-        fail("weights", "a folder with card.json and prior.safetensors", f"{card.parent}, without", FileNotFoundError)
+        fail(name, "a folder with card.json and prior.safetensors", f"{card.parent}, without", FileNotFoundError)
     try:
         network = ComponentPrior(**json.loads(card.read_text(encoding="utf-8"))["network"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"`weights` must be those of a card.json of this version, got {card}: {error!r}") from error
+        raise ValueError(f"`{name}` must be those of a card.json of this version, got {card}: {error!r}") from error
     load_module(network, card.with_name(f"{PART}.safetensors"), part=PART, preset=PART)
     return network.eval().requires_grad_(False)
 

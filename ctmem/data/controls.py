@@ -69,7 +69,7 @@ def glued_windows(image: HoledImage, generator: torch.Generator) -> torch.Tensor
 @typed
 def shifted(image: HoledImage, down: Finite, across: Finite) -> torch.Tensor:
     """The image moved down and across by so many pixels, by cubic splines, its border repeated."""
-    found = scipy.ndimage.shift(image.cpu().numpy(), (0, 0, down, across), order=3, mode="nearest")
+    found = scipy.ndimage.shift(image.detach().cpu().numpy(), (0, 0, down, across), order=3, mode="nearest")
     return torch.from_numpy(found).to(image)
 
 
@@ -81,6 +81,6 @@ def tilted(image: HoledImage, degrees: Finite, stretch: Positive) -> torch.Tenso
     middle = (np.array(image.shape[2:]) - 1) / 2
     bands = [
         scipy.ndimage.affine_transform(band, matrix, middle - matrix @ middle, order=3, mode="nearest")
-        for band in image[0].cpu().numpy()
+        for band in image[0].detach().cpu().numpy()
     ]
     return torch.from_numpy(np.stack(bands))[None].to(image)

@@ -28,7 +28,7 @@ from ctmem.checks import Axes, Bounds, Finite, Positive, check_choice, check_cou
 
 Place = tuple[float, float]  # (level, noise), a place on a chain at unit size
 CLEAN: Place = (1.0, 0.0)
-Vector = Annotated[torch.Tensor, Axes("(T,)")]
+Vector = Annotated[torch.Tensor, Axes("(T,)", double=True)]
 Length = Annotated[int, Bounds(1, 2**20)]  # of a chain, steps
 ENOUGH = 1000  # steps over which the usual β turn data into noise
 

@@ -12,14 +12,16 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ctmem.checks import Bounds, Positive, Whole, fail, typed
+from ctmem.checks import Bounds, Count, Finite, Inside, Positive, Whole, check_in_memory, described, fail, typed
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DASHES = ("-", "--", "-.", ":")
@@ -48,7 +50,7 @@ class Picture(Figure):
 
 @typed
 def grid(
-    rows: Few, columns: Few, *, size: tuple[float, float] = (3.0, 3.0), **options: Any
+    rows: Few, columns: Few, *, size: tuple[Positive, Positive] = (3.0, 3.0), **options: Any
 ) -> tuple[Picture, np.ndarray]:
     """Returns an empty figure and its axes, an array (rows, columns).
 
@@ -63,7 +65,7 @@ def grid(
 
 
 @typed
-def to_array(image: ImageLike, name: str = "image") -> np.ndarray:
+def to_array(image: Inside[ImageLike], name: str = "image") -> np.ndarray:
     """Returns the image as a numpy array (H, W, C).
 
     Args:
@@ -73,7 +75,10 @@ def to_array(image: ImageLike, name: str = "image") -> np.ndarray:
     Raises:
         ValueError: any other shape.
     """
+    if not isinstance(image, torch.Tensor | np.ndarray):
+        fail(name, "an array (H, W, C) or a tensor (1, C, H, W) or (C, H, W)", type(image).__name__, TypeError)
     if isinstance(image, torch.Tensor):
+        check_in_memory(image, name)
         x = image.detach().cpu()
         x = x.float() if x.dtype == torch.bfloat16 else x  # numpy has no such type
         x = x[0] if x.ndim == 4 and len(x) == 1 else x
@@ -82,6 +87,8 @@ def to_array(image: ImageLike, name: str = "image") -> np.ndarray:
         image = image[..., None]
     if image.ndim != 3:
         fail(name, "an array (H, W, C) or a tensor (1, C, H, W) or (C, H, W)", f"shape {tuple(image.shape)}")
+    if image.dtype.kind not in "biuf" or 0 in image.shape:
+        fail(name, "an image of real numbers, with at least one pixel and band", described(image))
     return image
 
 
@@ -110,7 +117,10 @@ def rgb(
     """
     cube = to_array(image)
     chosen = list(_visible(cube.shape[2], wavelengths_nm) if bands is None else bands)
-    source = cube if like is None else to_array(like)
+    if len(chosen) == 0 or not all(-cube.shape[2] <= band < cube.shape[2] for band in chosen):
+        fail("bands", f"numbers of the image's {cube.shape[2]} bands, at least one", chosen)
+    source = cube if like is None else to_array(like, "like")
+    source, cube = (x.astype(np.float32) if x.dtype.kind == "b" else x for x in (source, cube))
     low, high = np.nanpercentile(source[..., chosen], (1, 99), axis=(0, 1))
     return np.clip((cube[..., chosen] - low) / np.maximum(high - low, 1e-6), 0, 1) ** GAMMA
 
@@ -122,7 +132,7 @@ def show_images(
     *,
     label: str | None = None,
     columns: Few = 4,
-    limits: tuple[float, float] | None = None,
+    limits: tuple[Finite, Finite] | None = None,
     cmap: str = "viridis",
     size: Positive = 2.4,
 ) -> Picture:
@@ -140,7 +150,9 @@ def show_images(
     Raises:
         ValueError: no image, or not as many titles as images.
     """
-    arrays = [to_array(image) for image in images]
+    arrays = [to_array(image, f"images[{place}]") for place, image in enumerate(images)]
+    if cmap not in matplotlib.colormaps:
+        fail("cmap", "the name of a colour map of matplotlib", repr(cmap))
     pictures = [array[..., 0] if array.shape[2] == 1 else array for array in arrays]
     _check_pictures(pictures, titles)
     columns = min(columns, len(pictures))
@@ -175,6 +187,8 @@ def plot_spectra(
     Raises:
         ValueError: a spectrum that is not as long as the wavelengths.
     """
+    if not spectra:
+        fail("spectra", "a dict of at least one spectrum", "an empty one")
     figure, axes = grid(1, 1, size=(7.0, 3.2))
     for (label, values), style in zip(spectra.items(), styles(len(spectra))):
         nm, shown = with_gaps(np.asarray(wavelengths_nm, float), np.asarray(values, float), label)
@@ -197,12 +211,16 @@ def error_map(
     Raises:
         ValueError: an image of another shape than the target.
     """
-    truth = to_array(target)
+    if not preds:
+        fail("preds", "a dict of at least one image", "an empty one")
+    truth = to_array(target, "target").astype(np.float64)
     errors = {}
     for name, pred in preds.items():
-        if to_array(pred).shape != truth.shape:
-            fail(f"preds[{name!r}]", f"of the shape of `target` {truth.shape}", to_array(pred).shape)
-        errors[name] = np.sqrt(((to_array(pred) - truth) ** 2).mean(-1))
+        if to_array(pred, f"preds[{name!r}]").shape != truth.shape:
+            fail(
+                f"preds[{name!r}]", f"of the shape of `target` {truth.shape}", to_array(pred, f"preds[{name!r}]").shape
+            )
+        errors[name] = np.sqrt(((to_array(pred, f"preds[{name!r}]") - truth) ** 2).mean(-1))
     top = float(np.nanpercentile(np.stack(list(errors.values())), 99.5))
     titles = [f"{name}\nmean {error.mean():.4f}" for name, error in errors.items()]
     return show_images(list(errors.values()), titles, label=label, limits=(0, top), cmap="magma", size=size)
@@ -220,6 +238,8 @@ def loss_curve(
         ylabel: name and unit of the vertical axis.
         log: logarithmic vertical axis.
     """
+    if not curves:
+        fail("curves", "a dict of at least one curve", "an empty one")
     figure, axes = grid(1, 1, size=(6.0, 3.0))
     for (label, values), style in zip(curves.items(), styles(len(curves))):
         points = np.asarray(values, float)
@@ -231,8 +251,12 @@ def loss_curve(
 
 
 @typed
-def outline(ax: Axes, corner: Sequence[int], patch: int, colour: str, text: str = "") -> None:
+def outline(ax: Axes, corner: Sequence[int], patch: Count, colour: str, text: str = "") -> None:
     """Draws the border of the P×P window at (row, column) into the axes of an image, with a text beside."""
+    if len(corner) < 2:
+        fail("corner", "(row, column)", corner)
+    if not is_color_like(colour):
+        fail("colour", "a colour that matplotlib knows", repr(colour))
     row, column = (int(value) - 0.5 for value in corner[:2])
     ax.add_patch(Rectangle((column, row), patch, patch, fill=False, edgecolor="white", linewidth=3.2))
     ax.add_patch(Rectangle((column, row), patch, patch, fill=False, edgecolor=colour, linewidth=1.8))

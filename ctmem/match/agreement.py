@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from ctmem.checks import Count, Positive, Whole, check_count, typed
+from ctmem.checks import Count, Positive, Repeats, check_count, typed
 from ctmem.match.align import Blur, Prepared, check_blur, sharpen
 from ctmem.match.laying import Fit, Trial, bent, finer, laid
 from ctmem.match.matching import Match, as_list, one_each
@@ -122,7 +122,7 @@ def _same(one: Placement, other: Placement) -> bool:
 
 @typed
 @torch.no_grad()
-def agree(match: Match, prepared: Prepared, blur: Blur, *, sharpening: Whole = 0, most: Count = 4) -> Agreed:
+def agree(match: Match, prepared: Prepared, blur: Blur, *, sharpening: Repeats = 0, most: Count = 4) -> Agreed:
     """Returns the references laid under the queries wherever the windows of a match agree.
 
     Args:
@@ -177,7 +177,7 @@ def _best(layers: list[_Layer], query: torch.Tensor) -> tuple[torch.Tensor, ...]
 
 
 def _layer(
-    query: torch.Tensor, image: torch.Tensor, data: torch.Tensor, placement: Placement, blur: Blur, sharpening: Whole
+    query: torch.Tensor, image: torch.Tensor, data: torch.Tensor, placement: Placement, blur: Blur, sharpening: Repeats
 ) -> _Layer:
     """The turned reference (c, Hr, Wr), with data where (Hr, Wr) says, laid where it fits best around a placement."""
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 
-from ctmem.checks import Image, Whole, as_image, check_choice, check_same_shape, door, fail, typed
+from ctmem.checks import Image, Repeats, as_image, check_choice, check_same_shape, door, fail, typed
 
 Blur = Callable[[torch.Tensor], torch.Tensor]  # K: (·, c, H, W) → the same as the LR sensor would show it
 References = torch.Tensor | Sequence[torch.Tensor]  # a batch (1 or B, c, Hr, Wr), or several (1, c, Hr, Wr) each
@@ -150,7 +150,7 @@ def to_standard(x: Image) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @typed
-def sharpen(blurry: Image, blur: Blur, steps: Whole) -> torch.Tensor:
+def sharpen(blurry: Image, blur: Blur, steps: Repeats) -> torch.Tensor:
     """Returns a sharper image, same shape, whose blur comes closer to `blurry`: y ← y + blurry − K(y), `steps` times.
 
     Brings back what the blur has damped but not deleted. Done to both sides, it tells patches apart better. Where
@@ -212,7 +212,7 @@ def check_blur(blur: object) -> None:
 
 @door
 def prepare_reference(
-    ref_msi: torch.Tensor, blur: Blur, *, radiometry: bool = True, sharpening: Whole = 0, name: str = "ref_msi"
+    ref_msi: torch.Tensor, blur: Blur, *, radiometry: bool = True, sharpening: Repeats = 0, name: str = "ref_msi"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (sharp, blurred) of a reference, (B, c, Hr, Wr) each, as `Prepared` holds them.
 
@@ -247,7 +247,7 @@ def prepare_reference(
 
 @door
 def prepare_query(
-    query: torch.Tensor, blur: Blur, *, radiometry: bool = True, sharpening: Whole = 0
+    query: torch.Tensor, blur: Blur, *, radiometry: bool = True, sharpening: Repeats = 0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns (query, gain, offset): the query as it is compared, and what was done to its bands.
 

@@ -28,10 +28,22 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import Count, Positive, as_image, check_count, check_same_shape, door, fail, inside, typed
+from ctmem.checks import (
+    Count,
+    Positive,
+    as_image,
+    check_choice,
+    check_count,
+    check_same_shape,
+    door,
+    fail,
+    inside,
+    typed,
+)
 from ctmem.config import MatchConfig
 from ctmem.match import patches as pt
 from ctmem.match.align import (
+    BORDERS,
     Blur,
     Prepared,
     References,
@@ -93,6 +105,7 @@ def texture(
     check_count(chunk_mb, "chunk_mb")
     if not temperature > 0:
         fail("temperature", "> 0", temperature)
+    check_choice(gradient_border, "gradient_border", BORDERS)
     kept = match.scores.shape[2]
     check_count(hard_k, "hard_k", at_most=kept)
 

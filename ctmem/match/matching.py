@@ -16,7 +16,20 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import Count, Size, Whole, as_floats, as_image, check_choice, check_count, door, fail, inside, typed
+from ctmem.checks import (
+    Count,
+    Size,
+    Whole,
+    as_floats,
+    as_image,
+    check_choice,
+    check_count,
+    check_finite,
+    door,
+    fail,
+    inside,
+    typed,
+)
 from ctmem.match import patches as pt
 from ctmem.match.align import References
 from ctmem.match.search import PIECE, SIMILARITIES, nearest, similarities
@@ -188,6 +201,7 @@ def similarity_map(
     query_patch = as_floats(query_patch, "query_patch", "(c, P, P)", double=True)
     if query_patch.ndim != 3 or query_patch.shape[1] != query_patch.shape[2]:
         fail("query_patch", "of shape (c, P, P)", f"shape {tuple(query_patch.shape)}")
+    check_finite(query_patch, "query_patch")
     patch = query_patch.shape[-1]
     image, *others = reference_list(query_patch[None], reference, "reference", at_least=patch)
     if others:

@@ -85,6 +85,8 @@ class TextureLibrary:
             ImportError: an index is wanted, and FAISS is not installed.
         """
         # what is given: names and images that fit each other, settings that can be matched with
+        if not isinstance(references, Iterable) or isinstance(references, str | bytes):
+            fail("references", "images by name, the names text", type(references).__name__, TypeError)
         pairs = list(references.items() if isinstance(references, Mapping) else references)
         _check_config(config)
         pairs = _checked_references(pairs, config.patch)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ctmem.checks import fail, typed
+from ctmem.checks import Count, Image, fail, typed
 from ctmem.data.samples import Degraded
 from ctmem.diffusion.subspace import Subspace, fit
 from ctmem.match.align import fill_holes
@@ -33,7 +33,7 @@ NEIGHBOURS = 32  # averaged
 
 
 @typed
-def per_component(grey: Grey, *, channels: int = CHANNELS, fitted: bool = True) -> Callable[[Setting], Method]:
+def per_component(grey: Grey, *, channels: Count = CHANNELS, fitted: bool = True) -> Callable[[Setting], Method]:
     """Returns what makes a method of a function on grey images: `register_maker("mine", Entry(per_component(f)))`.
 
     Each component is enlarged by the function and back-projected; what this adds to the back-projected bicubic one
@@ -111,7 +111,7 @@ class Examples:
         self.missing = torch.cat(missing)
 
     @typed
-    def detail(self, z_up: torch.Tensor) -> torch.Tensor:
+    def detail(self, z_up: Image) -> torch.Tensor:
         """What is missing of upsampled grey images (N, 1, H, W): the mean of the nearest examples', signs free."""
         patches = unfold(z_up, PATCH, QUERY_STRIDE)
         query, contrast = _standard(patches.flatten(0, 1).flatten(1))

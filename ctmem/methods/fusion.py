@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import torch
 
-from ctmem.checks import check_count, fail, typed
+from ctmem.checks import Count, HoledImage, Image, check_count, fail, typed
 from ctmem.config import DenoiserConfig, MatchConfig
 from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.objective import standard_normal
@@ -86,7 +86,7 @@ class Components:
 
 
 @typed
-def components(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> Components:
+def components(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> Components:
     """Returns what the denoiser of `fusion` is told of an image and its reference.
 
     Args:
@@ -149,7 +149,7 @@ def _denoiser() -> FoldedTCMM:
 
 @typed
 @torch.no_grad()
-def fuse(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+def fuse(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
     """Returns the estimate (1, C, 4·h, 4·w), before back-projection: the prior, and the reference where it is laid.
 
     Args:
@@ -166,7 +166,7 @@ def fuse(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> 
 
 @typed
 @torch.no_grad()
-def fuse_and_denoise(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+def fuse_and_denoise(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
     """Returns what the denoiser makes of it in one call, its mean; the same each time, whatever the components' signs.
 
     Arguments and errors are those of `fuse`.
@@ -187,7 +187,7 @@ def fused_draws(
     lr_hsi: torch.Tensor,
     ref_msi: torch.Tensor | None,
     camera: Camera,
-    count: int,
+    count: Count,
     *,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:

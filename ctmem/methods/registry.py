@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, check_choice, check_count, fail, typed
+from ctmem.checks import HoledImage, Image, as_image, check_choice, check_count, fail, typed
 from ctmem.data.samples import Degraded
 from ctmem.model import Model
 from ctmem.observe.camera import Camera
@@ -113,7 +113,8 @@ def make_method(name: str, setting: Setting = Setting()) -> Method:
     check_choice(bare, "method", METHODS)
     function = METHODS[bare].make(setting)
 
-    def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+    @typed
+    def method(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
         pred = _checked(function(lr_hsi, ref_msi, camera), lr_hsi, camera, bare)
         return camera.consistent(pred, lr_hsi) if name.endswith(FINISHED) else pred
 
@@ -140,7 +141,8 @@ def make_spread(name: str, setting: Setting, count: int) -> Method:
     check_count(count, "draws", at_least=2)
     function = draws(setting)
 
-    def spread(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+    @typed
+    def spread(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
         drawn = function(lr_hsi, ref_msi, camera, count).split(1)
         if name.endswith(FINISHED):
             drawn = tuple(camera.consistent(one, lr_hsi) for one in drawn)
@@ -158,7 +160,8 @@ def from_numpy_pipeline(function: NumpyPipeline) -> Method:
             float32, images in [0, 1].
     """
 
-    def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+    @typed
+    def method(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
         lr = _bands_last(lr_hsi)
         ref = None if ref_msi is None else _bands_last(ref_msi)
         srf = None if camera.srf is None else camera.srf.cpu().numpy()
@@ -186,6 +189,6 @@ def _checked(pred: torch.Tensor, lr_hsi: torch.Tensor, camera: Camera, name: str
 
 @typed
 @register_method("bicubic", uses_reference=False)
-def bicubic(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
+def bicubic(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
     """Bicubic upsampling; `bicubic-bp` is the back-projection that needs no training."""
     return camera.upsample(lr_hsi)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import Blocks, Width, fail, typed
+from ctmem.checks import Repeats, Width, fail, typed
 from ctmem.networks.group import ORDER, GroupConv
 
 SCALES = (2, 3, 4, 6)  # each has a head
@@ -50,7 +50,7 @@ class ComponentPrior(nn.Module):
     """
 
     @typed
-    def __init__(self, width: Width = 128, blocks: Blocks = 12, head: Width = 1):
+    def __init__(self, width: Width = 128, blocks: Repeats = 12, head: Width = 1):
         super().__init__()
         if width % ORDER or width < ORDER:
             fail("width", f"a multiple of {ORDER}", width)

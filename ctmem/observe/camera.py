@@ -248,7 +248,7 @@ class Camera:
             ValueError: `pred` is not `scale` times as large as `lr_hsi`, or has other bands.
         """
         pred = as_image(pred, "pred", double=True)
-        lr_hsi = as_image(lr_hsi, "lr_hsi", bands=pred.shape[1], double=True)
+        lr_hsi = as_image(lr_hsi, "lr_hsi", bands=pred.shape[1], double=True).to(pred)
         check_count(steps, "steps", at_least=0)
         check_count(at_least, "at_least", at_least=0)
         wanted = tuple(self.scale * side for side in lr_hsi.shape[2:])

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 
 from ctmem.checks import (
     Bounds,
+    ExactImage,
     Inside,
     Scale,
     as_image,
@@ -64,10 +65,10 @@ def gaussian_psf(
     # the size: of the parity that keeps the centre where that of the coarse pixel is
     parity = 1 if scale is None else scale % 2
     if size is None:
+        if 3 * max(widths) > LARGEST - 1:
+            fail("fwhm_px", f"a width whose kernel is at most {LARGEST} px a side", described(fwhm_px))
         size = math.ceil(3 * max(widths))
         size += (size - parity) % 2
-        if size > LARGEST:
-            fail("fwhm_px", f"a width whose kernel is at most {LARGEST} px a side", described(fwhm_px))
     check_count(size, "size")
     if scale is not None and size % 2 != parity:
         fail("size", f"{'odd' if parity else 'even'}, as `scale` {scale} is", size)
@@ -177,7 +178,7 @@ def add_noise(x: torch.Tensor, snr_db: float, *, generator: torch.Generator) -> 
 
 @typed
 def adjoint(
-    operator: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor
+    operator: Callable[[torch.Tensor], torch.Tensor], like: ExactImage
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Returns the transpose Aᵀ of a linear operator A: from images like A(like) to ones like `like`.
 

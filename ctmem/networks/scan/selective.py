@@ -31,6 +31,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -231,9 +232,9 @@ def _check_signs(delta: torch.Tensor, A: torch.Tensor) -> None:
     for name, x, sign, wanted in (("delta", delta, 1, "≥ 0"), ("A", A, -1, "≤ 0")):
         plain = type(x) in (torch.Tensor, torch.nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         if plain and not torch.compiler.is_compiling():
-            worst = float((sign * x.detach()).min())
-            if not worst >= 0:
-                fail(name, f"{wanted} everywhere", sign * worst)
+            least, most = (float(end) for end in (sign * x.detach()).aminmax())
+            if not (least >= 0 and math.isfinite(most)):
+                fail(name, f"finite and {wanted} everywhere", sign * (least if not least >= 0 else most))
 
 
 def _check_shapes(
