@@ -210,6 +210,11 @@ def _read_holed(x: Any, name: str) -> torch.Tensor:
     return as_image(x, name, finite=False)
 
 
+def _axes(form: str) -> int:
+    """How many axes a form like "(n, c, P, P)" names."""
+    return len([one for one in form.strip("()").split(",") if one.strip()])
+
+
 class Axes(NamedTuple):
     """How a tensor of floats is read for a function with `@typed`: `Annotated[torch.Tensor, Axes("(n, c, P, P)")]`."""
 
@@ -220,10 +225,24 @@ class Axes(NamedTuple):
     def read(self, x: Any, name: str) -> torch.Tensor:
         """The tensor, finite and with as many axes as the form has names."""
         x = as_floats(x, name, self.form, double=self.double)
-        if x.ndim != self.form.count(",") + (not self.form.endswith(",)")) or 0 in x.shape:
+        if x.ndim != _axes(self.form) or 0 in x.shape:
             fail(name, f"of shape {self.form}, none of them 0", f"shape {tuple(x.shape)}")
         if self.finite:
             check_finite(x, name)
+        return x
+
+
+class Array(NamedTuple):
+    """How an array of real numbers is read: `Annotated[np.ndarray, Array("(H, W)")]`; NaN may stand there."""
+
+    form: str
+
+    def read(self, x: Any, name: str) -> np.ndarray:
+        """The array itself, with as many axes as the form has names."""
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf":
+            fail(name, f"an array of real numbers {self.form}", described(x, shows=False), TypeError)
+        if x.ndim != _axes(self.form) or 0 in x.shape:
+            fail(name, f"of shape {self.form}, none of them 0", f"shape {x.shape}")
         return x
 
 

@@ -33,6 +33,9 @@ import torch
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 Value = TypeVar("Value")
+Arguments = tuple[Any, ...]
+Options = dict[str, Any]
+Reader = Callable[[Arguments, Options], tuple[Arguments, Options]]
 NUMBERS = "iuf"  # of numpy's kinds
 CALLED = {
     "Generator": "a `torch.Generator`",
@@ -351,7 +354,9 @@ def _any_of(parts: Sequence[Any], *, images: bool) -> Kind | None:
 # --- at the door ------------------------------------------------------------------------------------------------------
 
 
-def reader(function: Callable[..., Any], *, images: bool = False) -> Callable[[tuple, dict], tuple[tuple, dict]]:
+def reader(
+    function: Callable[..., Any], *, images: bool = False
+) -> Callable[[Arguments, Options], tuple[Arguments, Options]]:
     """A function that reads the arguments of `function` by its hints: (args, kwargs) → (args, kwargs)."""
 
     @functools.cache
@@ -361,7 +366,7 @@ def reader(function: Callable[..., Any], *, images: bool = False) -> Callable[[t
         found = {name: kind_of(hint, images=images) for name, hint in _hints(function).items() if name in names}
         return names, {name: kind for name, kind in found.items() if kind is not None}
 
-    def read(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    def read(args: Arguments, kwargs: Options) -> tuple[Arguments, Options]:
         names, known = kinds()
         given = [known[name](value, name) if name in known else _plain(value) for name, value in zip(names, args)]
         options = {name: known[name](v, name) if name in known else _plain(v) for name, v in kwargs.items()}
@@ -379,7 +384,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """The hints of a function; one that names what is imported for a type checker alone is left out."""
     inner = inspect.unwrap(function)
     names = getattr(inner, "__globals__", {})
-    found = {}
+    found: dict[str, Any] = {}
     for name, hint in getattr(inner, "__annotations__", {}).items():
         try:
             one = SimpleNamespace(__annotations__={name: hint})
@@ -409,7 +414,7 @@ def typed(target: Target) -> Target:
     if inspect.isclass(target):
         if not is_dataclass(target):
             fail("target", "a function or a dataclass", target.__name__, TypeError)
-        target.__init__ = typed(target.__init__)  # type: ignore[misc]
+        setattr(target, "__init__", typed(target.__init__))  # noqa: B010  (mypy knows of no such assignment)
         return target
     read = reader(target)
 

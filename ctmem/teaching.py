@@ -102,7 +102,13 @@ def exercise(claim: str, answer: Any, measure: Callable[[Any], float] = float, *
         text = _bounds(*(bounds.get(name) for name in ("at_least", "at_most", "equals")))
         print(f"open: {claim} ({text})")
         return
-    check(claim, measure(answer), **bounds)
+    if not callable(measure):
+        raise TypeError(f"`measure` must be a function, got {type(measure).__name__}")
+    try:
+        value = measure(answer)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`answer` must be what {claim!r} can be measured of, got {answer!r}") from error
+    check(claim, value, **bounds)
 
 
 def results_folder() -> Path:

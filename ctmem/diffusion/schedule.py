@@ -49,7 +49,7 @@ class Schedule:
 
     signal: Vector
     sigma: Vector
-    times: torch.Tensor | None = None  # type: ignore[assignment]  # set below
+    times: torch.Tensor = None  # type: ignore[assignment]  # set below
 
     def __post_init__(self) -> None:
         """Checks the fields."""

@@ -19,7 +19,7 @@ as they are, never clipped.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -286,7 +286,8 @@ def evaluate(
         check_choice(name, "metrics", METRICS)
     check_count(scale, "scale")
     pred, target = _checked(pred, target)
-    functions = {"psnr_db": partial(psnr_db, peak=peak), "sam_deg": sam_deg, "ssim": partial(ssim, peak=peak)}
-    functions |= {"cc": cc, "rmse": rmse, "uiqi": uiqi}
-    functions["ergas"] = partial(ergas, scale=scale)
+    functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "sam_deg": sam_deg, "cc": cc, "rmse": rmse, "uiqi": uiqi, "ergas": partial(ergas, scale=scale),
+        "psnr_db": partial(psnr_db, peak=peak), "ssim": partial(ssim, peak=peak),
+    }  # fmt: skip
     return {name: float(functions[name](pred, target).mean()) for name in metrics}

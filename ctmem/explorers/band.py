@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import ipywidgets
 import numpy as np
 import torch
 
-from ctmem.checks import check_choice, check_count, fail, typed
+from ctmem.checks import Array, Whole, check_choice, check_count, fail, typed
 from ctmem.data.scenes import Scene
 from ctmem.evaluation.plots import COLOURS, Picture, to_array
 from ctmem.explorers.render import COMPOSITES, INDICES, bands_of, colours, normalised_difference, quantise, stretch
@@ -29,6 +29,7 @@ from ctmem.explorers.view import (
 )
 from ctmem.observe.responses import Wavelengths
 
+CubeArray = Annotated[np.ndarray, Array("(H, W, C)")]
 Cube = Scene | np.ndarray | torch.Tensor
 ONE_BAND, SIDE_BY_SIDE = "one band", "side by side"
 EACH, ALL = "each band", "all bands"
@@ -333,13 +334,13 @@ def number(value: np.number) -> str:
 
 
 @typed
-def absolute_error(cube: np.ndarray, target: np.ndarray, band: int) -> np.ndarray:
+def absolute_error(cube: CubeArray, target: CubeArray, band: Whole) -> np.ndarray:
     """Returns |cube − target| of one band, (H, W) float32."""
     return np.abs(cube[..., band].astype(np.float32) - target[..., band])
 
 
 @typed
-def rms_error(cube: np.ndarray, target: np.ndarray) -> np.ndarray:
+def rms_error(cube: CubeArray, target: CubeArray) -> np.ndarray:
     """Returns the root mean square over bands of cube − target, (H, W), some rows at a time to save memory."""
     pairs = ((cube[top : top + ROWS], target[top : top + ROWS]) for top in range(0, len(cube), ROWS))
     return np.concatenate([np.sqrt(np.square(a.astype(np.float32) - b).mean(-1)) for a, b in pairs])

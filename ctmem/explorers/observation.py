@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
 
-from ctmem.checks import fail, typed
+from ctmem.checks import Axes, Image, Scale, Size, fail, typed
 from ctmem.data.scenes import Scene
 from ctmem.evaluation.metrics import psnr_per_band
 from ctmem.evaluation.plots import COLOURS, to_array, with_gaps
@@ -31,10 +32,11 @@ COARSE = COLOURS[4]  # the coarse pixel, as a line and on images
 FIRST_COLOURS = (COLOURS[0], COLOURS[2], COLOURS[1], COLOURS[3])  # blue, green, red, near infrared
 MORE_COLOURS = (COLOURS[5], "#000000", "#808080")  # of all further bands
 DASHES = ("", "7 4", "2 3")  # of them, too
+Coarse = Annotated[torch.Tensor, Axes("(C, h, w)", finite=False)]
 
 
 @typed
-def observed(gt: torch.Tensor, camera: Camera) -> torch.Tensor:
+def observed(gt: Image, camera: Camera) -> torch.Tensor:
     """Returns `camera.observe` of the whole coarse pixels of `gt`, (1, C, h, w), with the same noise on every call.
 
     Rows and columns at the end that fill no coarse pixel are left out, as in `samples.degrade_scene`.
@@ -71,9 +73,7 @@ def gaps_of(holes: torch.Tensor, camera: Camera) -> torch.Tensor:
 
 
 @typed
-def upsampled_psnr_db(
-    lr_hsi: torch.Tensor, gt: torch.Tensor, camera: Camera, gaps: torch.Tensor | None = None
-) -> float:
+def upsampled_psnr_db(lr_hsi: Image, gt: Image, camera: Camera, gaps: torch.Tensor | None = None) -> float:
     """Returns `metrics.psnr_db` of the bicubic enlargement of `lr_hsi` against `gt`, dB: what was lost.
 
     Args:
@@ -97,20 +97,20 @@ def upsampled_psnr_db(
 
 
 @typed
-def trimmed(x: torch.Tensor, scale: int) -> torch.Tensor:
+def trimmed(x: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Returns `x` (B, C, H, W) without the last rows and columns that fill no coarse pixel."""
     height, width = (side // scale * scale for side in x.shape[-2:])
     return x[..., :height, :width]
 
 
 @typed
-def enlarged(plane: torch.Tensor, scale: int) -> torch.Tensor:
+def enlarged(plane: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Returns the plane (h, w) with every pixel repeated, (scale·h, scale·w)."""
     return plane.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
 
 
 @typed
-def on_fine_grid(coarse: torch.Tensor, scale: int, size: tuple[int, int]) -> np.ndarray:
+def on_fine_grid(coarse: Coarse, scale: Scale, size: tuple[Size, Size]) -> np.ndarray:
     """Returns coarse bands on the pixels of the fine image, (H, W, n) float32, NaN where no coarse pixel lies.
 
     Args:
@@ -199,7 +199,7 @@ def covered_bands(wavelengths_nm: Wavelengths | None) -> dict[str, tuple[str, ..
 
 
 @typed
-def psf_lines(psf: torch.Tensor, fwhm: float, scale: int, widest: float) -> list[dict[str, object]]:
+def psf_lines(psf: torch.Tensor, fwhm: float, scale: Scale, widest: float) -> list[dict[str, object]]:
     """Returns the section of a Gaussian PSF as lines: its weights as steps, the curve, its FWHM, the coarse pixel.
 
     Args:

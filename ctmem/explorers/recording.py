@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ctmem.checks import Count, Finite, as_image, check_count, door, fail, typed
+from ctmem.checks import Count, Finite, HoledImage, Whole, as_image, check_count, door, fail, typed
 from ctmem.diffusion.encoding import Encoded
 from ctmem.diffusion.samplers import Sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
@@ -60,6 +60,11 @@ class Recording:
         bands, rows, columns = self.answers.shape[1:]
         return rows, columns, bands
 
+    def _check(self, draw: int, position: int) -> None:
+        """Raises unless there are such a draw and such a position; `steps` is that of the answer."""
+        check_count(draw, "draw", at_least=0, at_most=self.draws - 1)
+        check_count(position, "position", at_least=0, at_most=self.steps)
+
     @typed
     def decode(self, z: torch.Tensor, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
         """Spectra (B, C, H, W) of channels (B, Z, H, W); of some bands or of one pixel alone without the rest."""
@@ -75,21 +80,24 @@ class Recording:
         return part.decode(cut(z, pixel=pixel)).cpu()
 
     @typed
-    def noisy(self, draw: int, position: int, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
+    def noisy(self, draw: Whole, position: Whole, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
         """Spectra of x_t, (1, C, H, W), or a part as in `decode`; at the answer's position: where the chain ended."""
+        self._check(draw, position)
         ended = position == self.steps
         return self.decode((self.x0[draw, -1] if ended else self.x_t[draw, position])[None], bands=bands, pixel=pixel)
 
     @typed
-    def estimate(self, draw: int, position: int, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
+    def estimate(self, draw: Whole, position: Whole, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
         """Spectra of x̂0, (1, C, H, W), or a part as in `decode`; at the last position the answer."""
+        self._check(draw, position)
         if position == self.steps:
             return cut(self.answers[draw][None], bands, pixel)
         return self.decode(self.x0[draw, position][None], bands=bands, pixel=pixel)
 
     @typed
-    def mean_estimate(self, position: int) -> torch.Tensor:
+    def mean_estimate(self, position: Whole) -> torch.Tensor:
         """Spectra (1, C, H, W) of the mean of all draws' `estimate`."""
+        self._check(0, position)
         if position == self.steps:
             return self.answers.mean(0, keepdim=True)
         return self.decode(self.x0[:, position].mean(0, keepdim=True))
@@ -191,14 +199,17 @@ class Figures:
 
 
 @typed
-def measure(run: Recording, target: torch.Tensor) -> Figures:
+def measure(run: Recording, target: HoledImage) -> Figures:
     """The figures of every estimate of a recording. Pixels where the target has a NaN are holes and are left out.
 
     Args:
         run: the recording.
         target: the truth (1, C, H, W), [0, 1].
     """
+    target = target.detach()
     holes = target.isnan().any(1)[0]
+    if bool(holes.all()):
+        fail("target", "an image with at least one pixel without a hole", "holes everywhere")
     psnr_db = np.full((run.draws + 1, run.steps + 1), math.nan)
     sam_deg = np.full_like(psnr_db, math.nan)
     errors: list[torch.Tensor] = []

@@ -199,7 +199,7 @@ def similarity_map(
             than the patch.
     """
     query_patch = as_floats(query_patch, "query_patch", "(c, P, P)", double=True)
-    if query_patch.ndim != 3 or query_patch.shape[1] != query_patch.shape[2]:
+    if query_patch.ndim != 3 or query_patch.shape[1] != query_patch.shape[2] or 0 in query_patch.shape:
         fail("query_patch", "of shape (c, P, P)", f"shape {tuple(query_patch.shape)}")
     check_finite(query_patch, "query_patch")
     patch = query_patch.shape[-1]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctmem.checks import HoledImage, Image, as_image, check_choice, check_count, fail, typed
+from ctmem.checks import Count, HoledImage, Image, as_image, check_choice, check_count, fail, typed
 from ctmem.data.samples import Degraded
 from ctmem.model import Model
 from ctmem.observe.camera import Camera
@@ -98,53 +98,53 @@ def register_maker(name: str, entry: Entry) -> None:
 
 
 @typed
-def make_method(name: str, setting: Setting = Setting()) -> Method:
+def make_method(method: str, setting: Setting = Setting()) -> Method:
     """Returns the method of a name, ready to be called; its answers are looked at.
 
     Args:
-        name: one of `METHODS`, with or without `-bp` at its end.
+        method: one of `METHODS`, with or without `-bp` at its end.
         setting: what it may be made of.
 
     Raises:
         ValueError: an unknown name, or a method that needs what `setting` does not have. The method itself raises where
             its answer is not a finite image of the right size.
     """
-    bare = name.removesuffix(FINISHED)
+    bare = method.removesuffix(FINISHED)
     check_choice(bare, "method", METHODS)
     function = METHODS[bare].make(setting)
 
     @typed
-    def method(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
+    def answer(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
         pred = _checked(function(lr_hsi, ref_msi, camera), lr_hsi, camera, bare)
-        return camera.consistent(pred, lr_hsi) if name.endswith(FINISHED) else pred
+        return camera.consistent(pred, lr_hsi) if method.endswith(FINISHED) else pred
 
-    return method
+    return answer
 
 
 @typed
-def make_spread(name: str, setting: Setting, count: int) -> Method:
+def make_spread(method: str, setting: Setting, draws: Count) -> Method:
     """Returns a function like a method, whose answer is how far its draws differ: their standard deviation.
 
     Args:
-        name: as for `make_method`; with `-bp` each draw is finished with back-projection.
+        method: as for `make_method`; with `-bp` each draw is finished with back-projection.
         setting: what it may be made of.
-        count: of draws, at least 2.
+        draws: how many, at least 2.
 
     Raises:
         ValueError: an unknown name, a method without draws, or fewer than 2.
     """
-    bare = name.removesuffix(FINISHED)
+    bare = method.removesuffix(FINISHED)
     check_choice(bare, "method", METHODS)
-    draws = METHODS[bare].draws
-    if draws is None:
-        fail("uncertainty", f"False for {name!r}, a method without draws", True)
-    check_count(count, "draws", at_least=2)
-    function = draws(setting)
+    maker = METHODS[bare].draws
+    if maker is None:
+        fail("uncertainty", f"False for {method!r}, a method without draws", True)
+    check_count(draws, "draws", at_least=2)
+    function = maker(setting)
 
     @typed
     def spread(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
-        drawn = function(lr_hsi, ref_msi, camera, count).split(1)
-        if name.endswith(FINISHED):
+        drawn = function(lr_hsi, ref_msi, camera, draws).split(1)
+        if method.endswith(FINISHED):
             drawn = tuple(camera.consistent(one, lr_hsi) for one in drawn)
         return torch.cat(drawn).std(0, keepdim=True)
 
@@ -187,8 +187,8 @@ def _checked(pred: torch.Tensor, lr_hsi: torch.Tensor, camera: Camera, name: str
     return pred
 
 
-@typed
 @register_method("bicubic", uses_reference=False)
+@typed
 def bicubic(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
     """Bicubic upsampling; `bicubic-bp` is the back-projection that needs no training."""
     return camera.upsample(lr_hsi)

@@ -370,13 +370,15 @@ class Camera:
         """The camera that `to_dict` wrote.
 
         Raises:
-            TypeError: a `psf` or `srf` that is not a list of rows of numbers.
-            ValueError: no `psf`, a key that is not a field, or what the class refuses.
+            TypeError: no `psf`, a key that is not a field, a `psf` or `srf` that is not a list of rows of numbers.
+            ValueError: what the class refuses.
         """
         own = {field.name for field in fields(cls)}
         if "psf" not in plain or not plain.keys() <= own:
             got = f"one with {', '.join(map(repr, plain)) or 'nothing'}"
-            fail("plain", f"a dict with 'psf' and no other keys than {', '.join(map(repr, sorted(own)))}", got)
+            fail(
+                "plain", f"a dict with 'psf' and no other keys than {', '.join(map(repr, sorted(own)))}", got, TypeError
+            )
         srf = plain.get("srf")
         read = {"psf": _matrix(plain["psf"], "psf"), "srf": None if srf is None else _matrix(srf, "srf")}
         return cls(**(plain | read))

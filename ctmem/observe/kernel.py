@@ -236,6 +236,8 @@ def validation_l1(
         blurry: what the LR sensor shows of them, same shapes.
         margin: pixels along the border that do not count.
     """
+    if not len(sharp) == len(blurry) > 0:
+        fail("sharp", "a list of at least one image, and `blurry` as many", f"{len(sharp)} and {len(blurry)}")
     errors = [_l1(blur(x), y, margin).item() for x, y in zip(sharp, blurry)]
     return sum(errors) / len(errors)
 
