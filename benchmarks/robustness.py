@@ -248,7 +248,9 @@ def _hostile_hdf5(folder: Path) -> list[Path]:
     half = {"shape": (40, 50, 30), "dtype": "f8", "chunks": (10, 50, 30)}
     put("source", lambda file: file.create_dataset("x", data=CUBE))
     put("storage", lambda file: file.create_dataset("x", (4, 5, 3), "u1", external=[(str(folder / "secret"), 0, 60)]))
-    put("storage-pipe", lambda file: file.create_dataset("x", (4, 5, 3), "u1", external=[(str(folder / "fifo"), 0, 60)]))
+    put(
+        "storage-pipe", lambda file: file.create_dataset("x", (4, 5, 3), "u1", external=[(str(folder / "fifo"), 0, 60)])
+    )
     put("virtual", virtual(str(folder / "source.mat")))
     put("virtual-absent", virtual("nowhere.mat"))
     put("link", lambda file: file.__setitem__("x", h5py.ExternalLink(str(folder / "source.mat"), "/x")))
@@ -442,7 +444,9 @@ class Tally:
             self.odd.append(f"{what}: {text}")
 
 
-def try_kind(name: str, count: int, seed: int, ask: Callable[[str, Path], tuple[str, str, float, float]], place: Path) -> Tally:
+def try_kind(
+    name: str, count: int, seed: int, ask: Callable[[str, Path], tuple[str, str, float, float]], place: Path
+) -> Tally:
     """Reads a whole file, `count` damaged ones, and those made by hand; `place` is a folder of its own."""
     kind, tally = KINDS[name], Tally()
     generator = np.random.default_rng([seed, *name.encode()])
@@ -520,7 +524,9 @@ def report(tallies: dict[str, Tally]) -> str:
 def main() -> None:
     """Tries all kinds, and writes the results where all of them were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1000, metavar="N", help="damaged files of each kind (default: 1000)")
+    parser.add_argument(
+        "--count", type=int, default=1000, metavar="N", help="damaged files of each kind (default: 1000)"
+    )
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, metavar="NAME", help=", ".join(KINDS))
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)

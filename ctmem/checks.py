@@ -9,7 +9,7 @@ function of yours calls, a sampler or a callback, while a door of the package ha
 Images may come as torch tensors or numpy arrays of float16, float32 or float64 (and bfloat16). Whole numbers may be
 numpy's. Inside a door torch's global default type and device are float32 and the CPU, whatever a program has set.
 
-No `ctmem` module is imported here, so any module may call these.
+Of the `ctmem` modules only `kinds` is imported here, so any other may call these.
 """
 
 from __future__ import annotations
@@ -21,10 +21,29 @@ import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Annotated, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
+
+from ctmem.kinds import Bounds as Bounds
+from ctmem.kinds import Count as Count
+from ctmem.kinds import Finite as Finite
+from ctmem.kinds import Inside as Inside
+from ctmem.kinds import NotNegative as NotNegative
+from ctmem.kinds import Positive as Positive
+from ctmem.kinds import Reads as Reads
+from ctmem.kinds import Repeats as Repeats
+from ctmem.kinds import Scale as Scale
+from ctmem.kinds import Size as Size
+from ctmem.kinds import Whole as Whole
+from ctmem.kinds import Width as Width
+from ctmem.kinds import check_in_memory as check_in_memory
+from ctmem.kinds import described as described
+from ctmem.kinds import entered, reader
+from ctmem.kinds import fail as fail
+from ctmem.kinds import is_finite_number as is_finite_number
+from ctmem.kinds import typed as typed
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -46,20 +65,25 @@ def door(function: Function) -> Function:
         >>> half(np.ones((1, 1, 1, 2), np.float16)).dtype
         torch.float32
     """
+    read = reader(function, images=True)
 
     @functools.wraps(function)
     def enter(*args: Any, **kwargs: Any) -> Any:
         depth = _depth.get()
         if depth >= 2:
             return function(*args, **kwargs)
+        if not entered.get():
+            args, kwargs = read(args, kwargs)
+        known = entered.set(True)
         token = _depth.set(depth + 1)
         try:
             if depth == 1:
                 return function(*args, **kwargs)
             with _torch_defaults():
-                return function(*map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
+                return function(*args, **kwargs)
         finally:
             _depth.reset(token)
+            entered.reset(known)
 
     DOORS[f"{function.__module__}.{function.__qualname__}"] = enter
     return cast(Function, enter)
@@ -68,11 +92,6 @@ def door(function: Function) -> Function:
 def inside() -> bool:
     """Whether a door was passed before this one: what is handed on was checked there."""
     return _depth.get() >= 2
-
-
-def _plain(value: Any) -> Any:
-    """A whole number of numpy's as Python's; anything else as it is."""
-    return int(value) if isinstance(value, np.integer) else value
 
 
 def _torch_defaults() -> Any:
@@ -96,11 +115,6 @@ def _usual_defaults() -> Iterator[None]:
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
-
-
-def fail(name: str, expected: str, got: object, error: type[Exception] = ValueError) -> NoReturn:
-    """Raises `error` with the one form every message of this package has."""
-    raise error(f"`{name}` must be {expected}, got {got}")
 
 
 @functools.cache
@@ -137,6 +151,7 @@ def as_floats(x: Any, name: str, shape: str, *, double: bool = False) -> torch.T
         kind = x.dtype if isinstance(x, torch.Tensor | np.ndarray) else None
         got = type(x).__name__ if kind is None else f"a {kind} {'tensor' if isinstance(x, torch.Tensor) else 'array'}"
         fail(name, f"a floating-point tensor {shape}", got, TypeError)
+    check_in_memory(x, name)
     return x if x.dtype == torch.float32 or (double and x.dtype == torch.float64) else x.float()
 
 
@@ -182,6 +197,81 @@ def as_image(
     if finite:
         check_finite(x, name)
     return x
+
+
+def _read_image(x: Any, name: str) -> torch.Tensor:
+    return as_image(x, name)
+
+
+def _read_exact(x: Any, name: str) -> torch.Tensor:
+    return as_image(x, name, double=True)
+
+
+def _read_holed(x: Any, name: str) -> torch.Tensor:
+    return as_image(x, name, finite=False)
+
+
+def _axes(form: str) -> int:
+    """How many axes a form like "(n, c, P, P)" names."""
+    return len([one for one in form.strip("()").split(",") if one.strip()])
+
+
+class Axes(NamedTuple):
+    """How a tensor of floats is read for a function with `@typed`: `Annotated[torch.Tensor, Axes("(n, c, P, P)")]`."""
+
+    form: str
+    finite: bool = True
+    double: bool = False
+
+    def read(self, x: Any, name: str) -> torch.Tensor:
+        """The tensor, finite and with as many axes as the form has names."""
+        x = as_floats(x, name, self.form, double=self.double)
+        if x.ndim != _axes(self.form) or 0 in x.shape:
+            fail(name, f"of shape {self.form}, none of them 0", f"shape {tuple(x.shape)}")
+        if self.finite:
+            check_finite(x, name)
+        return x
+
+
+class Array(NamedTuple):
+    """How an array of real numbers is read: `Annotated[np.ndarray, Array("(H, W)")]`; NaN may stand there."""
+
+    form: str
+
+    def read(self, x: Any, name: str) -> np.ndarray:
+        """The array itself, with as many axes as the form has names."""
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf":
+            fail(name, f"an array of real numbers {self.form}", described(x, shows=False), TypeError)
+        if x.ndim != _axes(self.form) or 0 in x.shape:
+            fail(name, f"of shape {self.form}, none of them 0", f"shape {x.shape}")
+        return x
+
+
+Image = Annotated[torch.Tensor, Reads(_read_image)]  # (B, C, H, W), for a function with `@typed`
+ExactImage = Annotated[torch.Tensor, Reads(_read_exact)]  # the same; float64 stays
+HoledImage = Annotated[torch.Tensor, Reads(_read_holed)]  # NaN may stand there
+
+
+def as_vector(values: Any, name: str, expected: str) -> np.ndarray:
+    """Returns a list, array or tensor of real numbers as a float64 vector.
+
+    Args:
+        values: what the caller was given.
+        name: the argument's name, for the message.
+        expected: what it should be, for the message.
+
+    Raises:
+        ValueError: no numbers, or more than one axis.
+    """
+    try:
+        found = np.asarray(values)
+    except (RuntimeError, TypeError, ValueError):
+        fail(name, expected, type(values).__name__)
+    if found.dtype.kind not in "iuf" or isinstance(values, np.ma.MaskedArray):
+        fail(name, expected, described(values))
+    if found.ndim != 1:
+        fail(name, expected, f"shape {found.shape}")
+    return found.astype(np.float64)
 
 
 def check_finite(x: torch.Tensor, name: str) -> None:

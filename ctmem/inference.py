@@ -13,14 +13,14 @@ Source: Qu et al., IEEE TGRS 2025; data consistency, tiles and averaging are thi
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
+from typing import Annotated, cast
 
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, check_choice, check_count, door, fail, warn_once
+from ctmem.checks import Bounds, Finite, as_image, check_choice, check_count, door, fail, typed, warn_once
 from ctmem.diffusion.encoding import Encoded, encode_image
-from ctmem.diffusion.problem import DenoisingProblem, Rematch, rematched
+from ctmem.diffusion.problem import DenoisingProblem, Rematch, check_tile, rematched
 from ctmem.diffusion.samplers import SAMPLERS, Callback, Sampler, check_sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.holes import fill_holes, holes_of_each, open_holes, split_holes, whole_pixels
@@ -35,6 +35,7 @@ from ctmem.observe.estimate import estimate_camera
 
 __all__ = ["Model", "draw", "encode", "finish_estimate", "load_model", "super_resolve"]
 
+Draws = Annotated[int, Bounds(1, 4096)]
 THIS = "ctmem"  # the method of this module, the default
 
 
@@ -49,9 +50,9 @@ def super_resolve(
     psf: str | None = None,
     method: str = THIS,
     steps: int | None = None,
-    draws: int = 1,
+    draws: Draws = 1,
     sampler: Sampler | None = None,
-    start: float = 1.0,
+    start: Finite = 1.0,
     consistency: bool | None = None,
     tile: int = 192,
     uncertainty: bool = False,
@@ -92,7 +93,7 @@ def super_resolve(
         consistency: finish with back-projection, so that degrading `pred` gives back `lr_hsi` to a thousandth, or as
             near as 50 steps come; with a noisy camera, until only what its noise explains is missing. Default: as the
             preset says, which is no for the wirings as drawn and as released.
-        tile: largest side that goes through the network at once, fine pixels.
+        tile: largest side that goes through the network at once, fine pixels; at least 32 where the image is larger.
         uncertainty: also return `std`; needs at least 2 draws.
         rematch_every: match again after so many calls of the denoiser, with the estimate x̂0 of the last call in place
             of the upsampled `lr_hsi`; None: match once, before the first call. Needs a reference and several steps.
@@ -128,11 +129,11 @@ def super_resolve(
         spread = make_spread(method, setting, draws)
         return _one_by_one(make_method(method, setting), *given), _one_by_one(spread, *given)
     check_count(draws, "draws", at_least=2 if uncertainty else 1)
-    check_count(tile, "tile", at_least=8)
     steps = model.preset.sampling_steps if steps is None else steps
     sampler = _sampler_of(model) if sampler is None else sampler
     _check_sampling(model, steps, sampler, start)
     camera = camera_for(model, camera).to(model.device)
+    check_tile(tile, *(camera.scale * side for side in lr_hsi.shape[2:]))
     consistency = model.preset.consistency if consistency is None else consistency
     if rematch_every is not None:
         check_count(rematch_every, "rematch_every")
@@ -171,15 +172,16 @@ def _estimated(lr_hsi: torch.Tensor, ref_msi: References | TextureLibrary | None
     return estimate_camera(lr_hsi, camera=camera)
 
 
+@typed
 @torch.no_grad()
 def draw(
     model: Model,
     encoded: Encoded,
     *,
     steps: int,
-    draws: int = 1,
+    draws: Draws = 1,
     sampler: Sampler = sample_ddim,
-    start: float = 1.0,
+    start: Finite = 1.0,
     tile: int = 192,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
@@ -194,6 +196,7 @@ def draw(
         ValueError: more steps than the chain has, `start` outside (0, 1].
     """
     _check_sampling(model, steps, sampler, start)
+    check_tile(tile, *encoded.base.shape[2:])
     schedule = make_schedule(model.preset.schedule, model.preset.timesteps)
     problem = DenoisingProblem.of(model.denoiser, encoded.base, encoded.texture, tile=tile)
     drawn = [
@@ -211,12 +214,13 @@ def _sampler_of(model: Model) -> Sampler:
     return SAMPLERS[model.preset.sampler]
 
 
-def _check_sampling(model: Model, steps: int, sampler: Sampler, start: float) -> None:
+def _check_sampling(model: Model, steps: int, sampler: Sampler, start: Finite) -> None:
     """Raises what `sample` would, before anything is computed."""
     check_sampler(sampler)
     make_schedule(model.preset.schedule, model.preset.timesteps).trailing(steps, start)
 
 
+@typed
 def finish_estimate(
     encoded: Encoded,
     lr_hsi: torch.Tensor,
@@ -265,6 +269,7 @@ def encode(
     ]
 
 
+@typed
 def camera_for(model: Model, camera: Camera | None) -> Camera:
     """The camera that was given, or else that of the weights; warns once where weights were trained for another one.
 
@@ -285,6 +290,7 @@ def camera_for(model: Model, camera: Camera | None) -> Camera:
     return camera
 
 
+@typed
 def blur_of(model: Model, camera: Camera) -> Blur:
     """K of a camera: the learned one where it is the camera of the weights, otherwise the camera's own blur."""
     return model.kernel if camera.same_optics(model.camera) else camera.blur

@@ -13,7 +13,7 @@ from typing import Any, TypedDict, cast
 import torch
 
 from ctmem.card import MODEL, PARTS, read_card
-from ctmem.checks import check_choice, door, fail
+from ctmem.checks import Width, check_choice, door, fail, typed
 from ctmem.config import Preset
 from ctmem.diffusion.samplers import SAMPLERS
 from ctmem.files import RoomFor, data_path, load_module, load_tensors
@@ -37,6 +37,7 @@ class Networks(TypedDict):
     denoiser: TCMM
 
 
+@typed
 @dataclass(frozen=True)
 class Model:
     """The trained networks of a preset, in evaluation mode, and the card that says how they came about."""
@@ -58,6 +59,7 @@ class Model:
         """Where the networks are."""
         return next(self.denoiser.parameters()).device
 
+    @typed
     def to(self, device: torch.device | str) -> Model:
         """Moves all networks (in place) and returns the model."""
         for network in (self.kernel, self.cnn, self.denoiser):
@@ -66,7 +68,7 @@ class Model:
 
 
 @door
-def build_networks(preset: Preset, bands: int | None = None) -> Networks:
+def build_networks(preset: Preset, bands: Width | None = None) -> Networks:
     """New, untrained networks of a preset: `kernel`, `cnn`, `denoiser`.
 
     Args:

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from ctmem.card import COMPONENT, read_card
-from ctmem.checks import as_image, door, fail
+from ctmem.checks import as_image, door, fail, typed
 from ctmem.diffusion.subspace import Subspace, fit
 from ctmem.files import RoomFor, data_path, load_module
 from ctmem.holes import holes_of_each, open_holes, split_holes, whole_pixels
@@ -60,13 +60,14 @@ def component_prior(
     if camera.scale not in SCALES:
         fail("camera", f"one of scale {', '.join(map(str, SCALES))}, as the weights", f"scale {camera.scale}")
     weights = shipped_prior() if weights is None else weights
-    network = weights if isinstance(weights, ComponentPrior) else load_prior(weights)
+    network = weights if isinstance(weights, ComponentPrior) else _read_prior(weights, "weights")
     network, camera = network.to(lr_hsi.device), camera.to(lr_hsi.device)
     images = zip(lr_hsi.split(1), holes_of_each(holes, len(lr_hsi)))
     preds = torch.cat([_sharpened(one, hole, camera, network) for one, hole in images])
     return open_holes(camera.consistent(preds, lr_hsi, holes=holes) if consistency else preds, holes)
 
 
+@typed
 def load_prior(folder: str | Path | None = None) -> ComponentPrior:
     """The trained network of a folder, in evaluation mode; None: the shipped one.
 
@@ -74,12 +75,15 @@ def load_prior(folder: str | Path | None = None) -> ComponentPrior:
         ValueError: a card of another version, or weights that do not fit it.
         FileNotFoundError: no weights there.
     """
-    if folder is None:
-        folder = data_path(f"weights/{PART}/card.json").parent
+    return _read_prior(data_path(f"weights/{PART}/card.json").parent if folder is None else folder, "folder")
+
+
+def _read_prior(folder: str | Path, name: str) -> ComponentPrior:
+    """`load_prior` for an argument of another name."""
     card = Path(folder) / "card.json"
     if not card.is_file():
-        fail("weights", "a folder with card.json and prior.safetensors", f"{card.parent}, without", FileNotFoundError)
-    told = read_card(card, COMPONENT, needed=["network"], what="`weights` must be those of")
+        fail(name, "a folder with card.json and prior.safetensors", f"{card.parent}, without", FileNotFoundError)
+    told = read_card(card, COMPONENT, needed=["network"], what=f"`{name}` must be those of")
     path = card.with_name(f"{PART}.safetensors")
     with RoomFor(path):
         network = ComponentPrior(**told["network"])
@@ -93,6 +97,7 @@ def shipped_prior() -> ComponentPrior:
     return load_prior()
 
 
+@typed
 def sharpened_components(
     z: torch.Tensor, camera: Camera, network: ComponentPrior, noise: torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -124,6 +129,7 @@ def _sharpened(
     return lr_hsi_up + space.decode_difference(fine.transpose(0, 1) - space.encode(lr_hsi_up))
 
 
+@typed
 def noise_of_components(lr_hsi: torch.Tensor, space: Subspace, camera: Camera) -> torch.Tensor:
     """Deviation (Z,) of the noise in whitened components: that of the bands, as `optics.add_noise` has it."""
     bands = lr_hsi[0].square().mean((1, 2)) * camera.noise_share**2

@@ -14,6 +14,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from ctmem.checks import typed
+
 # What every notebook runs under when its outputs are stored or compared: the same text and numbers each time.
 STABLE_ENVIRONMENT = {
     "CTMEM_QUIET": "1",  # no progress bars
@@ -24,6 +26,7 @@ STABLE_ENVIRONMENT = {
 }
 
 
+@typed
 def check(
     claim: str,
     value: float,
@@ -99,7 +102,13 @@ def exercise(claim: str, answer: Any, measure: Callable[[Any], float] = float, *
         text = _bounds(*(bounds.get(name) for name in ("at_least", "at_most", "equals")))
         print(f"open: {claim} ({text})")
         return
-    check(claim, measure(answer), **bounds)
+    if not callable(measure):
+        raise TypeError(f"`measure` must be a function, got {type(measure).__name__}")
+    try:
+        value = measure(answer)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`answer` must be what {claim!r} can be measured of, got {answer!r}") from error
+    check(claim, value, **bounds)
 
 
 def results_folder() -> Path:

@@ -68,7 +68,9 @@ try: block(x)
 except ValueError as error: print(error)
 """
     said = run(code, NUMBA_DISABLE_JIT="1", CTMEM_SCAN="numba")
-    assert said.startswith("`CTMEM_SCAN` must be a backend that takes torch.float32 on cpu, got 'numba': numba fails on")
+    assert said.startswith(
+        "`CTMEM_SCAN` must be a backend that takes torch.float32 on cpu, got 'numba': numba fails on"
+    )
     assert "unset NUMBA_DISABLE_JIT" in said and "\n" not in said
 
 

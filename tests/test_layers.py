@@ -27,6 +27,7 @@ card
 files lock command teaching holes
 reading
 config checks
+kinds
 """
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}
 MODULES = sorted(path for path in (ROOT / "ctmem").rglob("*.py") if path.name != "__init__.py")

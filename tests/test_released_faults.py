@@ -164,7 +164,7 @@ def test_fault_2_levels_rise_from_pure_noise_to_almost_clean(sampler):
         levels.append(float(level[0]))
         return previous
 
-    schedule, two_calls = Schedule.linear(100), sampler in ("heun", "edm")
+    schedule, two_calls = Schedule.geometric(100), sampler in ("heun", "edm")
     sample(denoise, torch.zeros(1, 2, 4, 6), schedule, steps=10, sampler=SAMPLERS[sampler], generator=generator())
     of_steps = levels[::2] if two_calls else levels
     assert len(levels) == (19 if two_calls else 10) and len(of_steps) == 10

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ctmem.checks import check_count, door, fail
+from ctmem.checks import Count, Scale, Whole, check_count, door, fail, typed
 from ctmem.observe.camera import Camera
 
 TRAIN_ROWS = 0.45  # share of the rows, on top
 LOWER_COLUMNS = (6 / 16, 3 / 16)  # shares of test and validation in the columns below; the rest is reference
 
 
+@typed
 @dataclass(frozen=True)
 class Box:
     """A rectangle of fine pixels: rows [top, top + height), columns [left, left + width)."""
@@ -40,13 +41,15 @@ class Box:
         """Index of the last two dimensions: `x[..., *box.slices]`."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
-    def overlaps(self, other: Box, *, halo: int = 0) -> bool:
+    @typed
+    def overlaps(self, other: Box, *, halo: Whole = 0) -> bool:
         """Whether the two share a pixel when both reach `halo` pixels beyond their borders."""
         rows = max(self.top, other.top) - min(self.top + self.height, other.top + other.height)
         columns = max(self.left, other.left) - min(self.left + self.width, other.left + other.width)
         return max(rows, columns) < 2 * halo
 
-    def coarse(self, scale: int) -> Box:
+    @typed
+    def coarse(self, scale: Scale) -> Box:
         """The same rectangle in pixels of the low-resolution image.
 
         Raises:
@@ -59,7 +62,7 @@ class Box:
 
 
 @door
-def split_areas(height: int, width: int, camera: Camera, *, at_least: int | None = None) -> dict[str, Box]:
+def split_areas(height: Count, width: Count, camera: Camera, *, at_least: Whole | None = None) -> dict[str, Box]:
     """Returns the areas `train`, `validation`, `test` and `reference`, disjoint with their blur halos.
 
     Training lies on top over the full width; test, validation and reference side by side below it. All
@@ -105,7 +108,7 @@ def split_areas(height: int, width: int, camera: Camera, *, at_least: int | None
 
 
 @door
-def crops(area: Box, crop: int, stride: int) -> list[Box]:
+def crops(area: Box, crop: Count, stride: Count) -> list[Box]:
     """Returns the windows of `crop`×`crop` px, every `stride` px and flush with the area's far borders.
 
     Raises:

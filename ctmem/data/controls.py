@@ -13,15 +13,19 @@ import numpy as np
 import scipy.ndimage
 import torch
 
+from ctmem.checks import Finite, HoledImage, Positive, typed
+
 WINDOW = 8  # side of the windows that are glued, pixels
 
 
-def uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+@typed
+def uniform(like: HoledImage, generator: torch.Generator) -> torch.Tensor:
     """Noise without any likeness from pixel to pixel, every band its own."""
     return torch.rand(like.shape, generator=generator)
 
 
-def pink(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+@typed
+def pink(like: HoledImage, generator: torch.Generator) -> torch.Tensor:
     """Noise with an amplitude that falls as 1/frequency, every band its own, mean 0.5 and deviation 0.15."""
     height, width = like.shape[-2:]
     spectrum = torch.fft.rfft2(torch.randn(like.shape, generator=generator))
@@ -32,20 +36,23 @@ def pink(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return (0.5 + 0.15 * image / image.std((2, 3), keepdim=True)).clamp(0, 1)
 
 
-def blobs(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+@typed
+def blobs(like: HoledImage, generator: torch.Generator) -> torch.Tensor:
     """1/f noise cut at its median into two grey levels, the same in all bands."""
     noise = pink(like[:, :1], generator)
     return (0.3 + 0.4 * (noise > noise.median()).float()).expand(-1, like.shape[1], -1, -1).contiguous()
 
 
-def permuted(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+@typed
+def permuted(image: HoledImage, generator: torch.Generator) -> torch.Tensor:
     """Bands in an order in which none is at its place: each takes the next one's, a random number of places on."""
     bands = image.shape[1]
     by = int(torch.randint(1, max(bands, 2), (), generator=generator))
     return image.roll(by, 1)
 
 
-def glued_windows(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+@typed
+def glued_windows(image: HoledImage, generator: torch.Generator) -> torch.Tensor:
     """Windows of the image, drawn at random and glued to an image of the same size."""
     height, width = image.shape[-2:]
     side = min(WINDOW, height, width)
@@ -59,19 +66,21 @@ def glued_windows(image: torch.Tensor, generator: torch.Generator) -> torch.Tens
     return torch.cat(lines, -2)[..., :height, :width].contiguous()
 
 
-def shifted(image: torch.Tensor, down: float, across: float) -> torch.Tensor:
+@typed
+def shifted(image: HoledImage, down: Finite, across: Finite) -> torch.Tensor:
     """The image moved down and across by so many pixels, by cubic splines, its border repeated."""
-    found = scipy.ndimage.shift(image.cpu().numpy(), (0, 0, down, across), order=3, mode="nearest")
+    found = scipy.ndimage.shift(image.detach().cpu().numpy(), (0, 0, down, across), order=3, mode="nearest")
     return torch.from_numpy(found).to(image)
 
 
-def tilted(image: torch.Tensor, degrees: float, stretch: float) -> torch.Tensor:
+@typed
+def tilted(image: HoledImage, degrees: Finite, stretch: Positive) -> torch.Tensor:
     """The image turned by so many degrees and enlarged about its middle, by cubic splines, its border repeated."""
     angle = math.radians(degrees)
     matrix = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) / stretch
     middle = (np.array(image.shape[2:]) - 1) / 2
     bands = [
         scipy.ndimage.affine_transform(band, matrix, middle - matrix @ middle, order=3, mode="nearest")
-        for band in image[0].cpu().numpy()
+        for band in image[0].detach().cpu().numpy()
     ]
     return torch.from_numpy(np.stack(bands))[None].to(image)

@@ -15,12 +15,13 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from ctmem.checks import as_image, door, fail
+from ctmem.checks import as_image, door, fail, typed
 from ctmem.data.areas import Box
 from ctmem.holes import enlarged, find_holes, open_holes, split_holes
 from ctmem.observe.camera import Camera
 
 
+@typed
 @dataclass(frozen=True)
 class Degraded:
     """A scene, or a cut of it, with what its two sensors would have seen. All (1, ·, ·, ·), [0, 1], NaN in holes.
@@ -50,6 +51,7 @@ class Degraded:
         """Where any of the three images has a hole, (1, 1, H, W) bool."""
         return find_holes(self.gt) | find_holes(self.hr_msi) | enlarged(find_holes(self.lr_hsi), self.scale)
 
+    @typed
     def to(self, device: torch.device | str) -> Degraded:
         """The same on another device."""
         gt, lr_hsi, hr_msi = (x.to(device) for x in (self.gt, self.lr_hsi, self.hr_msi))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from ctmem.checks import check_choice, check_count, fail
+from ctmem.checks import Count, Size, Whole, check_choice, check_count, fail, typed
 from ctmem.data.levels import find_holes, scaled, warn_of_missing
 from ctmem.files import data_path
 from ctmem.reading.arrays import find_array, read_array, split_key
@@ -86,7 +87,8 @@ class Scene:
         """Returns the cube as (1, C, H, W) float32 in [0, 1], NaN in its holes, a copy."""
         return torch.from_numpy(self.cube.transpose(2, 0, 1)[None].copy())
 
-    def crop(self, top: int, left: int, height: int, width: int) -> Scene:
+    @typed
+    def crop(self, top: Whole, left: Whole, height: Count, width: Count) -> Scene:
         """Returns the window of `height` × `width` pixels whose upper left pixel is (top, left).
 
         Raises:
@@ -186,6 +188,7 @@ def scene_names() -> tuple[str, ...]:
     return tuple(LOADERS)
 
 
+@typed
 @lru_cache
 def load_scene(name: str) -> Scene:
     """Returns a shipped scene; loaded once, then remembered (its arrays are read-only).
@@ -197,13 +200,14 @@ def load_scene(name: str) -> Scene:
     return LOADERS[name]()
 
 
+@typed
 def synthetic(
-    seed: int = 0,
+    seed: Whole = 0,
     *,
-    height: int = 48,
-    width: int = 64,
-    bands: int = 31,
-    endmembers: int = 5,
+    height: Size = 48,
+    width: Size = 64,
+    bands: Size = 31,
+    endmembers: Size = 5,
     range_nm: tuple[float, float] = (420.0, 2450.0),
 ) -> Scene:
     """Returns a generated scene for tests: smooth spectra, mixed by abundances with edges and fine texture.
@@ -221,7 +225,7 @@ def synthetic(
     """
     for value, name in ((height, "height"), (width, "width"), (bands, "bands"), (endmembers, "endmembers")):
         check_count(value, name)
-    if not 0 < range_nm[0] < range_nm[1]:
+    if not 0 < range_nm[0] < range_nm[1] < math.inf:
         fail("range_nm", "(low, high) with 0 < low < high", range_nm)
     # spectra of materials, mixed pixel by pixel, with fine texture in brightness
     generator = np.random.default_rng(seed)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_image, door
+from ctmem.checks import as_image, door, typed
 from ctmem.config import DenoiserConfig
 from ctmem.diffusion.subspace import Subspace, encode_texture, fit
 from ctmem.observe.camera import Camera
 
 
+@typed
 @dataclass(frozen=True)
 class Encoded:
     """One image in the denoiser's channels: `base` (1, Z, H, W) and `texture` (1, 4Z or 4c, H, W)."""
@@ -34,10 +35,12 @@ class Encoded:
         std = self.space.std / self.space.std.mean()
         return _pad_channels(std.reshape(1, -1, 1, 1), self.base.shape[1])
 
+    @typed
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """An image (1, C, H, W) in the denoiser's channels (1, Z, H, W)."""
         return _pad_channels(self.space.encode(x), self.base.shape[1])
 
+    @typed
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """An estimate (B, Z, H, W) as spectra (B, C, H, W); what lies outside the subspace is lr_hsi_up's."""
         difference = (z - self.base)[:, : self.space.channels]

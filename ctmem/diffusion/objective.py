@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import torch
 
-from ctmem.checks import check_choice, fail
+from ctmem.checks import check_choice, fail, typed
 from ctmem.diffusion.schedule import Schedule
 
 Denoise = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -48,7 +48,8 @@ def add_noise(x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, schedule: 
 def to_x0(output: torch.Tensor, x: torch.Tensor, level: torch.Tensor, prediction: str = "x0") -> torch.Tensor:
     """x̂0 (B, Z, H, W) that a network's output implies.
 
-    Close to pure noise an error of ε̂ grows by noise/level, without bound: there x̂0 is kept within `X0_LIMIT`.
+    Close to pure noise an error of ε̂ grows by noise/level, without bound: there x̂0 is kept within `X0_LIMIT`. Pure
+    noise itself says nothing of the data, and x̂0 is 0, their mean.
 
     Args:
         output: of the network, (B, Z, H, W).
@@ -64,7 +65,7 @@ def to_x0(output: torch.Tensor, x: torch.Tensor, level: torch.Tensor, prediction
         return output
     data, rest = _shares(level, x)
     if prediction == "eps":
-        return ((x - rest * output) / data).clamp(-X0_LIMIT, X0_LIMIT)
+        return torch.where(data > 0, ((x - rest * output) / data).clamp(-X0_LIMIT, X0_LIMIT), 0.0)
     return data * x - rest * output
 
 
@@ -98,6 +99,7 @@ def draw_steps(batch: int, schedule: Schedule, generator: torch.Generator | None
     return torch.randint(0, schedule.steps, (batch,), generator=generator)
 
 
+@typed
 def training_loss(
     denoise: Denoise,
     x0: torch.Tensor,

@@ -16,16 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 
-from ctmem.checks import as_image, check_same_shape, door
+from ctmem.checks import Axes, Count, Finite, as_image, check_count, check_same_shape, door, fail, typed
 from ctmem.diffusion.objective import Denoise, training_loss
 from ctmem.diffusion.samplers import Callback, Sampler, sample, sample_ddim
 from ctmem.diffusion.schedule import Schedule
 
+Channels = Annotated[torch.Tensor, Axes("(B, Z, H, W)", finite=False)]
 OVERLAP = 16  # of neighbouring tiles, fine pixels
+SMALLEST = 32  # tile that costs nothing: the network sees about as far as two tiles overlap; 8 px cost 0.1 dB
 
 
 class Network(Protocol):
@@ -41,6 +43,7 @@ class Network(Protocol):
         """Its output (B, Z, H, W) for noisy data of unit size at a level (B,): 1 is clean, 0 is pure noise."""
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class DenoisingProblem:
     """A batch of images and what the diffusion needs to find them.
@@ -58,9 +61,8 @@ class DenoisingProblem:
     prediction: str = "x0"
 
     @classmethod
-    def of(
-        cls, network: Network, base: torch.Tensor, texture: torch.Tensor, *, tile: int | None = None
-    ) -> DenoisingProblem:
+    @typed
+    def of(cls, network: Network, base: Channels, texture: Channels, *, tile: Count | None = None) -> DenoisingProblem:
         """What images ask of a network.
 
         Args:
@@ -80,14 +82,17 @@ class DenoisingProblem:
             prediction="x0" if residual else network.target,
         )
 
+    @typed
     def enter(self, z: torch.Tensor) -> torch.Tensor:
         """What the diffusion runs on, of images z (B, Z, H, W): (z − base) / residual_std, or z itself."""
         return z if self.residual_std is None else (z - self.base) / self.residual_std[:, None, None]
 
+    @typed
     def leave(self, x: torch.Tensor) -> torch.Tensor:
         """Undoes `enter`: base + residual_std · x, or x itself; (B, Z, H, W)."""
         return x if self.residual_std is None else self.base + self.residual_std[:, None, None] * x
 
+    @typed
     def weigh(self, weight: torch.Tensor) -> torch.Tensor:
         """The worth (B, Z, 1, 1) of each channel's error in an image, for an error of what the diffusion runs on."""
         if self.residual_std is None:
@@ -99,6 +104,7 @@ class DenoisingProblem:
         """The estimate before there is any, (B, Z, H, W): lr_hsi_up, entered; a residual of 0."""
         return self.enter(self.base)
 
+    @typed
     def loss(
         self,
         target: torch.Tensor,
@@ -122,13 +128,14 @@ class DenoisingProblem:
             weight=self.weigh(weight), self_condition=self_condition, generator=generator,
         )  # fmt: skip
 
+    @typed
     def draw(
         self,
         schedule: Schedule,
         *,
-        steps: int,
+        steps: Count,
         sampler: Sampler = sample_ddim,
-        start: float = 1.0,
+        start: Finite = 1.0,
         generator: torch.Generator | None = None,
         callback: Callback | None = None,
     ) -> torch.Tensor:
@@ -181,6 +188,7 @@ def residual_std(target: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
 # --- matching again ---------------------------------------------------------------------------------------------------
 
 
+@typed
 @dataclass(frozen=True)
 class Rematch:
     """How a texture is looked for again while an image is drawn.
@@ -194,8 +202,9 @@ class Rematch:
     texture: Callable[[torch.Tensor], torch.Tensor]
 
 
+@typed
 def rematched(
-    problem: DenoisingProblem, network: Network, rematch: Rematch, *, tile: int | None = None
+    problem: DenoisingProblem, network: Network, rematch: Rematch, *, tile: Count | None = None
 ) -> DenoisingProblem:
     """The same problem for one draw, its texture matched again with the last x̂0 after every `rematch.every` calls.
 
@@ -217,7 +226,7 @@ def rematched(
 # --- large images -----------------------------------------------------------------------------------------------------
 
 
-def tiled_denoise(network: Network, base: torch.Tensor, texture: torch.Tensor, tile: int | None = None) -> Denoise:
+def tiled_denoise(network: Network, base: Channels, texture: Channels, tile: Count | None = None) -> Denoise:
     """Returns denoise(x, level, previous) for one batch, its condition computed here, once.
 
     Images larger than `tile` are cut into tiles that overlap; their estimates are blended with weights that fall
@@ -246,7 +255,18 @@ def tiled_denoise(network: Network, base: torch.Tensor, texture: torch.Tensor, t
     return denoise
 
 
-def _spans(length: int, tile: int | None) -> list[slice]:
+def check_tile(tile: int, height: int, width: int) -> None:
+    """Raises where tiles are smaller than what the network sees, and the image (fine pixels) is not.
+
+    Raises:
+        ValueError: a tile below 8 px, or below `SMALLEST` for a larger image.
+    """
+    check_count(tile, "tile", at_least=8)
+    if tile < SMALLEST < max(height, width):
+        fail("tile", f"a whole number ≥ {SMALLEST} for an image larger than that", tile)
+
+
+def _spans(length: int, tile: Count | None) -> list[slice]:
     """Slices of at most `tile` pixels that cover the length and overlap by at least `OVERLAP` (or half a tile)."""
     if tile is None or length <= tile:
         return [slice(0, length)]

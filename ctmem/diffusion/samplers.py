@@ -31,10 +31,11 @@ from typing import Protocol
 
 import torch
 
-from ctmem.checks import as_image, check_choice, door, fail
+from ctmem.checks import Finite, as_image, check_choice, door, fail, typed
 from ctmem.diffusion.objective import PREDICTIONS, Denoise, standard_normal, to_x0
 from ctmem.diffusion.schedule import Place, Schedule
 
+NOISE_ALONE = 0.1  # level up to which noise alone stands for x; its mean is wrong by that share of the data's
 Callback = Callable[[int, int, torch.Tensor, torch.Tensor], None]  # (step, t, x, x̂0)
 
 
@@ -117,7 +118,7 @@ def sample_dpmpp(
     for step, (t, here, there) in enumerate(schedule.descent()):
         x0_before, x0 = x0, denoise(x, at_level(here[0], x), x0)
         _report(callback, step, t, x, x0)
-        estimate, lam = x0, math.log(here[0] / here[1])
+        estimate, lam = x0, math.log(here[0] / here[1]) if here[0] > 0 else -math.inf
         if lam_before is not None and there[1] > 0:
             ratio = (lam - lam_before) / (math.log(there[0] / there[1]) - lam)
             estimate = x0 + (x0 - x0_before) / (2 * ratio)
@@ -167,7 +168,7 @@ def sample_edm(
     """
     growth = 1 + min(s_churn / schedule.steps, math.sqrt(2) - 1)
     for step, (t, here, there) in enumerate(schedule.descent()):
-        sigma = here[1] / here[0]
+        sigma = here[1] / here[0] if here[0] > 0 else math.inf
         if s_churn > 0 and s_min <= sigma <= s_max:
             fresh = math.sqrt(growth**2 - 1) * sigma * s_noise * standard_normal(x, generator)
             before, here = here, _place(growth * sigma)
@@ -216,10 +217,10 @@ def heun_step(
     """Heun's step in sigma = noise/level, given x̂0 at its beginning: the x at its end, and the last estimate.
 
     The mean of the slopes (x̄ − x̂0)/sigma, x̄ = x/level, at both ends is the slope of Euler's step with the estimate
-    x̂0 + (x̂0_there − x̂0) · sigma/(2·sigma_there). A step to the clean image is Euler's.
+    x̂0 + (x̂0_there − x̂0) · sigma/(2·sigma_there). A step to the clean image is Euler's, and so is one from noise alone.
     """
     ahead = move(x, x0, here, there)
-    if there[1] == 0:
+    if there[1] == 0 or here[0] == 0:
         return ahead, x0
     x0_there = denoise(ahead, at_level(there[0], x), x0)
     ratio = (here[1] / here[0]) / (there[1] / there[0])
@@ -249,7 +250,7 @@ def sample(
     *,
     steps: int = 10,
     sampler: Sampler = sample_ddim,
-    start: float = 1.0,
+    start: Finite = 1.0,
     prediction: str = "x0",
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
@@ -263,16 +264,16 @@ def sample(
         steps: of the chain that are walked, evenly spaced. Most samplers call the network once per step, `sample_heun`
             and `sample_edm` twice. `sample_ddpm` with steps = T is the full chain of the paper.
         sampler: `sample_ddim`, or any function of that form, see the top of this module.
-        start: where the chain is entered: 1 at its end, from noise alone; less: at t = start·T − 1, from `x0_start`
-            with the noise of that step.
+        start: where the chain is entered: 1 at its end, from noise alone, which must be what is left there; less: at
+            t = start·T − 1, from `x0_start` with the noise of that step.
         prediction: what the network puts out: `x0`, `eps` or `v`. Samplers and `callback` see x̂0.
         generator: of every random number drawn here.
         callback: called once per step with (step, t, x, x̂0), x at unit size.
 
     Raises:
         TypeError: `sampler` is not a function; `x0_start` is not a floating-point image.
-        ValueError: an unknown prediction, `start` outside (0, 1], or `steps` outside 1 … start·T; a sampler whose
-            answer has another shape.
+        ValueError: an unknown prediction, `start` outside (0, 1], or `steps` outside 1 … start·T; a chain that does
+            not end near pure noise, entered at its end; a sampler whose answer has another shape.
     """
     check_sampler(sampler)
     check_choice(prediction, "prediction", PREDICTIONS)
@@ -280,6 +281,9 @@ def sample(
     chain = schedule.take(schedule.trailing(steps, start))
     # what the sampler begins with: noise alone, or the start with the noise of the first step
     _, (level, noise), _ = next(chain.descent())
+    if start == 1 and level > NOISE_ALONE:
+        expected = f"a chain that ends near pure noise, at a level of at most {NOISE_ALONE}, or one with a `start` < 1"
+        fail("schedule", expected, f"one that ends at a level of {level:.3g}")
     x = standard_normal(x0_start, generator)
     if start < 1:
         x = level * x0_start + noise * x
@@ -296,6 +300,7 @@ def sample(
     return found.to(x)
 
 
+@typed
 def check_sampler(sampler: object) -> None:
     """Raises unless it can be called.
 

@@ -20,15 +20,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
-from ctmem.checks import check_choice, check_count, fail
+from ctmem.checks import Axes, Bounds, Finite, Positive, check_choice, check_count, fail, typed
 
 Place = tuple[float, float]  # (level, noise), a place on a chain at unit size
 CLEAN: Place = (1.0, 0.0)
+Vector = Annotated[torch.Tensor, Axes("(T,)", double=True)]
+Length = Annotated[int, Bounds(1, 2**20)]  # of a chain, steps
+ENOUGH = 1000  # steps over which the usual β turn data into noise
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """A chain x_t = signal_t · x_0 + sigma_t · ε, or some steps of one.
@@ -42,8 +47,8 @@ class Schedule:
         ValueError: vectors of two lengths, a sigma ≤ 0, or a ratio that does not fall.
     """
 
-    signal: torch.Tensor
-    sigma: torch.Tensor
+    signal: Vector
+    sigma: Vector
     times: torch.Tensor = None  # type: ignore[assignment]  # set below
 
     def __post_init__(self) -> None:
@@ -51,6 +56,8 @@ class Schedule:
         if self.signal.ndim != 1 or self.signal.shape != self.sigma.shape:
             got = f"shapes {tuple(self.signal.shape)} and {tuple(self.sigma.shape)}"
             fail("signal", "a vector (T,), as `sigma`", got)
+        if not (self.signal >= 0).all():
+            fail("signal", "≥ 0 at every step", float(self.signal.min()))
         if not (self.sigma > 0).all():
             fail("sigma", "> 0 at every step", float(self.sigma.min()))
         ratio = self.signal / self.sigma
@@ -62,27 +69,60 @@ class Schedule:
             fail("times", f"of shape ({len(self.signal)},), as `signal`", f"shape {tuple(self.times.shape)}")
 
     @classmethod
-    def from_betas(cls, betas: torch.Tensor) -> Schedule:
-        """The variance-preserving chain of the variances β (T,): signal = √ᾱ, sigma = √(1 − ᾱ), in float64."""
+    @typed
+    def from_betas(cls, betas: Vector) -> Schedule:
+        """The variance-preserving chain of the variances β (T,): signal = √ᾱ, sigma = √(1 − ᾱ), in float64.
+
+        Raises:
+            ValueError: a β that is not above 0 and at most 1.
+        """
+        if not bool(((betas > 0) & (betas <= 1)).all()):
+            fail("betas", "variances above 0 and at most 1", f"{float(betas.min()):g} to {float(betas.max()):g}")
         alpha_bar = torch.cumprod(1 - betas.double(), 0)
         return cls(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
     @classmethod
-    def linear(cls, steps: int = 2000, first: float = 1e-4, last: float = 2e-2) -> Schedule:
-        """β grows linearly from `first` to `last` over `steps` steps; the paper's."""
+    @typed
+    def linear(cls, steps: Length = 2000, first: Finite = 1e-4, last: Finite = 2e-2) -> Schedule:
+        """β grows linearly from `first` to `last` over `steps` steps; the paper's.
+
+        So small a β needs `ENOUGH` steps to end near pure noise. A shorter chain is that one at evenly spaced steps,
+        which is what a β larger by 1000/T comes to where that is small.
+
+        Args:
+            steps: T.
+            first: β at the first step.
+            last: β at the last one.
+
+        Raises:
+            ValueError: no steps, or a `first` and `last` that are not 0 < first ≤ last < 1.
+
+        Example:
+            >>> [round(float(Schedule.linear(steps).levels[-1]), 4) for steps in (2, 100, 1000, 2000)]
+            [0.0064, 0.0064, 0.0064, 0.0]
+        """
         check_count(steps, "steps")
-        return cls.from_betas(torch.linspace(first, last, steps, dtype=torch.float64))
+        if not 0 < first <= last < 1:
+            fail("first", "above 0, and at most `last`, which must be below 1", f"{first} and {last}")
+        length = max(steps, ENOUGH)
+        chain = cls.from_betas(torch.linspace(first, last, length, dtype=torch.float64))
+        places = [round(length * (place + 1) / steps) - 1 for place in range(steps)]
+        return cls(chain.signal[places], chain.sigma[places])
 
     @classmethod
-    def cosine(cls, steps: int = 2000, offset: float = 0.008) -> Schedule:
+    @typed
+    def cosine(cls, steps: Length = 2000, offset: Positive = 0.008) -> Schedule:
         """ᾱ falls as a squared cosine, with β at most 0.999: fewer steps at pure noise than `linear`."""
         check_count(steps, "steps")
+        if offset > 1:
+            fail("offset", "a share of the chain, above 0 and at most 1", offset)
         place = (torch.arange(steps + 1, dtype=torch.float64) / steps + offset) / (1 + offset)
         alpha_bar = (place * math.pi / 2).cos().square()
         return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp_max(0.999))
 
     @classmethod
-    def shifted(cls, steps: int = 15, kappa: float = 1.0, power: float = 0.3) -> Schedule:
+    @typed
+    def shifted(cls, steps: Length = 15, kappa: Positive = 1.0, power: Positive = 0.3) -> Schedule:
         """A short chain that shifts the truth into the start: signal = 1 − η, sigma = κ·√η.
 
         For data that are a difference from lr_hsi_up: at its end nothing of the difference is left, and the noise is
@@ -95,13 +135,18 @@ class Schedule:
                 geometric, less: more steps at much noise.
         """
         check_count(steps, "steps", at_least=2)
+        if not 1e-3 <= kappa <= 1e3:
+            fail("kappa", "a size of the noise from 0.001 to 1000", kappa)
+        if not 1e-2 <= power <= 10:
+            fail("power", "an exponent from 0.01 to 10", power)
         first, last = min(0.04 / kappa, 0.001**0.5), 0.999**0.5
         growth = torch.linspace(0, 1, steps, dtype=torch.float64) ** power
         root = first * (last / first) ** growth  # √η
         return cls(1 - root.square(), kappa * root)
 
     @classmethod
-    def geometric(cls, steps: int = 25, most: float = 20.0, least: float = 0.02) -> Schedule:
+    @typed
+    def geometric(cls, steps: Length = 25, most: Finite = 20.0, least: Finite = 0.02) -> Schedule:
         """A short chain at unit size whose noise over data grows geometrically from `least` to `most`.
 
         For a network that was trained at all noise levels alike: every step halves (or so) what it has to find.
@@ -115,6 +160,8 @@ class Schedule:
             ValueError: fewer steps, or a `least` that is not between 0 and `most`.
         """
         check_count(steps, "steps", at_least=2)
+        if most > 1e6:
+            fail("most", "at most a million", most)
         if not 0 < least < most:
             fail("least", f"a number > 0 and below `most`, {most}", least)
         ratio = least * (most / least) ** torch.linspace(0, 1, steps, dtype=torch.float64)
@@ -154,7 +201,8 @@ class Schedule:
         """signal_t and sigma_t per sample, (B, 1, 1, 1), of the type and device of `like`."""
         return self.signal[t].reshape(-1, 1, 1, 1).to(like), self.sigma[t].reshape(-1, 1, 1, 1).to(like)
 
-    def trailing(self, steps: int, start: float = 1.0) -> list[int]:
+    @typed
+    def trailing(self, steps: Length, start: Finite = 1.0) -> list[int]:
         """`steps` values of t, evenly spaced, that begin at the noisiest: T−1, or start·T − 1.
 
         Raises:
@@ -170,6 +218,7 @@ class Schedule:
         check_count(steps, "steps", at_most=length)
         return [round(length * (1 - i / steps)) - 1 for i in range(steps)]
 
+    @typed
     def take(self, times: Sequence[int]) -> Schedule:
         """The chain of these t alone, which it keeps as its `times`; the order they are given in does not matter.
 
@@ -205,7 +254,8 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
 }  # fmt: skip
 
 
-def make_schedule(name: str, steps: int) -> Schedule:
+@typed
+def make_schedule(name: str, steps: Length) -> Schedule:
     """The chain of a name, `linear`, `cosine` or `shifted`, of T = `steps` steps.
 
     Raises:

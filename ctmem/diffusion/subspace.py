@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ctmem.checks import as_image, check_count, check_same_shape, door, fail
+from ctmem.checks import Image, Size, as_image, check_count, check_same_shape, door, fail, typed
 
 RIDGE = 1e-3  # share of the mean variance that regularises the map from MSI bands to coefficients
 
 
+@typed
 @dataclass(frozen=True)
 class Subspace:
     """Mean (C,), orthonormal directions `basis` (C, Z) and standard deviations `std` (Z,) of a scene's spectra."""
@@ -29,7 +30,8 @@ class Subspace:
     std: torch.Tensor
 
     @classmethod
-    def identity(cls, bands: int, device: torch.device | None = None) -> Subspace:
+    @typed
+    def identity(cls, bands: Size, device: torch.device | None = None) -> Subspace:
         """The space of the bands themselves: encode is 2x − 1."""
         half = torch.full((bands,), 0.5, dtype=torch.float32, device=device)
         return cls(half, torch.eye(bands, dtype=torch.float32, device=device), half.clone())
@@ -50,20 +52,26 @@ class Subspace:
         centred = x - self.mean[:, None, None]
         return torch.einsum("cz,bchw->bzhw", self.basis / self.std, centred)
 
-    def decode_difference(self, dz: torch.Tensor) -> torch.Tensor:
+    @typed
+    def decode_difference(self, dz: Image) -> torch.Tensor:
         """The spectra (B, C, H, W) of a difference of coefficients (B, Z, H, W).
 
         `lr_hsi_up + decode_difference(z − z_up)` keeps what of `lr_hsi_up` lies outside the subspace.
         """
+        if dz.shape[1] != self.channels:
+            fail("dz", f"of {self.channels} channel(s)", f"shape {tuple(dz.shape)}")
         return torch.einsum("cz,bzhw->bchw", self.basis * self.std, dz)
 
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
+    @typed
+    def decode(self, z: Image) -> torch.Tensor:
         """The image (B, C, H, W) of coefficients (B, Z, H, W); undoes `encode` for images inside the subspace."""
+        if z.shape[1] != self.channels:
+            fail("z", f"of {self.channels} channel(s)", f"shape {tuple(z.shape)}")
         return self.mean[:, None, None] + self.decode_difference(z)
 
 
 @door
-def fit(lr_hsi: torch.Tensor, channels: int = 8) -> Subspace:
+def fit(lr_hsi: torch.Tensor, channels: Size = 8) -> Subspace:
     """Returns the subspace of the Z principal directions of the spectra of `lr_hsi`.
 
     Args:
@@ -96,6 +104,7 @@ def fit(lr_hsi: torch.Tensor, channels: int = 8) -> Subspace:
     return Subspace(mean.float(), directions[:kept].T.float().contiguous(), std[:kept].float())
 
 
+@typed
 def fit_texture_map(z_up: torch.Tensor, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the matrix M (Z, c) and mean (c,) for which z ≈ M (q − mean): from MSI bands to coefficients.
 
@@ -114,6 +123,7 @@ def fit_texture_map(z_up: torch.Tensor, q: torch.Tensor) -> tuple[torch.Tensor, 
     return torch.linalg.solve(gram, centred @ z.T).T, mean
 
 
+@typed
 def encode_texture(texture: torch.Tensor, z_up: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """Texture in MSI bands (1, 4c, H, W) → texture in coefficients (1, 4Z, H, W), for any sensor's c.
 

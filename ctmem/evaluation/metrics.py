@@ -37,11 +37,25 @@ from torchmetrics.functional.image import (
 )
 from torchmetrics.functional.regression import pearson_corrcoef
 
-from ctmem.checks import as_image, check_choice, check_count, check_finite, check_same_shape, door, fail
+from ctmem.checks import (
+    Count,
+    Positive,
+    as_floats,
+    as_image,
+    check_choice,
+    check_count,
+    check_finite,
+    check_same_shape,
+    door,
+    fail,
+    typed,
+    warn_once,
+)
 from ctmem.evaluation.windows import WINDOW, Moments, moments, quality_index, structural_similarity, without_holes
 from ctmem.holes import open_holes, split_holes, whole_pixels
 
 PSNR_CAP_DB = 100.0
+FAR_BEYOND = 10  # times the peak: no prediction overshoots so far
 METRICS = ("psnr_db", "sam_deg", "ergas", "ssim", "cc", "rmse", "uiqi")
 SINGLE, DOUBLE = 2.0**-23, 2.0**-48  # grain of numbers that were float32 once, and of sums of float64
 
@@ -82,12 +96,20 @@ def _grain(x: Tensor) -> Tensor:
     return torch.where(single, SINGLE, DOUBLE).to(x)
 
 
+def _in_peaks(pred: Tensor, target: Tensor, peak: float) -> tuple[Tensor, Tensor]:
+    """Both images in units of the peak; warns once of a target far beyond it."""
+    pred, target = (as_floats(x, name, "(B, C, H, W)", double=True) for x, name in ((pred, "pred"), (target, "target")))
+    if target.numel() and float(target.detach().nan_to_num(0.0, 0.0, 0.0).abs().amax()) > FAR_BEYOND * peak:
+        warn_once(f"`target` has values beyond {FAR_BEYOND * peak:g}, and PSNR and SSIM are told a `peak` of {peak:g}")
+    return (pred, target) if peak == 1 else (pred / peak, target / peak)
+
+
 @door
-def psnr_per_band(pred: Tensor, target: Tensor) -> Tensor:
+def psnr_per_band(pred: Tensor, target: Tensor, *, peak: Positive = 1.0) -> Tensor:
     """Returns the peak signal-to-noise ratio of every band in dB, (B, C); higher is better.
 
-    Convention: peak 1 (the scale's, not the image's maximum). A band with a mean squared error of 1e-10 or
-    less, an exact one included, counts as 100 dB.
+    Convention: `peak` is the scale's, not the image's maximum: 1 here, 255 for bytes. A band with a mean
+    squared error of 1e-10 of its square or less, an exact one included, counts as 100 dB.
 
     Raises:
         TypeError: an image is not a floating-point tensor.
@@ -97,21 +119,22 @@ def psnr_per_band(pred: Tensor, target: Tensor) -> Tensor:
         >>> psnr_per_band(torch.full((1, 1, 2, 2), 0.6), torch.full((1, 1, 2, 2), 0.5)).round(decimals=4)
         tensor([[20.]], dtype=torch.float64)
     """
-    pair = _checked(pred, target)
+    pair = _checked(*_in_peaks(pred, target, peak))
     found = [peak_signal_noise_ratio(*both, data_range=1.0, reduction="none", dim=(2, 3)) for both in pair.each()]
     return torch.cat(found).clamp(max=PSNR_CAP_DB)
 
 
-def psnr_db(pred: Tensor, target: Tensor) -> Tensor:
+@typed
+def psnr_db(pred: Tensor, target: Tensor, *, peak: Positive = 1.0) -> Tensor:
     """Returns the peak signal-to-noise ratio in dB, the mean over bands; higher is better.
 
     Convention: mean of the bands' PSNR, as in most work on hyperspectral super-resolution, not the PSNR of
-    the mean error; peak 1; a band capped at 100 dB lifts that band only.
+    the mean error; `peak` as of `psnr_per_band`; a band capped at 100 dB lifts that band only.
 
     Raises:
         TypeError, ValueError: as `psnr_per_band`.
     """
-    return psnr_per_band(pred, target).mean(1)
+    return psnr_per_band(pred, target, peak=peak).mean(1)
 
 
 @door
@@ -135,6 +158,7 @@ def sam_map(pred: Tensor, target: Tensor) -> Tensor:
     return angle if pair.holes is None else angle.masked_fill(pair.holes[:, 0], torch.nan)
 
 
+@typed
 def sam_deg(pred: Tensor, target: Tensor) -> Tensor:
     """Returns the spectral angle in degrees, the mean over pixels; lower is better.
 
@@ -158,7 +182,7 @@ def sam_deg(pred: Tensor, target: Tensor) -> Tensor:
 
 
 @door
-def ergas(pred: Tensor, target: Tensor, *, scale: int) -> Tensor:
+def ergas(pred: Tensor, target: Tensor, *, scale: Count) -> Tensor:
     """Returns the relative global error (ERGAS), dimensionless; lower is better.
 
     Convention: 100 · (h/l) · sqrt(mean over bands of (RMSE / target mean)²) with h/l = fine/coarse pixel size
@@ -188,17 +212,17 @@ def ergas(pred: Tensor, target: Tensor, *, scale: int) -> Tensor:
 
 
 @door
-def ssim(pred: Tensor, target: Tensor) -> Tensor:
+def ssim(pred: Tensor, target: Tensor, *, peak: Positive = 1.0) -> Tensor:
     """Returns the structural similarity, the mean over bands and windows; higher is better, 1 is equal.
 
-    Convention: data range 1 (constants 0.01² and 0.03²), Gaussian window 11×11 with sigma 1.5 px, population
+    Convention: data range `peak` (constants 0.01² and 0.03² of it), Gaussian window 11×11 with sigma 1.5 px, population
     variances, only windows that lie wholly inside the image.
 
     Raises:
         TypeError: an image is not a floating-point tensor.
         ValueError: an image smaller than 11×11 px, wrong rank, shapes that differ, NaN or infinite values.
     """
-    pair = _checked(pred, target, at_least=WINDOW)
+    pair = _checked(*_in_peaks(pred, target, peak), at_least=WINDOW)
     return _mean_of_windows(pair, lambda of: structural_similarity(of, 0.01**2, 0.03**2))
 
 
@@ -278,7 +302,9 @@ def uiqi(pred: Tensor, target: Tensor) -> Tensor:
 
 
 @door
-def evaluate(pred: Tensor, target: Tensor, *, scale: int, metrics: Sequence[str] = METRICS) -> dict[str, float]:
+def evaluate(
+    pred: Tensor, target: Tensor, *, scale: Count, metrics: Sequence[str] = METRICS, peak: Positive = 1.0
+) -> dict[str, float]:
     """Returns the metrics asked for as floats, the mean over the images of the batch.
 
     An image on which a metric is undefined makes that mean NaN: it is reported, not left out.
@@ -288,16 +314,21 @@ def evaluate(pred: Tensor, target: Tensor, *, scale: int, metrics: Sequence[str]
         target: the same shape and scale; its holes, NaN in any band, are left out.
         scale: fine pixels per low-resolution pixel, for ERGAS.
         metrics: names out of `METRICS`.
+        peak: largest value of the images' scale, for PSNR and SSIM: 255 for bytes.
 
     Raises:
         TypeError, ValueError: as the single metrics; an unknown name.
     """
+    if len(metrics) == 0:
+        fail("metrics", "at least one of " + ", ".join(METRICS), "none")
     for name in metrics:
         check_choice(name, "metrics", METRICS)
     check_count(scale, "scale")
     smallest = WINDOW if {"ssim", "uiqi"} & {*metrics} else None
     pair = _checked(pred, target, at_least=smallest)
     pred, target = pair.pred, open_holes(pair.target, pair.holes)
-    functions = {"psnr_db": psnr_db, "sam_deg": sam_deg, "ssim": ssim, "cc": cc, "rmse": rmse, "uiqi": uiqi}
-    functions["ergas"] = partial(ergas, scale=scale)
+    functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "sam_deg": sam_deg, "cc": cc, "rmse": rmse, "uiqi": uiqi, "ergas": partial(ergas, scale=scale),
+        "psnr_db": partial(psnr_db, peak=peak), "ssim": partial(ssim, peak=peak),
+    }  # fmt: skip
     return {name: float(functions[name](pred, target).mean()) for name in metrics}

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ctmem.checks import fail
+from ctmem.checks import Bounds, Count, Finite, Inside, Positive, Whole, check_in_memory, described, fail, typed
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DASHES = ("-", "--", "-.", ":")
@@ -30,6 +31,7 @@ GAMMA = 0.7
 NO_DATA = 0.8  # grey of pixels without data
 DPI = 88
 
+Few = Annotated[int, Bounds(1, 64)]  # rows or columns of a figure
 ImageLike = np.ndarray | torch.Tensor
 
 
@@ -47,8 +49,9 @@ class Picture(Figure):
         return small.getvalue()
 
 
+@typed
 def grid(
-    rows: int, columns: int, *, size: tuple[float, float] = (3.0, 3.0), **options: Any
+    rows: Few, columns: Few, *, size: tuple[Positive, Positive] = (3.0, 3.0), **options: Any
 ) -> tuple[Picture, np.ndarray]:
     """Returns an empty figure and its axes, an array (rows, columns).
 
@@ -62,7 +65,8 @@ def grid(
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def to_array(image: ImageLike, name: str = "image") -> np.ndarray:
+@typed
+def to_array(image: Inside[ImageLike], name: str = "image") -> np.ndarray:
     """Returns the image as a numpy array (H, W, C), NaN under a mask of `numpy.ma`.
 
     Args:
@@ -72,7 +76,10 @@ def to_array(image: ImageLike, name: str = "image") -> np.ndarray:
     Raises:
         ValueError: any other shape.
     """
+    if not isinstance(image, torch.Tensor | np.ndarray):
+        fail(name, "an array (H, W, C) or a tensor (1, C, H, W) or (C, H, W)", type(image).__name__, TypeError)
     if isinstance(image, torch.Tensor):
+        check_in_memory(image, name)
         x = image.detach().cpu()
         x = x.float() if x.dtype == torch.bfloat16 else x  # numpy has no such type
         x = x[0] if x.ndim == 4 and len(x) == 1 else x
@@ -83,9 +90,12 @@ def to_array(image: ImageLike, name: str = "image") -> np.ndarray:
         image = image[..., None]
     if image.ndim != 3:
         fail(name, "an array (H, W, C) or a tensor (1, C, H, W) or (C, H, W)", f"shape {tuple(image.shape)}")
+    if image.dtype.kind not in "biuf" or 0 in image.shape:
+        fail(name, "an image of real numbers, with at least one pixel and band", described(image))
     return image
 
 
+@typed
 def rgb(
     image: ImageLike,
     wavelengths_nm: Sequence[float] | None = None,
@@ -111,7 +121,10 @@ def rgb(
     """
     cube = to_array(image)
     chosen = list(_visible(cube.shape[2], wavelengths_nm) if bands is None else bands)
-    source = cube if like is None else to_array(like)
+    if len(chosen) == 0 or not all(-cube.shape[2] <= band < cube.shape[2] for band in chosen):
+        fail("bands", f"numbers of the image's {cube.shape[2]} bands, at least one", chosen)
+    source = cube if like is None else to_array(like, "like")
+    source, cube = (x.astype(np.float32) if x.dtype.kind == "b" else x for x in (source, cube))
     shown, source = cube[..., chosen], source[..., chosen]
     known = source[np.isfinite(source).all(-1)]
     low, high = np.percentile(known, (1, 99), axis=0) if len(known) else (0, 1)
@@ -119,15 +132,16 @@ def rgb(
     return np.where(np.isfinite(shown).all(-1, keepdims=True), colours, colours.dtype.type(NO_DATA))
 
 
+@typed
 def show_images(
     images: Sequence[ImageLike],
     titles: Sequence[str] = (),
     *,
     label: str | None = None,
-    columns: int = 4,
-    limits: tuple[float, float] | None = None,
+    columns: Few = 4,
+    limits: tuple[Finite, Finite] | None = None,
     cmap: str = "viridis",
-    size: float = 2.4,
+    size: Positive = 2.4,
 ) -> Picture:
     """Returns the images side by side: colour images as they are, single bands with one shared colour bar.
 
@@ -143,7 +157,9 @@ def show_images(
     Raises:
         ValueError: no image, or not as many titles as images.
     """
-    arrays = [to_array(image) for image in images]
+    arrays = [to_array(image, f"images[{place}]") for place, image in enumerate(images)]
+    if cmap not in matplotlib.colormaps:
+        fail("cmap", "the name of a colour map of matplotlib", repr(cmap))
     pictures = [array[..., 0] if array.shape[2] == 1 else array for array in arrays]
     _check_pictures(pictures, titles)
     columns = min(columns, len(pictures))
@@ -166,6 +182,7 @@ def show_images(
     return figure
 
 
+@typed
 def plot_spectra(
     wavelengths_nm: Sequence[float], spectra: Mapping[str, ImageLike], *, ylabel: str = "radiance (scaled)"
 ) -> Picture:
@@ -179,6 +196,8 @@ def plot_spectra(
     Raises:
         ValueError: a spectrum that is not as long as the wavelengths.
     """
+    if not spectra:
+        fail("spectra", "a dict of at least one spectrum", "an empty one")
     figure, axes = grid(1, 1, size=(7.0, 3.2))
     for (label, values), style in zip(spectra.items(), styles(len(spectra))):
         nm, shown = with_gaps(np.asarray(wavelengths_nm, float), np.asarray(values, float), label)
@@ -186,8 +205,9 @@ def plot_spectra(
     return _finish(figure, axes[0, 0], "wavelength (nm)", ylabel, legend=len(spectra) > 1)
 
 
+@typed
 def error_map(
-    preds: Mapping[str, ImageLike], target: ImageLike, *, label: str = "RMSE over bands", size: float = 2.4
+    preds: Mapping[str, ImageLike], target: ImageLike, *, label: str = "RMSE over bands", size: Positive = 2.4
 ) -> Picture:
     """Returns one map per prediction, all on one scale: root mean square error over the bands of each pixel.
 
@@ -200,17 +220,22 @@ def error_map(
     Raises:
         ValueError: an image of another shape than the target.
     """
-    truth = to_array(target)
+    if not preds:
+        fail("preds", "a dict of at least one image", "an empty one")
+    truth = to_array(target, "target").astype(np.float64)
     errors = {}
     for name, pred in preds.items():
-        if to_array(pred).shape != truth.shape:
-            fail(f"preds[{name!r}]", f"of the shape of `target` {truth.shape}", to_array(pred).shape)
-        errors[name] = np.sqrt(((to_array(pred) - truth) ** 2).mean(-1))
+        if to_array(pred, f"preds[{name!r}]").shape != truth.shape:
+            fail(
+                f"preds[{name!r}]", f"of the shape of `target` {truth.shape}", to_array(pred, f"preds[{name!r}]").shape
+            )
+        errors[name] = np.sqrt(((to_array(pred, f"preds[{name!r}]") - truth) ** 2).mean(-1))
     top = float(np.nanpercentile(np.stack(list(errors.values())), 99.5))
     titles = [f"{name}\nmean {np.nanmean(error):.4f}" for name, error in errors.items()]
     return show_images(list(errors.values()), titles, label=label, limits=(0, top), cmap="magma", size=size)
 
 
+@typed
 def loss_curve(
     curves: Mapping[str, Sequence[Any]], *, xlabel: str = "step", ylabel: str = "L1 loss", log: bool = True
 ) -> Picture:
@@ -222,6 +247,8 @@ def loss_curve(
         ylabel: name and unit of the vertical axis.
         log: logarithmic vertical axis.
     """
+    if not curves:
+        fail("curves", "a dict of at least one curve", "an empty one")
     figure, axes = grid(1, 1, size=(6.0, 3.0))
     for (label, values), style in zip(curves.items(), styles(len(curves))):
         points = np.asarray(values, float)
@@ -232,8 +259,13 @@ def loss_curve(
     return _finish(figure, axes[0, 0], xlabel, ylabel, legend=len(curves) > 1)
 
 
-def outline(ax: Axes, corner: Sequence[int], patch: int, colour: str, text: str = "") -> None:
+@typed
+def outline(ax: Axes, corner: Sequence[int], patch: Count, colour: str, text: str = "") -> None:
     """Draws the border of the P×P window at (row, column) into the axes of an image, with a text beside."""
+    if len(corner) < 2:
+        fail("corner", "(row, column)", corner)
+    if not is_color_like(colour):
+        fail("colour", "a colour that matplotlib knows", repr(colour))
     row, column = (int(value) - 0.5 for value in corner[:2])
     ax.add_patch(Rectangle((column, row), patch, patch, fill=False, edgecolor="white", linewidth=3.2))
     ax.add_patch(Rectangle((column, row), patch, patch, fill=False, edgecolor=colour, linewidth=1.8))
@@ -242,6 +274,7 @@ def outline(ax: Axes, corner: Sequence[int], patch: int, colour: str, text: str 
         ax.text(column + patch + 1, row, text, color=colour, fontsize=9, fontweight="bold", va="top", bbox=box)
 
 
+@typed
 def show_match(
     query: np.ndarray,
     reference: np.ndarray,
@@ -325,6 +358,7 @@ def _visible(bands: int, wavelengths_nm: Sequence[float] | None) -> Sequence[int
     return chosen
 
 
+@typed
 def with_gaps(nm: np.ndarray, values: np.ndarray, label: str) -> tuple[np.ndarray, np.ndarray]:
     """Wavelengths and values in ascending order with NaN put into the gaps, where a line is to break."""
     if values.shape != nm.shape:
@@ -337,7 +371,8 @@ def with_gaps(nm: np.ndarray, values: np.ndarray, label: str) -> tuple[np.ndarra
     return np.insert(nm, gaps, np.nan), np.insert(values, gaps, np.nan)
 
 
-def styles(count: int) -> list[dict[str, Any]]:
+@typed
+def styles(count: Whole) -> list[dict[str, Any]]:
     """Colour and dashes of each of `count` lines, no two alike (up to 32)."""
     pairs = ((COLOURS[i % len(COLOURS)], DASHES[(i + i // len(COLOURS)) % len(DASHES)]) for i in range(count))
     return [{"color": colour, "linestyle": dash} for colour, dash in pairs]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ctmem.checks import as_image, check_choice, check_same_shape, door, fail
+from ctmem.checks import Count, Positive, as_image, check_choice, check_same_shape, door, fail, typed
 from ctmem.evaluation.metrics import METRICS, evaluate
 from ctmem.files import write_text
 
@@ -36,7 +36,12 @@ Row = dict[str, str | float]
 
 @door
 def compare(
-    predictions: Mapping[str, Tensor], gt: Tensor, *, scale: int, metrics: Sequence[str] = TABLE_METRICS
+    predictions: Mapping[str, Tensor],
+    gt: Tensor,
+    *,
+    scale: Count,
+    metrics: Sequence[str] = TABLE_METRICS,
+    peak: Positive = 1.0,
 ) -> list[Row]:
     """Returns one row per prediction, in their order: `{"method": name, "psnr_db": …, …}`.
 
@@ -45,6 +50,7 @@ def compare(
         gt: ground truth (B, C, H, W), [0, 1].
         scale: fine pixels per low-resolution pixel, for ERGAS.
         metrics: which, and in which order; see `ctmem.evaluation.metrics.METRICS`.
+        peak: largest value of the images' scale, for PSNR and SSIM.
 
     Raises:
         TypeError: an image is not a floating-point tensor.
@@ -53,15 +59,21 @@ def compare(
     """
     if not predictions:
         fail("predictions", "a mapping with at least one method", "an empty one")
+    if len(metrics) == 0:
+        fail("metrics", "at least one of " + ", ".join(METRICS), "none")
     for metric in metrics:
         check_choice(metric, "metrics", METRICS)
     gt = as_image(gt, "gt", double=True)
     for name, pred in predictions.items():
         pred = as_image(pred, f"predictions[{name!r}]", double=True)
         check_same_shape(pred, gt, (f"predictions[{name!r}]", "gt"))
-    return [{"method": name} | evaluate(pred, gt, scale=scale, metrics=metrics) for name, pred in predictions.items()]
+    return [
+        {"method": name} | evaluate(pred, gt, scale=scale, metrics=metrics, peak=peak)
+        for name, pred in predictions.items()
+    ]
 
 
+@typed
 def format_table(rows: Sequence[Row]) -> str:
     """Returns the rows as aligned text: methods left, numbers right, ↑ more or ↓ less is better.
 
@@ -83,6 +95,7 @@ def format_table(rows: Sequence[Row]) -> str:
     )
 
 
+@typed
 def write_table(rows: Sequence[Row], path: str | Path) -> None:
     """Writes the rows as CSV with six significant digits, whole or not at all.
 
@@ -100,6 +113,7 @@ def write_table(rows: Sequence[Row], path: str | Path) -> None:
     write_text(text.getvalue(), path)
 
 
+@typed
 def read_table(path: str | Path) -> list[Row]:
     """Returns the rows of a file that `write_table` wrote.
 

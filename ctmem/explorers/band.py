@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import ipywidgets
 import numpy as np
 import torch
 
-from ctmem.checks import check_choice, check_count, fail
+from ctmem.checks import Array, Whole, check_choice, check_count, fail, typed
 from ctmem.data.scenes import Scene
 from ctmem.evaluation.plots import COLOURS, Picture, to_array
 from ctmem.explorers.render import COMPOSITES, INDICES, bands_of, colours, normalised_difference, quantise, stretch
@@ -29,6 +29,7 @@ from ctmem.explorers.view import (
 )
 from ctmem.observe.responses import Wavelengths
 
+CubeArray = Annotated[np.ndarray, Array("(H, W, C)")]
 Cube = Scene | np.ndarray | torch.Tensor
 ONE_BAND, SIDE_BY_SIDE = "one band", "side by side"
 EACH, ALL = "each band", "all bands"
@@ -64,6 +65,7 @@ class BandExplorer(CubeExplorer):
         row 1, column 2 · band 0: 20
     """
 
+    @typed
     def __init__(
         self,
         cubes: Cube | Mapping[str, Cube],
@@ -323,6 +325,7 @@ class BandExplorer(CubeExplorer):
         return 0 if self.wavelengths_nm is None else int(np.abs(self.wavelengths_nm - 650).argmin())
 
 
+@typed
 def number(value: np.number) -> str:
     """Returns a value as the label says it: counts whole, others with four digits."""
     if isinstance(value, np.integer):
@@ -330,12 +333,14 @@ def number(value: np.number) -> str:
     return "no data" if np.isnan(value) else f"{value:.4g}"
 
 
-def absolute_error(cube: np.ndarray, target: np.ndarray, band: int) -> np.ndarray:
+@typed
+def absolute_error(cube: CubeArray, target: CubeArray, band: Whole) -> np.ndarray:
     """Returns |cube − target| of one band, (H, W) float32."""
     return np.abs(cube[..., band].astype(np.float32) - target[..., band])
 
 
-def rms_error(cube: np.ndarray, target: np.ndarray) -> np.ndarray:
+@typed
+def rms_error(cube: CubeArray, target: CubeArray) -> np.ndarray:
     """Returns the root mean square over bands of cube − target, (H, W), some rows at a time to save memory."""
     pairs = ((cube[top : top + ROWS], target[top : top + ROWS]) for top in range(0, len(cube), ROWS))
     return np.concatenate([np.sqrt(np.square(a.astype(np.float32) - b).mean(-1)) for a, b in pairs])
@@ -374,6 +379,7 @@ def _common_wavelengths(scenes: Sequence[Scene]) -> np.ndarray | None:
     return wavelengths
 
 
+@typed
 def checked_wavelengths(wavelengths_nm: Wavelengths | None, bands: int) -> np.ndarray | None:
     """The wavelengths as an array, or the error of what does not fit."""
     if wavelengths_nm is None:

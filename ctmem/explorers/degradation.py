@@ -12,7 +12,7 @@ import ipywidgets
 import numpy as np
 import torch
 
-from ctmem.checks import check_choice, check_count, door, fail
+from ctmem.checks import Inside, check_choice, check_count, door, fail
 from ctmem.evaluation.metrics import sam_map
 from ctmem.evaluation.plots import Picture
 from ctmem.explorers.band import Cube, checked_wavelengths
@@ -89,9 +89,9 @@ class DegradationExplorer(CubeExplorer):
         *,
         camera: Camera | None = None,
         wavelengths_nm: Wavelengths | None = None,
-        scale: int | None = None,
-        fwhm: float | None = None,
-        snr_db: int | None = None,
+        scale: Inside[int | None] = None,
+        fwhm: Inside[float | None] = None,
+        snr_db: Inside[int | None] = None,
         sensor: str | None = None,
         unit: str = "radiance (scaled)",
     ) -> None:

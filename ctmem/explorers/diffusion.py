@@ -10,7 +10,7 @@ import ipywidgets
 import numpy as np
 import torch
 
-from ctmem.checks import check_count, fail
+from ctmem.checks import check_count, fail, typed
 from ctmem.data.scenes import Scene
 from ctmem.evaluation.plots import COLOURS, Picture, to_array
 from ctmem.explorers.band import WIDTH, Cube, checked_wavelengths
@@ -50,6 +50,7 @@ class DiffusionExplorer(CubeExplorer):
         ValueError: a target of another size, outside [0, 1] or without a whole pixel, wavelengths that do not fit.
     """
 
+    @typed
     def __init__(
         self,
         run: Recording,
@@ -322,6 +323,7 @@ class DiffusionExplorer(CubeExplorer):
         return notes
 
 
+@typed
 def checked_target(target: Cube, shape: tuple[int, int, int]) -> torch.Tensor:
     """The target as a tensor (1, C, H, W), or the error of what is wrong with it; `shape` is (H, W, C)."""
     wanted = "a Scene, an array (H, W, C) or a tensor (1, C, H, W)"
@@ -346,6 +348,7 @@ def checked_target(target: Cube, shape: tuple[int, int, int]) -> torch.Tensor:
     return torch.tensor(cube, dtype=torch.float32).movedim(-1, 0)[None]
 
 
+@typed
 def composites(bands: int, wavelengths_nm: np.ndarray | None) -> dict[str, tuple[int, ...]]:
     """Name → bands for red, green and blue: those of the wavelengths, or else bands spread over the cube."""
     named = {name: found for name in COMPOSITES if (found := bands_of(name, wavelengths_nm))}
@@ -353,11 +356,13 @@ def composites(bands: int, wavelengths_nm: np.ndarray | None) -> dict[str, tuple
     return named or {f"bands {red}, {green}, {blue} as red, green, blue": (red, green, blue)}
 
 
+@typed
 def limits_of(values: np.ndarray) -> tuple[float, float]:
     """(0, the 99th percentile) of maps (…, H, W), for one scale of all of them."""
     return 0.0, stretch(values.reshape(-1, values.shape[-1]))[1]
 
 
+@typed
 def at_least_wide(values: np.ndarray, width: float) -> list[float]:
     """Lowest and highest value, moved apart to at least a width."""
     low = float(np.nanmin(values))
@@ -366,11 +371,13 @@ def at_least_wide(values: np.ndarray, width: float) -> list[float]:
     return [low - missing, high + missing]
 
 
+@typed
 def maps(values: np.ndarray, limits: tuple[float, float], unit: str, colour_map: str) -> Stack:
     """Maps (frames, H, W) as a stack with one scale."""
     return Stack(lambda n: (quantise(values[n], limits), limits), frames=len(values), unit=unit, colour_map=colour_map)
 
 
+@typed
 def curve_lines(values: np.ndarray, draw: int) -> list[dict[str, object]]:
     """Lines of a figure over the steps: the other draws, the mean of the draws, and the one that is chosen.
 

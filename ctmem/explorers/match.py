@@ -12,7 +12,7 @@ import ipywidgets
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, check_choice, door, fail
+from ctmem.checks import Inside, as_image, check_choice, door, fail
 from ctmem.config import MatchConfig
 from ctmem.data.scenes import Scene
 from ctmem.evaluation.plots import Picture
@@ -76,7 +76,7 @@ class MatchExplorer(Explorer):
         ref_msi: torch.Tensor | Scene,
         camera: Camera,
         *,
-        blur: Blur | None = None,
+        blur: Inside[Blur | None] = None,
         wavelengths_nm: Wavelengths | None = None,
         config: MatchConfig = MatchConfig(),
         unit: str = "radiance (scaled)",

@@ -9,12 +9,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 
-from ctmem.checks import check_choice
+from ctmem.checks import Bounds, Count, Positive, Whole, check_choice, check_count, typed
 from ctmem.config import MatchConfig
 from ctmem.match import dmb
 from ctmem.match.align import Prepared
@@ -24,6 +24,7 @@ from ctmem.match.search import PIECE, SIMILARITIES, embed, finish
 
 LEAST = 1e-4  # of a window's weight: below, nothing is taken from it
 KEPT_MB = 256  # candidates' vectors that are kept from click to click; more are made again each time
+Pixel = Annotated[int, Bounds(0, 2**31 - 1)]
 
 
 class Taker(NamedTuple):
@@ -55,6 +56,7 @@ class Matched:
         ValueError: what `dmb.find` refuses.
     """
 
+    @typed
     def __init__(self, prepared: Prepared, config: MatchConfig) -> None:
         check_choice(config.similarity, "config.similarity", SIMILARITIES)
         self.prepared = prepared
@@ -68,14 +70,16 @@ class Matched:
         self._pieces = corners.split(PIECE)
         self._vectors: list[torch.Tensor] | None = None
 
-    def at_temperature(self, temperature: float) -> Matched:
+    @typed
+    def at_temperature(self, temperature: Positive) -> Matched:
         """The same match with another temperature: only the texture is made again, nothing is searched."""
         other = copy.copy(self)
         other.config = replace(self.config, temperature=temperature)
         other.texture = dmb.hand_over(self.match, self.prepared, other.config)
         return other
 
-    def number_at(self, row: int, column: int) -> int:
+    @typed
+    def number_at(self, row: Pixel, column: Pixel) -> int:
         """Number of the query patch whose centre is nearest to a pixel of the query; the first of equally near ones."""
         best = []
         for place, size in zip((row, column), self.match.size):
@@ -88,8 +92,10 @@ class Matched:
         scores = self.match.scores[0, :, : self.config.hard_k]
         return torch.softmax(scores / self.config.temperature, dim=1)
 
-    def apart(self, number: int, count: int) -> list[int]:
+    @typed
+    def apart(self, number: Whole, count: Count) -> list[int]:
         """Ranks (from 0) of the best windows of a patch that do not overlap a better one, at most `count`."""
+        check_count(number, "number", at_least=0, at_most=self.match.scores.shape[1] - 1)
         kept: list[int] = []
         places = self.match.windows[0, number, :, :2].cpu().numpy()
         for rank, place in enumerate(places):
@@ -99,7 +105,8 @@ class Matched:
                 kept.append(rank)
         return kept
 
-    def takers(self, row: int, column: int) -> list[Taker]:
+    @typed
+    def takers(self, row: Pixel, column: Pixel) -> list[Taker]:
         """Which query patches took from a pixel of the reference, by weight, largest first.
 
         Windows whose weight in a patch's average is below 1e-4 are left out: nothing is seen of them.
@@ -114,12 +121,14 @@ class Matched:
         rows, columns = self.match.corners.T.tolist()
         return [Taker(rows[n], columns[n], counts[n], shares[n]) for n in order]
 
+    @typed
     @torch.no_grad()
-    def plane(self, number: int) -> np.ndarray:
+    def plane(self, number: Whole) -> np.ndarray:
         """How alike a query patch and every window of the reference are, (windows down, windows across).
 
         The best of all turns, where turns are tried; NaN where a window holds a hole.
         """
+        check_count(number, "number", at_least=0, at_most=self.match.scores.shape[1] - 1)
         config = self.config
         # the patch against all candidates, in every turn that is tried
         patch = cut(self.prepared.query[0], self.match.corners[number, None], config.patch)
@@ -145,6 +154,7 @@ class Matched:
         return self._vectors
 
 
+@typed
 def spread(plane: np.ndarray, size: tuple[int, int], patch: int, stride: int, *, most: int = 320) -> np.ndarray:
     """Returns values of windows as an image over the whole reference: each pixel has that of the window around it.
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
 
-from ctmem.checks import fail
+from ctmem.checks import Axes, Image, Scale, Size, fail, typed
 from ctmem.data.scenes import Scene
 from ctmem.evaluation.metrics import psnr_per_band
 from ctmem.evaluation.plots import COLOURS, to_array, with_gaps
@@ -31,9 +32,11 @@ COARSE = COLOURS[4]  # the coarse pixel, as a line and on images
 FIRST_COLOURS = (COLOURS[0], COLOURS[2], COLOURS[1], COLOURS[3])  # blue, green, red, near infrared
 MORE_COLOURS = (COLOURS[5], "#000000", "#808080")  # of all further bands
 DASHES = ("", "7 4", "2 3")  # of them, too
+Coarse = Annotated[torch.Tensor, Axes("(C, h, w)", finite=False)]
 
 
-def observed(gt: torch.Tensor, camera: Camera) -> torch.Tensor:
+@typed
+def observed(gt: Image, camera: Camera) -> torch.Tensor:
     """Returns `camera.observe` of the whole coarse pixels of `gt`, (1, C, h, w), with the same noise on every call.
 
     Rows and columns at the end that fill no coarse pixel are left out, as in `samples.degrade_scene`.
@@ -58,6 +61,7 @@ def observed(gt: torch.Tensor, camera: Camera) -> torch.Tensor:
     return coarse
 
 
+@typed
 def gaps_of(holes: torch.Tensor, camera: Camera) -> torch.Tensor:
     """Returns which coarse pixels have no data, (1, 1, h, w) bool, see `Camera.coarse_holes`.
 
@@ -68,9 +72,8 @@ def gaps_of(holes: torch.Tensor, camera: Camera) -> torch.Tensor:
     return camera.coarse_holes(trimmed(holes, camera.scale))
 
 
-def upsampled_psnr_db(
-    lr_hsi: torch.Tensor, gt: torch.Tensor, camera: Camera, gaps: torch.Tensor | None = None
-) -> float:
+@typed
+def upsampled_psnr_db(lr_hsi: Image, gt: Image, camera: Camera, gaps: torch.Tensor | None = None) -> float:
     """Returns `metrics.psnr_db` of the bicubic enlargement of `lr_hsi` against `gt`, dB: what was lost.
 
     Args:
@@ -93,18 +96,21 @@ def upsampled_psnr_db(
     return float(found.mean())
 
 
-def trimmed(x: torch.Tensor, scale: int) -> torch.Tensor:
+@typed
+def trimmed(x: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Returns `x` (B, C, H, W) without the last rows and columns that fill no coarse pixel."""
     height, width = (side // scale * scale for side in x.shape[-2:])
     return x[..., :height, :width]
 
 
-def enlarged(plane: torch.Tensor, scale: int) -> torch.Tensor:
+@typed
+def enlarged(plane: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Returns the plane (h, w) with every pixel repeated, (scale·h, scale·w)."""
     return plane.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
 
 
-def on_fine_grid(coarse: torch.Tensor, scale: int, size: tuple[int, int]) -> np.ndarray:
+@typed
+def on_fine_grid(coarse: Coarse, scale: Scale, size: tuple[Size, Size]) -> np.ndarray:
     """Returns coarse bands on the pixels of the fine image, (H, W, n) float32, NaN where no coarse pixel lies.
 
     Args:
@@ -118,6 +124,7 @@ def on_fine_grid(coarse: torch.Tensor, scale: int, size: tuple[int, int]) -> np.
     return drawn
 
 
+@typed
 def checked_scene(scene: Cube) -> np.ndarray:
     """Returns the scene as an array (H, W, C).
 
@@ -141,6 +148,7 @@ def checked_scene(scene: Cube) -> np.ndarray:
     return cube
 
 
+@typed
 def span(cube: np.ndarray) -> tuple[float, float]:
     """Returns (lowest, highest) of the finite values of a cube (H, W, C); infinity and its negative without any."""
     low = np.inf
@@ -156,6 +164,7 @@ def span(cube: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+@typed
 def filled(cube: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Returns (image (1, C, H, W) float32, holes (1, 1, H, W) bool), filled as by `holes.fill_holes`; None: no holes.
 
@@ -172,6 +181,7 @@ def filled(cube: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
     return fill_in(image, holes, "scene"), holes
 
 
+@typed
 def covered_bands(wavelengths_nm: Wavelengths | None) -> dict[str, tuple[str, ...]]:
     """Returns {sensor: bands} that the wavelengths cover, of sensors whose red, green and blue are among them.
 
@@ -188,7 +198,8 @@ def covered_bands(wavelengths_nm: Wavelengths | None) -> dict[str, tuple[str, ..
     return found
 
 
-def psf_lines(psf: torch.Tensor, fwhm: float, scale: int, widest: float) -> list[dict[str, object]]:
+@typed
+def psf_lines(psf: torch.Tensor, fwhm: float, scale: Scale, widest: float) -> list[dict[str, object]]:
     """Returns the section of a Gaussian PSF as lines: its weights as steps, the curve, its FWHM, the coarse pixel.
 
     Args:
@@ -215,6 +226,7 @@ def psf_lines(psf: torch.Tensor, fwhm: float, scale: int, widest: float) -> list
     ]
 
 
+@typed
 def band_styles(first: Sequence[str], bands: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Returns {band: (colour, dashes)}.
 
@@ -227,6 +239,7 @@ def band_styles(first: Sequence[str], bands: Sequence[str]) -> dict[str, tuple[s
     return {band: (colour, "") for band, colour in zip(first, FIRST_COLOURS)} | more
 
 
+@typed
 def response_lines(
     srf: np.ndarray, wavelengths_nm: np.ndarray, styles: Mapping[str, tuple[str, str]]
 ) -> list[dict[str, object]]:
@@ -255,6 +268,7 @@ def response_lines(
     return lines
 
 
+@typed
 def dot_lines(
     values: np.ndarray, centres_nm: np.ndarray, styles: Mapping[str, tuple[str, str]], name: str
 ) -> list[dict[str, object]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, check_count, door, fail
+from ctmem.checks import Count, Finite, HoledImage, Whole, as_image, check_count, door, fail, typed
 from ctmem.diffusion.encoding import Encoded
 from ctmem.diffusion.samplers import Sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
@@ -33,6 +33,7 @@ Bands = Sequence[int] | None  # indices; None: all
 Pixel = tuple[int, int] | None  # (row, column); None: all
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Recording:
     """What the callback of a diffusion saw, for one image and several draws."""
@@ -60,6 +61,12 @@ class Recording:
         bands, rows, columns = self.answers.shape[1:]
         return rows, columns, bands
 
+    def _check(self, draw: int, position: int) -> None:
+        """Raises unless there are such a draw and such a position; `steps` is that of the answer."""
+        check_count(draw, "draw", at_least=0, at_most=self.draws - 1)
+        check_count(position, "position", at_least=0, at_most=self.steps)
+
+    @typed
     def decode(self, z: torch.Tensor, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
         """Spectra (B, C, H, W) of channels (B, Z, H, W); of some bands or of one pixel alone without the rest."""
         space = self.encoded.space
@@ -73,24 +80,31 @@ class Recording:
         )
         return part.decode(cut(z, pixel=pixel)).cpu()
 
-    def noisy(self, draw: int, position: int, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
+    @typed
+    def noisy(self, draw: Whole, position: Whole, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
         """Spectra of x_t, (1, C, H, W), or a part as in `decode`; at the answer's position: where the chain ended."""
+        self._check(draw, position)
         ended = position == self.steps
         return self.decode((self.x0[draw, -1] if ended else self.x_t[draw, position])[None], bands=bands, pixel=pixel)
 
-    def estimate(self, draw: int, position: int, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
+    @typed
+    def estimate(self, draw: Whole, position: Whole, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
         """Spectra of x̂0, (1, C, H, W), or a part as in `decode`; at the last position the answer."""
+        self._check(draw, position)
         if position == self.steps:
             return cut(self.answers[draw][None], bands, pixel)
         return self.decode(self.x0[draw, position][None], bands=bands, pixel=pixel)
 
-    def mean_estimate(self, position: int) -> torch.Tensor:
+    @typed
+    def mean_estimate(self, position: Whole) -> torch.Tensor:
         """Spectra (1, C, H, W) of the mean of all draws' `estimate`."""
+        self._check(0, position)
         if position == self.steps:
             return self.answers.mean(0, keepdim=True)
         return self.decode(self.x0[:, position].mean(0, keepdim=True))
 
 
+@typed
 def cut(image: torch.Tensor, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
     """Some bands, or one pixel, of an image (B, C, H, W), which stays four-dimensional."""
     if bands is not None:
@@ -109,11 +123,11 @@ def record(
     ref_msi: References | TextureLibrary | None = None,
     *,
     camera: Camera | None = None,
-    steps: int = 16,
-    draws: int = 4,
+    steps: Count = 16,
+    draws: Count = 4,
     sampler: Sampler = sample_ddim,
-    start: float = 1.0,
-    tile: int = 192,
+    start: Finite = 1.0,
+    tile: Count = 192,
     generator: torch.Generator | None = None,
 ) -> Recording:
     """Runs the diffusion as `super_resolve` does, and keeps every step of every draw.
@@ -156,6 +170,7 @@ def record(
     return Recording(encoded, tuple(times), tuple(levels), x_t, x0, torch.cat(answers))
 
 
+@typed
 def spread(run: Recording) -> np.ndarray:
     """Standard deviation of the draws' x̂0 at every position, root mean square over bands, (steps + 1, H, W).
 
@@ -173,6 +188,7 @@ def spread(run: Recording) -> np.ndarray:
     return torch.cat(maps).sqrt().numpy()
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Figures:
     """How far the estimates are from the truth; the mean of the draws stands after the last draw."""
@@ -182,14 +198,18 @@ class Figures:
     error: np.ndarray  # (draws, steps + 1, H, W), root mean square over bands
 
 
-def measure(run: Recording, target: torch.Tensor) -> Figures:
+@typed
+def measure(run: Recording, target: HoledImage) -> Figures:
     """The figures of every estimate of a recording. Holes of the target, and of what was observed, are left out.
 
     Args:
         run: the recording.
         target: the truth (1, C, H, W), [0, 1].
     """
+    target = target.detach()
     holes = (target.isnan() | run.answers[:1].isnan()).any(1)[0]
+    if bool(holes.all()):
+        fail("target", "an image with at least one pixel without a hole", "holes everywhere")
     psnr_db = np.full((run.draws + 1, run.steps + 1), math.nan)
     sam_deg = np.full_like(psnr_db, math.nan)
     errors: list[torch.Tensor] = []

@@ -13,6 +13,7 @@ import torch
 from matplotlib.axes import Axes
 from PIL import Image
 
+from ctmem.checks import typed
 from ctmem.explorers.matched import Matched
 from ctmem.explorers.render import colours, stretch
 from ctmem.match.matching import cut_windows
@@ -24,6 +25,7 @@ HEADS = ("score, weight,", "turn")
 ROWS = (("as compared,", "both blurred"), ("handed over,", "sharp"))
 
 
+@typed
 @dataclass(frozen=True)
 class Tile:
     """Two pictures of one patch, (P, P, 4) uint8 each, and two lines of text."""
@@ -33,6 +35,7 @@ class Tile:
     handed: np.ndarray  # what is handed over
 
 
+@typed
 def composite(image: torch.Tensor) -> np.ndarray:
     """Returns what is drawn of an image (c, H, W): (H, W, 3) red, green and blue, or one band as grey; NaN in holes.
 
@@ -49,6 +52,7 @@ def limits_of(*images: np.ndarray) -> list[tuple[float, float]]:
     return [(min(low for low, _ in some), max(high for _, high in some)) for some in pairs]
 
 
+@typed
 def tiles(matched: Matched, number: int, ranks: Sequence[int]) -> list[Tile]:
     """Returns tiles of a query patch, and of its windows of these ranks (from 0), turned as they were found.
 
@@ -74,6 +78,7 @@ def tiles(matched: Matched, number: int, ranks: Sequence[int]) -> list[Tile]:
     return [Tile(lines, *pair) for lines, pair in zip(captions(matched, number, ranks), pictures)]
 
 
+@typed
 def captions(matched: Matched, number: int, ranks: Sequence[int]) -> list[tuple[str, str]]:
     """Returns two lines for each tile: rank from 1, score and weight in the average, and the turn."""
     match = matched.match
@@ -87,6 +92,7 @@ def captions(matched: Matched, number: int, ranks: Sequence[int]) -> list[tuple[
     return lines
 
 
+@typed
 def tiles_html(tiles: Sequence[Tile], columns: int, width: int) -> str:
     """Returns tiles as a table: two lines of text, below them how each was compared, below that what it hands over.
 
@@ -106,6 +112,7 @@ def tiles_html(tiles: Sequence[Tile], columns: int, width: int) -> str:
     return f"<table class='ctmem-tiles' style='{style};width:{width}px'>{first}{table}</table>"
 
 
+@typed
 def draw_tiles(ax: Axes, tiles: Sequence[Tile], columns: int) -> None:
     """Draws tiles, at most `columns`, and their text into matplotlib axes."""
     ax.set_axis_off()

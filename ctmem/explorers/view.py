@@ -29,7 +29,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from ctmem.checks import fail
+from ctmem.checks import Count, Whole, fail, typed
 from ctmem.evaluation.plots import with_gaps
 from ctmem.explorers.render import paint, palette
 
@@ -177,8 +177,9 @@ class ImageView(anywidget.AnyWidget):
                 self._fill(range(max(0, number - reach), min(self.frames, number + reach + 1)))
 
 
+@typed
 def mark(
-    row: int, column: int, colour: str, *, rows: int = 1, columns: int = 1, text: str = ""
+    row: Whole, column: Whole, colour: str, *, rows: Count = 1, columns: Count = 1, text: str = ""
 ) -> dict[str, int | str]:
     """A rectangle with a text for `ImageView.marks`: first pixel, size in pixels."""
     place = {"row": int(row), "column": int(column), "rows": int(rows), "columns": int(columns)}

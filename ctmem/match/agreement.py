@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from ctmem.checks import check_count
+from ctmem.checks import Count, Positive, Repeats, check_count, typed
 from ctmem.match.align import Blur, Prepared, check_blur, sharpen
 from ctmem.match.laying import Fit, Trial, bent, finer, laid
 from ctmem.match.matching import Match, as_list, one_each
@@ -41,6 +41,7 @@ class Placement(NamedTuple):
     votes: float  # share of the query patches that say so, 0 to 1
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Agreed:
     """The reference on the pixels of the query, in the units of `Prepared`; zeros where it is not laid."""
@@ -53,7 +54,8 @@ class Agreed:
     placements: tuple[tuple[Placement, ...], ...]  # of each query image, most votes first
 
 
-def vote(match: Match, *, temperature: float = 0.02, most: int = 4) -> list[list[Placement]]:
+@typed
+def vote(match: Match, *, temperature: Positive = 0.02, most: Count = 4) -> list[list[Placement]]:
     """Returns the placements with the most votes for each query image, in whole pixels, most votes first.
 
     Every query patch has one vote, divided among its windows by softmax(similarity / temperature). A window votes for
@@ -91,7 +93,7 @@ def _translations(match: Match) -> torch.Tensor:
 
 
 def _counted(
-    kinds: torch.Tensor, places: torch.Tensor, weights: torch.Tensor, most: int, at_least: float
+    kinds: torch.Tensor, places: torch.Tensor, weights: torch.Tensor, most: Count, at_least: float
 ) -> list[Placement]:
     """The placements with the most votes; of windows: 8 · scene + turn (n,), translations (n, 2), votes (n,)."""
     # votes for each placement that is named, or next to one
@@ -118,8 +120,9 @@ def _same(one: Placement, other: Placement) -> bool:
     return one[:2] == other[:2] and max(abs(one.down - other.down), abs(one.across - other.across)) <= APART
 
 
+@typed
 @torch.no_grad()
-def agree(match: Match, prepared: Prepared, blur: Blur, *, sharpening: int = 0, most: int = 4) -> Agreed:
+def agree(match: Match, prepared: Prepared, blur: Blur, *, sharpening: Repeats = 0, most: Count = 4) -> Agreed:
     """Returns the references laid under the queries wherever the windows of a match agree.
 
     Args:
@@ -174,7 +177,7 @@ def _best(layers: list[_Layer], query: torch.Tensor) -> tuple[torch.Tensor, ...]
 
 
 def _layer(
-    query: torch.Tensor, image: torch.Tensor, data: torch.Tensor, placement: Placement, blur: Blur, sharpening: int
+    query: torch.Tensor, image: torch.Tensor, data: torch.Tensor, placement: Placement, blur: Blur, sharpening: Repeats
 ) -> _Layer:
     """The turned reference (c, Hr, Wr), with data where (Hr, Wr) says, laid where it fits best around a placement."""
 

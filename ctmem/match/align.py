@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_image, check_choice, check_same_shape, door, fail
+from ctmem.checks import Image, Repeats, as_image, check_choice, check_same_shape, door, fail, typed
 from ctmem.holes import fill_holes, open_holes
 
 Blur = Callable[[torch.Tensor], torch.Tensor]  # K: (·, c, H, W) → the same as the LR sensor would show it
@@ -47,6 +47,7 @@ def gradient_magnitude(x: torch.Tensor, border: str = "replicate") -> torch.Tens
     return (down.square() + across.square() + 1e-6).sqrt()
 
 
+@typed
 def gain_and_offset(source: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (B, c, 1, 1) each: what brings mean and deviation of `source`'s bands to those of `target`.
 
@@ -81,7 +82,8 @@ def match_radiometry(reference: torch.Tensor, query: torch.Tensor) -> torch.Tens
     return gain * reference + offset
 
 
-def to_standard(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+@typed
+def to_standard(x: Image) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (gain, offset), (B, C, 1, 1) each, that bring every band to mean 0 and deviation 1.
 
     Pixels that are not finite do not count. A constant band gets gain 1, so that it becomes 0.
@@ -94,7 +96,8 @@ def to_standard(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return gain, -gain * mean
 
 
-def sharpen(blurry: torch.Tensor, blur: Blur, steps: int) -> torch.Tensor:
+@typed
+def sharpen(blurry: Image, blur: Blur, steps: Repeats) -> torch.Tensor:
     """Returns a sharper image, same shape, whose blur comes closer to `blurry`: y ← y + blurry − K(y), `steps` times.
 
     Brings back what the blur has damped but not deleted. Done to both sides, it tells patches apart better. Where
@@ -113,6 +116,7 @@ def sharpen(blurry: torch.Tensor, blur: Blur, steps: int) -> torch.Tensor:
     return sharper
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """A query and its references as they are compared, and the way back to the query's units.
@@ -131,6 +135,7 @@ class Prepared:
         """The query in its own units, (B, c, H, W)."""
         return (self.query - self.offset) / self.gain
 
+    @typed
     def to_units(self, texture: torch.Tensor) -> torch.Tensor:
         """A texture [soft, hard, gradient, difference] (B, 4c, H, W) in the query's units.
 
@@ -141,6 +146,7 @@ class Prepared:
         return torch.cat([*images, gradient / self.gain, difference / self.gain], 1)
 
 
+@typed
 def check_blur(blur: object) -> None:
     """Raises unless it can be called.
 
@@ -153,7 +159,7 @@ def check_blur(blur: object) -> None:
 
 @door
 def prepare_reference(
-    ref_msi: torch.Tensor, blur: Blur, *, radiometry: bool = True, sharpening: int = 0, name: str = "ref_msi"
+    ref_msi: torch.Tensor, blur: Blur, *, radiometry: bool = True, sharpening: Repeats = 0, name: str = "ref_msi"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (sharp, blurred) of a reference, (B, c, Hr, Wr) each, as `Prepared` holds them.
 
@@ -192,7 +198,7 @@ def prepare_query(
     blur: Blur,
     *,
     radiometry: bool = True,
-    sharpening: int = 0,
+    sharpening: Repeats = 0,
     holes: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns (query, gain, offset): the query as it is compared, and what was done to its bands.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from ctmem.checks import check_same_shape
+from ctmem.checks import Image, check_same_shape, typed
 from ctmem.match.laying import box_mean
 
 SIDE = 9  # of the square around every pixel, pixels
@@ -18,10 +18,9 @@ RIDGE = 0.003  # share of the bands' mean variance that holds the local fit to t
 LEAST = 0.01  # weight of a pixel that does not count, so that there is something everywhere
 
 
+@typed
 @torch.no_grad()
-def local_detail(
-    blurry: torch.Tensor, sharp: torch.Tensor, blurred: torch.Tensor, weight: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def local_detail(blurry: Image, sharp: Image, blurred: Image, weight: Image) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (detail, explained), (1, Z, H, W) each: what is to be added, and the share of variance that is explained.
 
     Args:

@@ -28,11 +28,23 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_image, check_count, check_same_shape, door, fail, inside
+from ctmem.checks import (
+    Count,
+    Positive,
+    as_image,
+    check_choice,
+    check_count,
+    check_same_shape,
+    door,
+    fail,
+    inside,
+    typed,
+)
 from ctmem.config import MatchConfig
 from ctmem.holes import fill_holes
 from ctmem.match import patches as pt
 from ctmem.match.align import (
+    BORDERS,
     Blur,
     Prepared,
     References,
@@ -56,11 +68,11 @@ def texture(
     sharp_reference: References,
     blurred_reference: References,
     *,
-    temperature: float = 0.05,
+    temperature: Positive = 0.05,
     relevel: bool = True,
-    hard_k: int = 1,
+    hard_k: Count = 1,
     gradient_border: str = "replicate",
-    chunk_mb: int = 256,
+    chunk_mb: Count = 256,
 ) -> torch.Tensor:
     """Returns what the reference hands over, (B, 4c, H, W): soft map, hard reference, hard gradient, hard difference.
 
@@ -93,6 +105,7 @@ def texture(
     check_count(chunk_mb, "chunk_mb")
     if not temperature > 0:
         fail("temperature", "> 0", temperature)
+    check_choice(gradient_border, "gradient_border", BORDERS)
     kept = match.scores.shape[2]
     check_count(hard_k, "hard_k", at_most=kept)
 
@@ -126,8 +139,9 @@ def texture(
     return pt.fold(whole, match.size, match.query_stride)
 
 
+@typed
 def find(
-    prepared: Prepared, config: MatchConfig = MatchConfig(), *, search: Search = nearest, chunk_mb: int = 256
+    prepared: Prepared, config: MatchConfig = MatchConfig(), *, search: Search = nearest, chunk_mb: Count = 256
 ) -> Match:
     """Returns where every patch of a prepared query finds its like; of fewer candidates than `top_k`, all are kept.
 
@@ -147,8 +161,9 @@ def find(
     )  # fmt: skip
 
 
+@typed
 def hand_over(
-    match: Match, prepared: Prepared, config: MatchConfig = MatchConfig(), *, chunk_mb: int = 256
+    match: Match, prepared: Prepared, config: MatchConfig = MatchConfig(), *, chunk_mb: Count = 256
 ) -> torch.Tensor:
     """Returns the texture (B, 4c, H, W) of a match in the query's units: `texture` with the options of `config`.
 

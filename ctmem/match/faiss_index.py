@@ -32,7 +32,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import check_count, fail
+from ctmem.checks import check_count, fail, typed
 from ctmem.match import patches as pt
 from ctmem.match.search import PIECE, embed, finish, nearest
 
@@ -42,6 +42,7 @@ FEWEST = 2**14  # windows drawn for training at least, for the compression
 PROPOSED = (2, 64)  # the index proposes so many windows per wanted one, and so many more
 
 
+@typed
 def default_factory(windows: int, length: int) -> str:
     """Returns FAISS's name of the index for so many windows, of c·P·P numbers each.
 
@@ -76,6 +77,7 @@ def load_faiss() -> ModuleType:
 class ApproximateSearch:
     """A FAISS index over the windows of several images, to be called like `search.nearest` with the same windows."""
 
+    @typed
     def __init__(self, index: Any, factory: str, nprobe: int | None = None) -> None:
         """Takes a filled index and FAISS's name of it; of one with inverted lists `nprobe` are read per query.
 
@@ -96,6 +98,7 @@ class ApproximateSearch:
             fail("nprobe", "None for an index without inverted lists", nprobe)
 
     @classmethod
+    @typed
     def build(
         cls,
         images: Sequence[torch.Tensor],
@@ -219,6 +222,7 @@ class ApproximateSearch:
         return torch.from_numpy(self.faiss.serialize_index(self.index))
 
     @classmethod
+    @typed
     def from_bytes(cls, data: torch.Tensor, factory: str, nprobe: int | None = None) -> ApproximateSearch:
         """The index that `to_bytes` wrote. FAISS trusts what it reads: give it bytes from a source that you trust.
 

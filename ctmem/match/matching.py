@@ -16,7 +16,20 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_floats, as_image, check_choice, check_count, door, fail, inside
+from ctmem.checks import (
+    Count,
+    Size,
+    Whole,
+    as_floats,
+    as_image,
+    check_choice,
+    check_count,
+    check_finite,
+    door,
+    fail,
+    inside,
+    typed,
+)
 from ctmem.match import patches as pt
 from ctmem.match.align import References
 from ctmem.match.search import PIECE, SIMILARITIES, nearest, similarities
@@ -24,6 +37,7 @@ from ctmem.match.search import PIECE, SIMILARITIES, nearest, similarities
 Search = Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # `search.nearest`, or one like it
 
 
+@typed
 @dataclass(frozen=True)
 class Match:
     """The best windows of the reference for every query patch, and how they were looked for.
@@ -35,8 +49,8 @@ class Match:
     scores: torch.Tensor  # (B, N, k) similarity, best first
     windows: torch.Tensor  # (B, N, k, 3) row, column, turn: `turned(window, turn)` looks like the query
     scenes: torch.Tensor  # (B, N, k) which reference it is in, from 0
-    patch: int  # P, pixels
-    stride: int  # between candidates, pixels
+    patch: Size  # P, pixels
+    stride: Size  # between candidates, pixels
     query_stride: int  # between query patches, pixels
     similarity: str
     turns: bool
@@ -57,14 +71,14 @@ def match(
     query: torch.Tensor,
     reference: References,
     *,
-    patch: int = 8,
-    stride: int | None = None,
-    query_stride: int | None = None,
+    patch: Size = 8,
+    stride: Size | None = None,
+    query_stride: Size | None = None,
     similarity: str = "zncc",
     turns: bool = False,
-    top_k: int = 1,
+    top_k: Count = 1,
     or_all: bool = False,
-    chunk_mb: int = 256,
+    chunk_mb: Count = 256,
     search: Search = nearest,
 ) -> Match:
     """Returns the `top_k` most similar windows of the reference for every P×P patch of the query.
@@ -143,7 +157,7 @@ def match(
 
 
 @door
-def cut_match(match: Match, image: References, rank: int = 0) -> torch.Tensor:
+def cut_match(match: Match, image: References, rank: Whole = 0) -> torch.Tensor:
     """Returns the patches of `image` at the matched windows, turned like the query, (B, N, C, P, P).
 
     Args:
@@ -167,7 +181,7 @@ def cut_match(match: Match, image: References, rank: int = 0) -> torch.Tensor:
 @door
 @torch.no_grad()
 def similarity_map(
-    query_patch: torch.Tensor, reference: torch.Tensor, *, stride: int = 1, similarity: str = "zncc"
+    query_patch: torch.Tensor, reference: torch.Tensor, *, stride: Size = 1, similarity: str = "zncc"
 ) -> torch.Tensor:
     """Returns how alike one query patch and every window of a reference are, (windows down, windows across).
 
@@ -185,8 +199,9 @@ def similarity_map(
             than the patch.
     """
     query_patch = as_floats(query_patch, "query_patch", "(c, P, P)", double=True)
-    if query_patch.ndim != 3 or query_patch.shape[1] != query_patch.shape[2]:
+    if query_patch.ndim != 3 or query_patch.shape[1] != query_patch.shape[2] or 0 in query_patch.shape:
         fail("query_patch", "of shape (c, P, P)", f"shape {tuple(query_patch.shape)}")
+    check_finite(query_patch, "query_patch")
     patch = query_patch.shape[-1]
     image, *others = reference_list(query_patch[None], reference, "reference", at_least=patch)
     if others:
@@ -199,7 +214,8 @@ def similarity_map(
     return values.new_full((math.prod(grid),), math.nan).index_copy(0, numbers, values).reshape(grid)
 
 
-def whole_windows(image: torch.Tensor, patch: int, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
+@typed
+def whole_windows(image: torch.Tensor, patch: Size, stride: Size) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (numbers, corners) of the windows whose pixels are all finite: the candidates, (m,) and (m, 2).
 
     Args:
@@ -215,17 +231,20 @@ def whole_windows(image: torch.Tensor, patch: int, stride: int) -> tuple[torch.T
     return whole.nonzero()[:, 0], corners[whole]
 
 
+@typed
 def count_candidates(reference: References, corners: Sequence[torch.Tensor], turns: bool) -> int:
     """How many candidates every query patch has, given the windows of each reference: at least so many."""
     counts = [(8 if turns else 1) * len(some) for some in corners]
     return min(counts) if one_each(reference) else sum(counts)
 
 
+@typed
 def one_each(reference: References) -> bool:
     """Whether each sample has its own reference: a batch of them, not a list."""
     return not isinstance(reference, Sequence) and len(reference) > 1
 
 
+@typed
 def as_list(reference: References, name: str) -> list[torch.Tensor]:
     """A batch or a list of references (1, c, Hr, Wr), which may have holes, as a list of (c, Hr, Wr)."""
     if not isinstance(reference, Sequence):
@@ -233,6 +252,7 @@ def as_list(reference: References, name: str) -> list[torch.Tensor]:
     return [as_image(one, f"{name}[{i}]", finite=False, double=True)[0] for i, one in enumerate(reference)]
 
 
+@typed
 def reference_list(query: torch.Tensor, reference: References, name: str, at_least: int = 1) -> list[torch.Tensor]:
     """The references as a list of (c, Hr, Wr) in the query's type, or the error of what does not fit the query."""
     bands = query.shape[1]
@@ -252,8 +272,9 @@ def reference_list(query: torch.Tensor, reference: References, name: str, at_lea
     return images
 
 
+@typed
 def cut_windows(
-    sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: torch.Tensor, patch: int
+    sources: Sequence[torch.Tensor], scenes: torch.Tensor, windows: torch.Tensor, patch: Size
 ) -> torch.Tensor:
     """Patches of (C, Hr, Wr) images at windows (n, k, 3) of scenes (n, k), turned as they say, (n, k, C, P, P)."""
     places = windows.flatten(0, 1)
@@ -269,6 +290,7 @@ def cut_windows(
     return taken.unflatten(0, scenes.shape)
 
 
+@typed
 def check_sizes(match: Match, images: Sequence[torch.Tensor], name: str) -> None:
     """Raises unless the images have the heights and widths of the references that were searched."""
     sizes = tuple(map(pt.size_of, images))
@@ -284,7 +306,7 @@ def _as_reference(image: torch.Tensor, name: str, bands: int, at_least: int) -> 
     return image
 
 
-def _check_top_k(top_k: int, candidates: int, excluded: int, patch: int) -> None:
+def _check_top_k(top_k: Count, candidates: int, excluded: int, patch: Size) -> None:
     """Raises unless there are so many candidates, and says how many windows were left out."""
     check_count(top_k, "top_k")
     if candidates == 0:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_image, check_count, door, fail
+from ctmem.checks import Size, as_floats, as_image, check_count, door, fail, typed
 
 
-def starts(size: int, patch: int, stride: int | None = None) -> torch.Tensor:
+@typed
+def starts(size: Size, patch: Size, stride: Size | None = None) -> torch.Tensor:
     """Returns the first pixels of the windows along one axis, ascending.
 
     Args:
@@ -39,12 +40,14 @@ def starts(size: int, patch: int, stride: int | None = None) -> torch.Tensor:
     return first if int(first[-1]) == last else torch.cat([first, torch.tensor([last])])
 
 
-def grid_shape(height: int, width: int, patch: int, stride: int | None = None) -> tuple[int, int]:
+@typed
+def grid_shape(height: Size, width: Size, patch: Size, stride: Size | None = None) -> tuple[int, int]:
     """Returns how many windows there are down and across: (rows, columns)."""
     return len(starts(height, patch, stride)), len(starts(width, patch, stride))
 
 
-def windows(height: int, width: int, patch: int, stride: int | None = None) -> torch.Tensor:
+@typed
+def windows(height: Size, width: Size, patch: Size, stride: Size | None = None) -> torch.Tensor:
     """Returns the (row, column) of every window's first pixel, (N, 2) whole numbers in row-major order.
 
     Example:
@@ -54,12 +57,14 @@ def windows(height: int, width: int, patch: int, stride: int | None = None) -> t
     return torch.cartesian_prod(starts(height, patch, stride), starts(width, patch, stride))
 
 
+@typed
 def size_of(image: torch.Tensor) -> tuple[int, int]:
     """Returns height and width of an image (…, H, W), pixels."""
     return image.shape[-2], image.shape[-1]
 
 
-def cut(image: torch.Tensor, corners: torch.Tensor, patch: int) -> torch.Tensor:
+@typed
+def cut(image: torch.Tensor, corners: torch.Tensor, patch: Size) -> torch.Tensor:
     """Returns the patches of one image at the given corners, (N, C, P, P).
 
     Args:
@@ -73,7 +78,7 @@ def cut(image: torch.Tensor, corners: torch.Tensor, patch: int) -> torch.Tensor:
 
 
 @door
-def unfold(image: torch.Tensor, patch: int, stride: int | None = None) -> torch.Tensor:
+def unfold(image: torch.Tensor, patch: Size, stride: Size | None = None) -> torch.Tensor:
     """Returns the windows of an image batch, (B, N, C, P, P).
 
     Args:
@@ -93,7 +98,7 @@ def unfold(image: torch.Tensor, patch: int, stride: int | None = None) -> torch.
 
 
 @door
-def fold(patches: torch.Tensor, size: tuple[int, int], stride: int | None = None) -> torch.Tensor:
+def fold(patches: torch.Tensor, size: tuple[int, int], stride: Size | None = None) -> torch.Tensor:
     """Returns the image the patches make, (B, C, H, W); where windows overlap, their mean.
 
     `fold(unfold(x, P, s), x.shape[2:], s)` is x for any height and width and any stride ≤ P.
@@ -106,6 +111,9 @@ def fold(patches: torch.Tensor, size: tuple[int, int], stride: int | None = None
     Raises:
         ValueError: not as many patches as the size has windows, or a stride > P, which leaves gaps.
     """
+    patches = as_floats(patches, "patches", "(B, N, C, P, P)", double=True)
+    if patches.ndim != 5 or 0 in patches.shape or patches.shape[3] != patches.shape[4]:
+        fail("patches", "of shape (B, N, C, P, P), none of them 0", f"shape {tuple(patches.shape)}")
     batch, count, bands, patch, _ = patches.shape
     stride = patch if stride is None else stride
     check_count(stride, "stride", at_most=patch)
@@ -121,6 +129,7 @@ def fold(patches: torch.Tensor, size: tuple[int, int], stride: int | None = None
     return (total / cover).reshape(batch, bands, height, width)[:, :, : size[0], : size[1]]
 
 
+@typed
 def turned(x: torch.Tensor, k: int) -> torch.Tensor:
     """Returns one of the eight flips and rotations of the last two axes.
 
@@ -138,6 +147,7 @@ def turned(x: torch.Tensor, k: int) -> torch.Tensor:
     return torch.rot90(x.flip(-1) if k >= 4 else x, k % 4, (-2, -1))
 
 
+@typed
 def turn_back(x: torch.Tensor, k: int) -> torch.Tensor:
     """Returns what `turned(·, k)` turns into x.
 
@@ -149,7 +159,7 @@ def turn_back(x: torch.Tensor, k: int) -> torch.Tensor:
     return turned.flip(-1) if k >= 4 else turned
 
 
-def _at_least(image: torch.Tensor, patch: int) -> torch.Tensor:
+def _at_least(image: torch.Tensor, patch: Size) -> torch.Tensor:
     """Extends a smaller image to P pixels down and right by repeating its last row and column."""
     missing = [max(patch - side, 0) for side in image.shape[2:]]
     if not any(missing):

@@ -24,14 +24,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import check_choice
+from ctmem.checks import Axes, Count, check_choice, fail, typed
 from ctmem.match import patches as pt
 from ctmem.match.pruning import GROUP, directions, pair_scores, shadows, spread, survivors
 
+Patches = Annotated[torch.Tensor, Axes("(n, c, P, P)")]
 SIMILARITIES = ("dot", "cosine", "zncc", "l2")
 FLAT = 1e-6  # a patch whose deviation is below this share of its length is constant up to rounding
 PIECE = 4096  # candidates cut at a time: they stay in the cache
@@ -42,7 +44,8 @@ WORTH = 200  # scores of a search, in squared lengths of a vector, from which on
 SAMPLE = 2048  # vectors of either side that the directions are found from, about
 
 
-def similarities(query: torch.Tensor, candidates: torch.Tensor, similarity: str = "zncc") -> torch.Tensor:
+@typed
+def similarities(query: Patches, candidates: Patches, similarity: str = "zncc") -> torch.Tensor:
     """Returns how alike every query patch and every candidate are, (n, m); larger is more alike.
 
     Args:
@@ -59,10 +62,13 @@ def similarities(query: torch.Tensor, candidates: torch.Tensor, similarity: str 
         [[1.0, -1.0]]
     """
     check_choice(similarity, "similarity", SIMILARITIES)
+    if query.shape[1:] != candidates.shape[1:]:
+        fail("candidates", f"of patches {tuple(query.shape[1:])}, as `query`", f"shape {tuple(candidates.shape)}")
     product = embed(query, similarity, candidate=False) @ embed(candidates, similarity).T
     return finish(product, query, similarity)
 
 
+@typed
 def embed(patches: torch.Tensor, similarity: str, *, candidate: bool = True) -> torch.Tensor:
     """Returns one vector per patch, (n, c·P·P), or one longer for l2; see the table above.
 
@@ -86,6 +92,7 @@ def embed(patches: torch.Tensor, similarity: str, *, candidate: bool = True) -> 
     return rows.mul_(torch.where(rest <= FLAT * length, 0, 1 / rest))
 
 
+@typed
 def finish(product: torch.Tensor, query: torch.Tensor, similarity: str) -> torch.Tensor:
     """Returns the similarity (n, m) from the product of the vectors: for l2, −‖q‖² is still to be added."""
     if similarity != "l2":
@@ -93,6 +100,7 @@ def finish(product: torch.Tensor, query: torch.Tensor, similarity: str) -> torch
     return (product - query.flatten(1).square().sum(1, keepdim=True)).clamp_max(0)
 
 
+@typed
 @torch.no_grad()
 def nearest(
     query: torch.Tensor,
@@ -100,9 +108,9 @@ def nearest(
     corners: Sequence[torch.Tensor],
     *,
     similarity: str = "zncc",
-    turns: int = 1,
-    top_k: int = 1,
-    chunk_mb: int = 256,
+    turns: Count = 1,
+    top_k: Count = 1,
+    chunk_mb: Count = 256,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns (scores, numbers, turns), each (n, top_k), best first, of the most similar windows of several images.
 
@@ -143,7 +151,7 @@ class _Best:
         basis: directions (d, r) to rule candidates out by, see `pruning`; None: all scores are computed.
     """
 
-    def __init__(self, rows: torch.Tensor, count: int, top_k: int, basis: torch.Tensor | None) -> None:
+    def __init__(self, rows: torch.Tensor, count: int, top_k: Count, basis: torch.Tensor | None) -> None:
         self.rows = rows
         self.turns = len(rows) // count
         self.top_k = top_k
@@ -222,7 +230,7 @@ def _directions(
     images: Sequence[torch.Tensor],
     corners: Sequence[torch.Tensor],
     similarity: str,
-    turns: int,
+    turns: Count,
 ) -> torch.Tensor | None:
     """Directions to rule candidates out by, from a sample of queries and candidates; None if it is not worth it."""
     count = sum(map(len, corners))
@@ -251,7 +259,7 @@ def _spans(
             first += len(span)
 
 
-def _largest(values: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _largest(values: torch.Tensor, top_k: Count) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the `top_k` largest values of each row and where they are, in any order; (n, k) each.
 
     Looked for in the `top_k` groups of neighbours with the largest maxima, which must hold them: finding the maxima

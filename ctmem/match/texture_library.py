@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from ctmem.checks import as_image, check_count, door, fail
+from ctmem.checks import Count, Inside, Whole, as_image, check_count, door, fail, typed
 from ctmem.config import MatchConfig
 from ctmem.files import load_tensors, save_tensors
 from ctmem.match import patches as pt
@@ -41,6 +41,7 @@ from ctmem.observe.camera import Camera
 KIND = "texture library"
 
 
+@typed
 @dataclass(frozen=True, eq=False, repr=False)
 class TextureLibrary:
     """References of several scenes, ready to be searched; made by `build` or `load`."""
@@ -56,13 +57,13 @@ class TextureLibrary:
     @torch.no_grad()
     def build(
         cls,
-        references: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
+        references: Inside[Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]],
         blur: Blur,
         config: MatchConfig = MatchConfig(),
         *,
-        approximate_above: int | None = None,
+        approximate_above: Whole | None = None,
         factory: str | None = None,
-        nprobe: int | None = None,
+        nprobe: Count | None = None,
     ) -> TextureLibrary:
         """Returns the library of these references.
 
@@ -83,6 +84,8 @@ class TextureLibrary:
             ImportError: an index is wanted, and FAISS is not installed.
         """
         # what is given: names and images that fit each other, settings that can be matched with
+        if not isinstance(references, Iterable) or isinstance(references, str | bytes):
+            fail("references", "images by name, the names text", type(references).__name__, TypeError)
         pairs = list(references.items() if isinstance(references, Mapping) else references)
         _check_config(config)
         pairs = _checked_references(pairs, config.patch)
@@ -163,7 +166,7 @@ class TextureLibrary:
         *,
         blur: Blur | None = None,
         holes: torch.Tensor | None = None,
-        chunk_mb: int = 256,
+        chunk_mb: Count = 256,
     ) -> tuple[torch.Tensor, Match]:
         """Returns (texture (B, 4c, H, W), match) as `dmb.dmb` does with a list of the references.
 
@@ -192,6 +195,7 @@ class TextureLibrary:
         found = find(prepared, self.config, search=nearest if self.index is None else self.index, chunk_mb=chunk_mb)
         return hand_over(found, prepared, self.config, chunk_mb=chunk_mb), found
 
+    @typed
     def save(self, path: str | Path) -> None:
         """Writes the library to one safetensors file, whole or not at all.
 
@@ -208,6 +212,7 @@ class TextureLibrary:
         save_tensors(tensors, path, {"header": text}, kind=KIND)
 
     @classmethod
+    @typed
     def load(cls, path: str | Path) -> TextureLibrary:
         """Returns the library that `save` wrote: it finds the very same matches.
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ctmem.checks import fail
+from ctmem.checks import Count, Image, fail, typed
 from ctmem.data.samples import Degraded
 from ctmem.diffusion.subspace import Subspace, fit
 from ctmem.holes import fill_holes, split_holes, whole_pixels
@@ -32,7 +32,8 @@ EXAMPLES = 20_000  # kept, at most
 NEIGHBOURS = 32  # averaged
 
 
-def per_component(grey: Grey, *, channels: int = CHANNELS, fitted: bool = True) -> Callable[[Setting], Method]:
+@typed
+def per_component(grey: Grey, *, channels: Count = CHANNELS, fitted: bool = True) -> Callable[[Setting], Method]:
     """Returns what makes a method of a function on grey images: `register_maker("mine", Entry(per_component(f)))`.
 
     Each component is enlarged by the function and back-projected; what this adds to the back-projected bicubic one
@@ -96,6 +97,7 @@ class Examples:
         most: examples kept, drawn at random.
     """
 
+    @typed
     def __init__(self, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], most: int = EXAMPLES):
         shown = []
         missing = []
@@ -113,7 +115,8 @@ class Examples:
         self.shown = torch.cat(shown)  # (n, P²)
         self.missing = torch.cat(missing)
 
-    def detail(self, z_up: torch.Tensor) -> torch.Tensor:
+    @typed
+    def detail(self, z_up: Image) -> torch.Tensor:
         """What is missing of upsampled grey images (N, 1, H, W): the mean of the nearest examples', signs free."""
         patches = unfold(z_up, PATCH, QUERY_STRIDE)
         query, contrast = _standard(patches.flatten(0, 1).flatten(1))

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 
 from ctmem.card import COMPONENT, read_card
-from ctmem.checks import check_count, fail
+from ctmem.checks import Count, HoledImage, Image, check_count, fail, typed
 from ctmem.config import DenoiserConfig, MatchConfig
 from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.objective import standard_normal
@@ -71,6 +71,7 @@ MAPS = (
 )
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Components:
     """An image as `fusion` sees it: K components, each an image of its own."""
@@ -79,6 +80,7 @@ class Components:
     base: torch.Tensor  # (K, 1, H, W), sharpened by the prior, and by the reference where it is laid
     maps: torch.Tensor  # (K, T, H, W), what is known beside: `MAPS`
 
+    @typed
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """The spectra (1, C, H, W) of components (K, 1, H, W)."""
         whole = self.encoded.base.clone()
@@ -86,7 +88,8 @@ class Components:
         return self.encoded.decode(whole)
 
 
-def components(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> Components:
+@typed
+def components(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> Components:
     """Returns what the denoiser of `fusion` is told of an image and its reference.
 
     Args:
@@ -161,8 +164,9 @@ def _denoiser() -> FoldedTCMM:
     return load_denoiser()
 
 
+@typed
 @torch.no_grad()
-def fuse(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+def fuse(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
     """Returns the estimate (1, C, 4·h, 4·w), before back-projection: the prior, and the reference where it is laid.
 
     Args:
@@ -177,8 +181,9 @@ def fuse(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> 
     return given.decode(given.base)
 
 
+@typed
 @torch.no_grad()
-def fuse_and_denoise(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+def fuse_and_denoise(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
     """Returns what the denoiser makes of it in one call, its mean; the same each time, whatever the components' signs.
 
     Arguments and errors are those of `fuse`.
@@ -193,12 +198,13 @@ def fuse_and_denoise(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera:
     return given.decode((means[0] + means[1]) / 2)
 
 
+@typed
 @torch.no_grad()
 def fused_draws(
     lr_hsi: torch.Tensor,
     ref_msi: torch.Tensor | None,
     camera: Camera,
-    count: int,
+    count: Count,
     *,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:

@@ -16,7 +16,7 @@ from functools import cache
 
 import torch
 
-from ctmem.checks import fail
+from ctmem.checks import fail, typed
 from ctmem.methods.components import Grey, per_component
 from ctmem.methods.registry import Entry, register_maker
 from ctmem.observe.camera import Camera
@@ -24,6 +24,7 @@ from ctmem.observe.camera import Camera
 Photographic = Callable[[torch.Tensor, int], torch.Tensor]  # (1, 3, h, w) in [0, 1], scale → (1, 3, scale·h, scale·w)
 
 
+@typed
 def as_grey(photographic: Photographic) -> Grey:
     """Returns a function for `per_component` of one that enlarges colour photographs.
 

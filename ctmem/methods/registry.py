@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, check_choice, check_count, fail
+from ctmem.checks import Count, HoledImage, Image, as_image, check_choice, check_count, fail, typed
 from ctmem.data.samples import Degraded
 from ctmem.holes import enlarged, fill_in, open_holes, split_holes
 from ctmem.model import Model
@@ -33,6 +33,7 @@ NumpyPipeline = Callable[[np.ndarray, np.ndarray | None, np.ndarray | None, np.n
 FINISHED = "-bp"  # at the end of a name: with back-projection
 
 
+@typed
 @dataclass(frozen=True)
 class Setting:
     """What a method may be made of; most need nothing of it."""
@@ -42,6 +43,7 @@ class Setting:
     generator: torch.Generator | None = None  # of what the method draws
 
 
+@typed
 @dataclass(frozen=True)
 class Entry:
     """A registered method: how it is made, and what its answer depends on."""
@@ -59,6 +61,7 @@ class Entry:
 METHODS: dict[str, Entry] = {}
 
 
+@typed
 def register_method(name: str, function: Method | None = None, *, uses_reference: bool = True) -> Callable[..., object]:
     """Enters a method under a name: `register_method("mine", function)`, or as a decorator.
 
@@ -84,6 +87,7 @@ def register_method(name: str, function: Method | None = None, *, uses_reference
     return enter if function is None else enter(function)
 
 
+@typed
 def register_maker(name: str, entry: Entry) -> None:
     """Enters a method that is made of a `Setting`: of weights, of training ground, with random numbers.
 
@@ -95,66 +99,71 @@ def register_maker(name: str, entry: Entry) -> None:
     METHODS[name] = entry
 
 
-def make_method(name: str, setting: Setting = Setting()) -> Method:
+@typed
+def make_method(method: str, setting: Setting = Setting()) -> Method:
     """Returns the method of a name, ready to be called; its answers are looked at.
 
     Where `lr_hsi` has holes (NaN), the answer has NaN on the same ground; back-projection leaves them out.
 
     Args:
-        name: one of `METHODS`, with or without `-bp` at its end.
+        method: one of `METHODS`, with or without `-bp` at its end.
         setting: what it may be made of.
 
     Raises:
         ValueError: an unknown name, or a method that needs what `setting` does not have. The method itself raises where
             its answer is not a finite image of the right size.
     """
-    bare = name.removesuffix(FINISHED)
+    bare = method.removesuffix(FINISHED)
     check_choice(bare, "method", METHODS)
     entry = METHODS[bare]
     function = entry.make(setting)
 
-    def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+    @typed
+    def answer(lr_hsi: HoledImage, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
         given = lr_hsi
         lr_hsi, holes = split_holes(lr_hsi, "lr_hsi")
         pred = _checked(function(given if entry.holes else lr_hsi, ref_msi, camera), given, camera, bare, holes)
-        if name.endswith(FINISHED):
+        if method.endswith(FINISHED):
             pred = camera.consistent(pred, lr_hsi, holes=holes)
         return open_holes(pred, holes)
 
-    return method
+    return answer
 
 
-def make_spread(name: str, setting: Setting, count: int) -> Method:
+@typed
+def make_spread(method: str, setting: Setting, draws: Count) -> Method:
     """Returns a function like a method, whose answer is how far its draws differ: their standard deviation.
 
     Args:
-        name: as for `make_method`; with `-bp` each draw is finished with back-projection.
+        method: as for `make_method`; with `-bp` each draw is finished with back-projection.
         setting: what it may be made of.
-        count: of draws, at least 2.
+        draws: how many, at least 2.
 
     Raises:
         ValueError: an unknown name, a method without draws, or fewer than 2.
     """
-    bare = name.removesuffix(FINISHED)
+    bare = method.removesuffix(FINISHED)
     check_choice(bare, "method", METHODS)
     entry = METHODS[bare]
-    draws = entry.draws
-    if draws is None:
-        fail("uncertainty", f"False for {name!r}, a method without draws", True)
-    check_count(count, "draws", at_least=2)
-    function = draws(setting)
+    maker = entry.draws
+    if maker is None:
+        fail("uncertainty", f"False for {method!r}, a method without draws", True)
+    check_count(draws, "draws", at_least=2)
+    function = maker(setting)
 
-    def spread(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+    @typed
+    def spread(lr_hsi: HoledImage, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
         given = lr_hsi
         lr_hsi, holes = split_holes(lr_hsi, "lr_hsi")
-        drawn = function(given if entry.holes else lr_hsi, ref_msi, camera, count).split(1)
-        if name.endswith(FINISHED):
+        drawn = function(given if entry.holes else lr_hsi, ref_msi, camera, draws).split(1)
+        if method.endswith(FINISHED):
             drawn = tuple(camera.consistent(one, lr_hsi, holes=holes) for one in drawn)
         return open_holes(torch.cat(drawn).std(0, keepdim=True), holes)
 
     return spread
 
 
+@typed
 def from_numpy_pipeline(function: NumpyPipeline) -> Method:
     """Returns a method that calls a pipeline of another form: arrays with the bands last.
 
@@ -163,7 +172,8 @@ def from_numpy_pipeline(function: NumpyPipeline) -> Method:
             float32, images in [0, 1].
     """
 
-    def method(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:
+    @typed
+    def method(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:
         lr = _bands_last(lr_hsi)
         ref = None if ref_msi is None else _bands_last(ref_msi)
         srf = None if camera.srf is None else camera.srf.cpu().numpy()
@@ -194,6 +204,7 @@ def _checked(
 
 
 @register_method("bicubic", uses_reference=False)
-def bicubic(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
+@typed
+def bicubic(lr_hsi: Image, ref_msi: HoledImage | None, camera: Camera) -> torch.Tensor:  # noqa: ARG001  (the form of all methods)
     """Bicubic upsampling; `bicubic-bp` is the back-projection that needs no training."""
     return camera.upsample(lr_hsi)

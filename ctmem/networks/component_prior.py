@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import fail
+from ctmem.checks import Repeats, Width, fail, typed
 from ctmem.networks.group import ORDER, GroupConv
 
 SCALES = (2, 3, 4, 6)  # each has a head
@@ -49,7 +49,8 @@ class ComponentPrior(nn.Module):
         head: features on the fine grid, of 16 channels each.
     """
 
-    def __init__(self, width: int = 128, blocks: int = 12, head: int = 1):
+    @typed
+    def __init__(self, width: Width = 128, blocks: Repeats = 12, head: Width = 1):
         super().__init__()
         if width % ORDER or width < ORDER:
             fail("width", f"a multiple of {ORDER}", width)

@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ctmem.checks import as_image, check_count, door, fail
+from ctmem.checks import Scale, Width, as_image, check_count, door, fail, typed
 from ctmem.observe.kernel import LearnedBlur
 
 SIDE = 4  # two poolings: inside the network height and width are multiples of this
 FLAT = 1e-6  # deviations below this are a constant band's rounding
 
 
-def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:
+def _conv(inputs: Width, outputs: Width, size: int) -> nn.Conv2d:
     """A convolution that keeps height and width and repeats the border."""
     return nn.Conv2d(inputs, outputs, size, padding=size // 2, padding_mode="replicate")
 
@@ -33,7 +33,8 @@ def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:
 class Residual(nn.Module):
     """Two 3×3 convolutions with GELU between, added to the input (through 1×1 where the channels differ)."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    @typed
+    def __init__(self, inputs: Width, outputs: Width) -> None:
         super().__init__()
         self.body = nn.Sequential(_conv(inputs, outputs, 3), nn.GELU(), _conv(outputs, outputs, 3))
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
@@ -45,7 +46,8 @@ class Residual(nn.Module):
 class LatentBlur(nn.Module):
     """7×7, 5×5, 3×3 and 1×1 convolutions one after the other, each added to its input."""
 
-    def __init__(self, width: int) -> None:
+    @typed
+    def __init__(self, width: Width) -> None:
         super().__init__()
         self.layers = nn.ModuleList(_conv(width, width, size) for size in (7, 5, 3, 1))
 
@@ -77,7 +79,8 @@ class KernelNet(LearnedBlur):
 
     learning_rate = 2e-3
 
-    def __init__(self, bands: int, width: int = 64, *, joint: bool = False, scale: int = 4) -> None:
+    @typed
+    def __init__(self, bands: Width, width: Width = 64, *, joint: bool = False, scale: Scale = 4) -> None:
         super().__init__()
         check_count(bands, "bands")
         check_count(width, "width")

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import fail
+from ctmem.checks import Width, fail, typed
 from ctmem.networks.scan.selective import compiled_stream, selective_scan
 
 DELTA_RANGE = (1e-3, 1e-1)  # step sizes at the start, drawn log-uniformly
@@ -29,7 +29,8 @@ class Stream(nn.Module):
     scan is `numba`, all that follows in_proj is one compiled operation, `scan.numba_stream`.
     """
 
-    def __init__(self, d_model: int, *, d_state: int = 16, d_conv: int = 4, expand: int = 2):
+    @typed
+    def __init__(self, d_model: Width, *, d_state: Width = 16, d_conv: Width = 4, expand: Width = 2):
         super().__init__()
         inner = expand * d_model
         rank = math.ceil(d_model / 16)
@@ -80,7 +81,8 @@ class MambaBlock(Stream):
         116480
     """
 
-    def __init__(self, d_model: int, *, d_state: int = 16, d_conv: int = 4, expand: int = 2):
+    @typed
+    def __init__(self, d_model: Width, *, d_state: Width = 16, d_conv: Width = 4, expand: Width = 2):
         super().__init__(d_model, d_state=d_state, d_conv=d_conv, expand=expand)
         self.out_proj = nn.Linear(expand * d_model, d_model, bias=False)
 
@@ -102,7 +104,8 @@ class CrossMambaBlock(nn.Module):
         200192
     """
 
-    def __init__(self, d_model: int, *, d_state: int = 16, d_conv: int = 4, expand: int = 2):
+    @typed
+    def __init__(self, d_model: Width, *, d_state: Width = 16, d_conv: Width = 4, expand: Width = 2):
         super().__init__()
         self.stream_a = Stream(d_model, d_state=d_state, d_conv=d_conv, expand=expand)
         self.stream_b = Stream(d_model, d_state=d_state, d_conv=d_conv, expand=expand)
@@ -126,7 +129,7 @@ def _hooks(layer: nn.Module) -> bool:
     return any(getattr(layer, kind) for kind in kinds)
 
 
-def _check_tokens(tokens: torch.Tensor, name: str, d_model: int) -> None:
+def _check_tokens(tokens: torch.Tensor, name: str, d_model: Width) -> None:
     """Raises unless tokens are (B, L, d_model)."""
     if tokens.ndim != 3 or tokens.shape[2] != d_model or 0 in tokens.shape:
         fail(name, f"of shape (B, L, {d_model})", f"shape {tuple(tokens.shape)}")

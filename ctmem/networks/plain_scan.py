@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ctmem.checks import Width, typed
 from ctmem.networks.mamba import Stream
 from ctmem.networks.scan.selective import selective_scan
 
@@ -21,7 +22,8 @@ class PlainScan(nn.Module):
     Step sizes start as those of a Mamba block.
     """
 
-    def __init__(self, d_model: int, *, d_state: int = 16, d_conv: int = 4):
+    @typed
+    def __init__(self, d_model: Width, *, d_state: Width = 16, d_conv: Width = 4):
         super().__init__()
         self.d_state = d_state
         self.rank = math.ceil(d_model / 16)

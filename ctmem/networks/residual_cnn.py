@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import as_image, door
+from ctmem.checks import Repeats, Width, as_image, door, typed
 
 
 class ResidualCNN(nn.Module):
@@ -19,7 +19,8 @@ class ResidualCNN(nn.Module):
     identity.
     """
 
-    def __init__(self, channels: int, width: int = 64, blocks: int = 3):
+    @typed
+    def __init__(self, channels: Width, width: Width = 64, blocks: Repeats = 3):
         super().__init__()
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
         self.first = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(blocks))

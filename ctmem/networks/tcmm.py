@@ -29,7 +29,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import as_image, check_choice, check_same_shape, door, fail
+from ctmem.checks import Whole, Width, as_image, check_choice, check_same_shape, door, fail, typed
 from ctmem.config import DenoiserConfig
 from ctmem.networks.mamba import CrossMambaBlock, MambaBlock
 from ctmem.networks.plain_scan import PlainScan
@@ -39,6 +39,7 @@ LEVEL_ENTERS = ("stem", "input", "block")
 SKIPS = ("added", "none", "carried")
 
 
+@typed
 @dataclass(frozen=True)
 class Condition:
     """What stays the same over all diffusion steps of one image: the base and the features of two branches."""
@@ -63,8 +64,9 @@ class TCMM(nn.Module):
 
     residual_std: torch.Tensor | None
 
+    @typed
     def __init__(
-        self, channels: int, texture_channels: int, config: DenoiserConfig, *, outputs: int | None = None
+        self, channels: Width, texture_channels: Width, config: DenoiserConfig, *, outputs: Width | None = None
     ) -> None:
         super().__init__()
         check_choice(config.target, "target", TARGETS)
@@ -184,7 +186,8 @@ class RandomProjection(nn.Module):
 
     weight: torch.Tensor
 
-    def __init__(self, inputs: int, channels: int, seed: int = 0) -> None:
+    @typed
+    def __init__(self, inputs: Width, channels: Width, seed: int = 0) -> None:
         super().__init__()
         weight = torch.rand(channels, inputs, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         self.register_buffer("weight", weight / inputs**0.5)
@@ -198,7 +201,8 @@ class NoiseEmbedding(nn.Module):
 
     frequencies: torch.Tensor
 
-    def __init__(self, width: int, channels: int, frequencies: int = 16) -> None:
+    @typed
+    def __init__(self, width: Width, channels: Width, frequencies: Width = 16) -> None:
         super().__init__()
         self.register_buffer("frequencies", 2.0 ** torch.linspace(0, 10, frequencies), persistent=False)
         self.mlp = nn.Sequential(nn.Linear(2 * frequencies, 2 * width), nn.SiLU(), nn.Linear(2 * width, 2 * channels))
@@ -217,7 +221,8 @@ class LevelBlock(nn.Module):
 
     frequencies: torch.Tensor
 
-    def __init__(self, channels: int) -> None:
+    @typed
+    def __init__(self, channels: Width) -> None:
         super().__init__()
         count = max(1, channels // 2)
         self.register_buffer("frequencies", 10.0 ** torch.linspace(0, -4, count), persistent=False)
@@ -233,7 +238,7 @@ class LevelBlock(nn.Module):
         return x + self.convs[1](F.silu(self.norms[1](y)))
 
 
-def _level_module(config: DenoiserConfig, inputs: int) -> nn.Module:
+def _level_module(config: DenoiserConfig, inputs: Width) -> nn.Module:
     """What tells the noise branch its level, see `DenoiserConfig.level_enters`."""
     if config.level_enters == "block":
         return LevelBlock(inputs)
@@ -249,7 +254,8 @@ def _scale_and_shift(x: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
 class Pointwise(nn.Conv2d):
     """A 1×1 convolution (B, in, H, W) → (B, out, H, W), on a CPU one product of matrices."""
 
-    def __init__(self, channels: int, out: int, *, bias: bool = True) -> None:
+    @typed
+    def __init__(self, channels: Width, out: int, *, bias: bool = True) -> None:
         super().__init__(channels, out, 1, bias=bias)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -261,7 +267,8 @@ class Pointwise(nn.Conv2d):
 class Branch(nn.Module):
     """Image (B, in, H, W) → features (B, D, H, W); the noise branch also takes the embedded noise level."""
 
-    def __init__(self, in_channels: int, config: DenoiserConfig):
+    @typed
+    def __init__(self, in_channels: Width, config: DenoiserConfig):
         super().__init__()
         width = config.width
         self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
@@ -292,7 +299,8 @@ class Branch(nn.Module):
 class HalfNormBlock(nn.Module):
     """conv – LeakyReLU – instance norm on half of the channels – conv – LeakyReLU, plus the input."""
 
-    def __init__(self, width: int):
+    @typed
+    def __init__(self, width: Width):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.norm = nn.InstanceNorm2d(width // 2, affine=True)
@@ -308,7 +316,8 @@ class HalfNormBlock(nn.Module):
 class ChannelAttention(nn.Module):
     """Scales each channel by a number in (0, 1) made from all channels' means."""
 
-    def __init__(self, width: int, reduction: int = 4):
+    @typed
+    def __init__(self, width: Width, reduction: Width = 4):
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Conv2d(width, width // reduction, 1), nn.ReLU(), nn.Conv2d(width // reduction, width, 1), nn.Sigmoid()
@@ -321,7 +330,8 @@ class ChannelAttention(nn.Module):
 class ChannelAttentionBlock(nn.Module):
     """conv – LeakyReLU of a given slope – conv – channel attention, plus the input."""
 
-    def __init__(self, width: int, slope: float = 0.2):
+    @typed
+    def __init__(self, width: Width, slope: float = 0.2):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1),
@@ -345,7 +355,8 @@ class CIM(nn.Module):
         order: which walk over the image this block takes (`to_tokens`).
     """
 
-    def __init__(self, config: DenoiserConfig, order: int):
+    @typed
+    def __init__(self, config: DenoiserConfig, order: Whole):
         super().__init__()
         width = config.width
         self.order = order if config.cross_scan else 0
@@ -375,6 +386,7 @@ class TEMamba(nn.Module):
     Mamba and around the whole there are skips, or none, see `DenoiserConfig.skips`.
     """
 
+    @typed
     def __init__(self, config: DenoiserConfig):
         super().__init__()
         width = config.width
@@ -420,7 +432,8 @@ class CrossChannelAttention(nn.Module):
         ValueError: other heads.
     """
 
-    def __init__(self, width: int, heads: int, *, pixel_norm: bool = False, full_query: bool = False):
+    @typed
+    def __init__(self, width: Width, heads: Width, *, pixel_norm: bool = False, full_query: bool = False):
         super().__init__()
         if width % heads:
             fail("heads", f"a divisor of the width {width}", heads)
@@ -444,7 +457,8 @@ class CrossChannelAttention(nn.Module):
 class GatedFeedForward(nn.Module):
     """Two depth-wise paths, one gates the other through GELU; expansion 2; plus the input."""
 
-    def __init__(self, width: int, expansion: int = 2, *, pixel_norm: bool = False, bias: bool = True):
+    @typed
+    def __init__(self, width: Width, expansion: Width = 2, *, pixel_norm: bool = False, bias: bool = True):
         super().__init__()
         self.norm = _image_norm(width, pixel_norm)
         self.expand = _pointwise_depthwise(width, 2 * expansion * width, bias=bias)
@@ -463,7 +477,7 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
-def to_tokens(x: torch.Tensor, order: int = 0) -> torch.Tensor:
+def to_tokens(x: torch.Tensor, order: Whole = 0) -> torch.Tensor:
     """Image (B, D, H, W) → tokens (B, H·W, D), in one of four walks.
 
     Args:
@@ -477,7 +491,7 @@ def to_tokens(x: torch.Tensor, order: int = 0) -> torch.Tensor:
     return tokens.flip(1) if order % 2 else tokens
 
 
-def to_image(tokens: torch.Tensor, size: tuple[int, int] | torch.Size, order: int = 0) -> torch.Tensor:
+def to_image(tokens: torch.Tensor, size: tuple[int, int] | torch.Size, order: Whole = 0) -> torch.Tensor:
     """Undoes `to_tokens`: (B, H·W, D) → (B, D, H, W) of height and width `size`."""
     tokens = tokens.flip(1) if order % 2 else tokens
     height, width = size
@@ -493,12 +507,12 @@ class PixelNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
-def _image_norm(width: int, pixel_norm: bool) -> nn.Module:
+def _image_norm(width: Width, pixel_norm: bool) -> nn.Module:
     """Norm of images (B, D, H, W): each pixel over the channels, or the whole image at once."""
     return PixelNorm(width) if pixel_norm else nn.GroupNorm(1, width)
 
 
-def _pointwise_depthwise(width: int, out: int, *, bias: bool = True, full: bool = False) -> nn.Sequential:
+def _pointwise_depthwise(width: Width, out: int, *, bias: bool = True, full: bool = False) -> nn.Sequential:
     """1×1 convolution, then depth-wise (or `full`) 3×3."""
     pointwise = Pointwise(width, out, bias=bias)
     return nn.Sequential(pointwise, nn.Conv2d(out, out, 3, padding=1, groups=1 if full else out, bias=bias))

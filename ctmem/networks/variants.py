@@ -54,6 +54,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ctmem.checks import typed
 from ctmem.config import PAPER, SMALL, TINY, DenoiserConfig, MatchConfig, Preset, TrainConfig
 
 WIRED = (
@@ -64,6 +65,7 @@ TRAINED = ("warmup", "cosine", "ema", "clip", "self_condition", "drop_reference"
 CHOSEN = ("kernel_network", "schedule", "sampler", "sampling_steps", "consistency")
 
 
+@typed
 def as_drawn(preset: Preset) -> Preset:
     """The method as the paper's figure and text have it, at the size of `preset`; see the table above.
 
@@ -86,6 +88,7 @@ def as_drawn(preset: Preset) -> Preset:
     )  # fmt: skip
 
 
+@typed
 def as_released(preset: Preset) -> Preset:
     """The wiring of the code released with the paper, at the size of `preset`; see the tables above.
 
@@ -103,6 +106,7 @@ def as_released(preset: Preset) -> Preset:
     )  # fmt: skip
 
 
+@typed
 def corrected(preset: Preset) -> Preset:
     """The wiring of this project's presets, at the size of `preset`; undoes `as_drawn` and `as_released`."""
     patch = preset.match.patch

@@ -13,13 +13,28 @@ Source: this project; back-projection: Irani and Peleg, "Improving resolution by
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from numbers import Real
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from ctmem.checks import as_image, as_psf, as_srf, check_choice, check_count, door, fail
+from ctmem.checks import (
+    Inside,
+    NotNegative,
+    Scale,
+    Whole,
+    as_image,
+    as_psf,
+    as_srf,
+    check_choice,
+    check_count,
+    described,
+    door,
+    fail,
+    is_finite_number,
+    typed,
+)
 from ctmem.config import CameraConfig
 from ctmem.holes import holes_of_each, open_holes
 from ctmem.observe.coarse import blurs_of, corrections, enlarge
@@ -33,6 +48,7 @@ FEWEST, MOST = 10, 50  # back-projections without noise
 SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Camera:
     """A coarse hyperspectral sensor and its fine multispectral partner.
@@ -58,12 +74,12 @@ class Camera:
         ((1, 3, 2, 3), 4)
     """
 
-    psf: torch.Tensor
-    scale: int = 4
-    srf: torch.Tensor | None = None
+    psf: Inside[torch.Tensor]
+    scale: Scale = 4
+    srf: Inside[torch.Tensor | None] = None
     sensor: str | None = None
-    snr_db: float | None = None
-    bands: tuple[str, ...] | None = None
+    snr_db: Inside[float | None] = None
+    bands: Inside[tuple[str, ...] | None] = None
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -77,22 +93,23 @@ class Camera:
         object.__setattr__(self, "psf", as_psf(self.psf, scale=self.scale).detach().clone())
         if self.srf is not None:
             object.__setattr__(self, "srf", as_srf(self.srf).detach().clone())
-        if self.snr_db is not None and not (isinstance(self.snr_db, Real) and math.isfinite(self.snr_db)):
+        if self.snr_db is not None and not is_finite_number(self.snr_db):
             fail("snr_db", "a finite number of decibels, or None", self.snr_db)
         object.__setattr__(self, "snr_db", None if self.snr_db is None else float(self.snr_db))
 
     # --- how one is made ---------------------------------------------------------------------------------------------
 
     @classmethod
+    @typed
     def gaussian(
         cls,
-        fwhm_px: float | tuple[float, float] | None = None,
-        scale: int = 4,
+        fwhm_px: Inside[float | tuple[float, float] | None] = None,
+        scale: Scale = 4,
         *,
-        srf: torch.Tensor | None = None,
+        srf: Inside[torch.Tensor | None] = None,
         sensor: str | None = "sentinel2a",
-        snr_db: float | None = None,
-        bands: tuple[str, ...] | None = None,
+        snr_db: Inside[float | None] = None,
+        bands: Inside[tuple[str, ...] | None] = None,
     ) -> Camera:
         """A camera with a Gaussian blur.
 
@@ -112,12 +129,14 @@ class Camera:
         return cls(psf, scale, srf=srf, sensor=sensor, snr_db=snr_db, bands=bands)
 
     @classmethod
+    @typed
     def from_config(cls, config: CameraConfig) -> Camera:
         """The camera of a preset's settings, without a spectral response: that needs a scene, see `for_wavelengths`."""
         return cls.gaussian(
             config.fwhm_px, config.scale, sensor=config.sensor, snr_db=config.snr_db, bands=config.bands
         )
 
+    @typed
     def for_wavelengths(self, wavelengths_nm: Wavelengths | None) -> Camera:
         """The same camera with the response of its multispectral sensor over a scene's bands.
 
@@ -131,6 +150,7 @@ class Camera:
             fail("sensor", "a name, for its spectral response", None)
         return replace(self, srf=srf_matrix(wavelengths_nm, sensor=self.sensor, bands=self.bands))
 
+    @typed
     def to(self, device: torch.device | str) -> Camera:
         """The same camera with its tensors on a device."""
         return replace(self, psf=self.psf.to(device), srf=None if self.srf is None else self.srf.to(device))
@@ -178,15 +198,17 @@ class Camera:
         """
         return self.downsample(holes.float()) > HOLE_SHARE
 
-    def see(self, cube: torch.Tensor) -> torch.Tensor:
-        """Returns what the multispectral sensor records of a cube: (B, c, H, W), not blurred.
+    @typed
+    def see(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns what the multispectral sensor records of `x`: (B, c, H, W), not blurred.
 
         Raises:
-            TypeError: `cube` is not a floating-point image.
+            TypeError: `x` is not a floating-point image.
             ValueError: a camera without `srf`, another number of bands, values that are not finite.
         """
-        return apply_srf(cube, self.response())
+        return apply_srf(x, self.response())
 
+    @typed
     def downsample(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `x` blurred and decimated, without noise: (B, C, H/scale, W/scale); linear in x.
 
@@ -207,6 +229,7 @@ class Camera:
         height, width = (self.scale * side for side in y.shape[-2:])
         return adjoint(self.downsample, y.new_zeros(*y.shape[:-2], height, width))(y)
 
+    @typed
     def upsample(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `x` enlarged by bicubic interpolation, (B, C, scale·h, scale·w): the way back that needs no learning.
 
@@ -215,6 +238,7 @@ class Camera:
         """
         return upsample(x, self.scale)
 
+    @typed
     def blur(self, x: torch.Tensor) -> torch.Tensor:
         """Returns what the coarse sensor shows of `x`, on the pixels of `x`: down and bicubically up again, any size.
 
@@ -231,9 +255,9 @@ class Camera:
         pred: torch.Tensor,
         lr_hsi: torch.Tensor,
         *,
-        steps: int = 10,
-        at_least: int = 0,
-        tolerance: float = 0.0,
+        steps: Whole = 10,
+        at_least: Whole = 0,
+        tolerance: NotNegative = 0.0,
         holes: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Returns an image near `pred` that, downsampled, gives back the observation: x ← x + up(lr_hsi − down(x)).
@@ -250,7 +274,7 @@ class Camera:
             ValueError: `pred` is not `scale` times as large as `lr_hsi`, or has other bands; holes of another shape.
         """
         pred = as_image(pred, "pred", double=True)
-        lr_hsi = as_image(lr_hsi, "lr_hsi", bands=pred.shape[1], double=True)
+        lr_hsi = as_image(lr_hsi, "lr_hsi", bands=pred.shape[1], double=True).to(pred)
         check_count(steps, "steps", at_least=0)
         check_count(at_least, "at_least", at_least=0)
         wanted = tuple(self.scale * side for side in lr_hsi.shape[2:])
@@ -266,6 +290,7 @@ class Camera:
         )  # fmt: skip
         return pred if added is None else pred + enlarge(added, self.scale)
 
+    @typed
     def consistent(
         self, pred: torch.Tensor, lr_hsi: torch.Tensor, *, holes: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -325,12 +350,14 @@ class Camera:
             return len(self.srf)
         return len(self.bands or SENSORS[self.sensor or "sentinel2a"])
 
+    @typed
     def response(self, name: str = "camera") -> torch.Tensor:
         """The spectral response (c, C), or the error of a camera that has none; `name`: what the error calls it."""
         if self.srf is None:
             fail(name, "one with `srf`, the response (c, C) of its multispectral sensor", "one without")
         return self.srf
 
+    @typed
     def same_optics(self, other: Camera) -> bool:
         """Whether both blur and decimate alike."""
         if self.scale != other.scale:
@@ -339,6 +366,7 @@ class Camera:
         one, two = (_padded(camera.psf.detach().cpu(), sizes) for camera in (self, other))
         return float((one - two).abs().sum()) <= SAME_PSF
 
+    @typed
     def differences(self, other: Camera) -> list[str]:
         """In words, how this camera's hyperspectral side differs from another one's: scale, blur, noise.
 
@@ -367,27 +395,40 @@ class Camera:
         }
 
     @classmethod
+    @typed
     def from_dict(cls, plain: dict[str, Any]) -> Camera:
         """The camera that `to_dict` wrote.
 
         Raises:
-            TypeError: a key that is not a field.
+            TypeError: no `psf`, a key that is not a field, a `psf` or `srf` that is not a list of rows of numbers.
             ValueError: what the class refuses.
         """
-        bands = plain.get("bands")
+        own = {field.name for field in fields(cls)}
+        if "psf" not in plain or not plain.keys() <= own:
+            got = f"one with {', '.join(map(repr, plain)) or 'nothing'}"
+            fail(
+                "plain", f"a dict with 'psf' and no other keys than {', '.join(map(repr, sorted(own)))}", got, TypeError
+            )
         srf = plain.get("srf")
-        read = {
-            "psf": torch.tensor(plain["psf"], dtype=torch.float32, device="cpu"),
-            "srf": None if srf is None else torch.tensor(srf, dtype=torch.float32, device="cpu"),
-            "bands": None if bands is None else tuple(bands),
-        }
+        read = {"psf": _matrix(plain["psf"], "psf"), "srf": None if srf is None else _matrix(srf, "srf")}
         return cls(**(plain | read))
+
+
+def _matrix(rows: Any, name: str) -> torch.Tensor:
+    """Rows of numbers, as JSON has them, as a float32 matrix."""
+    try:
+        found = np.asarray(rows)
+    except ValueError:
+        fail(f"plain[{name!r}]", "a list of rows of numbers, of one length", "rows of several lengths", TypeError)
+    if found.dtype.kind not in "iuf":
+        fail(f"plain[{name!r}]", "a list of rows of numbers", described(rows), TypeError)
+    return torch.from_numpy(found.astype(np.float32))
 
 
 def _band_names(bands: Any, sensor: str | None) -> tuple[str, ...]:
     """The names of a sensor's bands as a tuple, or the error of what is none."""
-    if isinstance(bands, str) or len(bands) == 0:
-        fail("bands", "names of at least one band, or None", repr(bands))
+    if not isinstance(bands, list | tuple) or not bands or not all(isinstance(name, str) for name in bands):
+        fail("bands", "names of at least one band, or None", described(bands))
     names = tuple(map(str, bands))
     for name in names:
         if sensor is not None:

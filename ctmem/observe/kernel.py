@@ -24,9 +24,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ctmem.checks import as_floats, as_image, check_count, check_finite, check_same_shape, door, fail
+from ctmem.checks import (
+    Count,
+    Positive,
+    Scale,
+    Size,
+    Whole,
+    as_floats,
+    as_image,
+    check_count,
+    check_finite,
+    check_same_shape,
+    door,
+    fail,
+    typed,
+)
 from ctmem.observe.camera import Camera
-from ctmem.observe.optics import blur_on_grid, gaussian_psf
+from ctmem.observe.optics import Side, blur_on_grid, gaussian_psf
 
 Blur = Callable[[torch.Tensor], torch.Tensor]  # K: an image (B, c, H, W) → the same as the LR sensor would show it
 
@@ -80,7 +94,8 @@ class PsfKernel(LearnedBlur):
 
     learning_rate = 0.1
 
-    def __init__(self, scale: int = 4, size: int | None = None, *, psf: torch.Tensor | None = None) -> None:
+    @typed
+    def __init__(self, scale: Scale = 4, size: Side | None = None, *, psf: torch.Tensor | None = None) -> None:
         super().__init__()
         check_count(scale, "scale")
         if psf is not None:
@@ -140,12 +155,12 @@ def train_kernel(
     *,
     val_sharp: Sequence[torch.Tensor],
     val_blurry: Sequence[torch.Tensor],
-    steps: int,
-    crop: int | None = 32,
-    batch: int = 8,
-    margin: int = 4,
-    learning_rate: float | None = None,
-    validate_every: int = 25,
+    steps: Count,
+    crop: Size | None = 32,
+    batch: Size = 8,
+    margin: Whole = 4,
+    learning_rate: Positive | None = None,
+    validate_every: Count = 25,
     generator: torch.Generator,
     on_step: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
@@ -204,13 +219,14 @@ def train_kernel(
     return {"loss": losses, "validation": validation, "best_validation": best[0], "best_step": best[1]}
 
 
+@typed
 @torch.no_grad()
 def validation_l1(
     blur: Blur,
     sharp: Sequence[torch.Tensor],
     blurry: Sequence[torch.Tensor],
     *,
-    margin: int = 0,
+    margin: Whole = 0,
 ) -> float:
     """Returns the mean absolute error of `blur(sharp)`, averaged over the images; lower is better.
 
@@ -220,13 +236,17 @@ def validation_l1(
         blurry: what the LR sensor shows of them, same shapes.
         margin: pixels along the border that do not count.
     """
+    if not len(sharp) == len(blurry) > 0:
+        fail("sharp", "a list of at least one image, and `blurry` as many", f"{len(sharp)} and {len(blurry)}")
     errors = [_l1(blur(x), y, margin).item() for x, y in zip(sharp, blurry)]
     return sum(errors) / len(errors)
 
 
 @door
 @torch.no_grad()
-def impulse_response(camera: Camera, image: torch.Tensor, *, blur: Blur | None = None, radius: int = 8) -> torch.Tensor:
+def impulse_response(
+    camera: Camera, image: torch.Tensor, *, blur: Blur | None = None, radius: Whole = 8
+) -> torch.Tensor:
     """Returns what a blur makes of one bright pixel, (2r + 1, 2r + 1) with r = `radius`, centred on it.
 
     The pixel, only 0.01 bright, is added to a real image and the change is looked at, so that a network is

@@ -13,21 +13,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from numbers import Real
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_image, as_psf, check_count, door, fail
+from ctmem.checks import (
+    Bounds,
+    ExactImage,
+    Inside,
+    Scale,
+    as_image,
+    as_psf,
+    check_count,
+    described,
+    door,
+    fail,
+    is_finite_number,
+    typed,
+)
 from ctmem.holes import open_holes, split_holes
 
+LARGEST = 2048  # side of a point spread function, pixels
+Side = Annotated[int, Bounds(1, LARGEST)]
 PIECE = 400_000  # numbers of an image that are worked on at a time: they stay in the processor's cache
 
 
 @door
 def gaussian_psf(
-    fwhm_px: float | Sequence[float], *, size: int | None = None, scale: int | None = None
+    fwhm_px: Inside[float | Sequence[float]], *, size: Side | None = None, scale: Scale | None = None
 ) -> torch.Tensor:
     """Returns a Gaussian point spread function, (k, k) float32, sums to 1, sampled at pixel centres.
 
@@ -42,15 +57,17 @@ def gaussian_psf(
             `scale`.
     """
     # the widths, along rows and along columns
-    given = tuple(fwhm_px) if isinstance(fwhm_px, Sequence | np.ndarray) else (fwhm_px, fwhm_px)
-    if len(given) != 2 or not all(isinstance(one, Real) and math.isfinite(one) and one > 0 for one in given):
-        fail("fwhm_px", "a positive number of pixels or a pair of them", fwhm_px)
+    given = tuple(fwhm_px) if isinstance(fwhm_px, list | tuple | np.ndarray) else (fwhm_px, fwhm_px)
+    if len(given) != 2 or not all(is_finite_number(one) and one > 0 for one in given):
+        fail("fwhm_px", "a positive number of pixels or a pair of them", described(fwhm_px))
     widths = [float(one) for one in given]
     if scale is not None:
         check_count(scale, "scale")
     # the size: of the parity that keeps the centre where that of the coarse pixel is
     parity = 1 if scale is None else scale % 2
     if size is None:
+        if 3 * max(widths) > LARGEST - 1:
+            fail("fwhm_px", f"a width whose kernel is at most {LARGEST} px a side", described(fwhm_px))
         size = math.ceil(3 * max(widths))
         size += (size - parity) % 2
     check_count(size, "size")
@@ -82,7 +99,7 @@ def blur(x: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
 
 
 @door
-def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
+def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Returns `x` blurred and decimated: (B, C, H/scale, W/scale), what a coarser sensor records.
 
     Coarse pixel i is the mean of the fine pixels around scale·i … scale·i + scale − 1, weighted by `psf`,
@@ -107,7 +124,7 @@ def blur_down(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 @door
-def upsample(x: torch.Tensor, scale: int) -> torch.Tensor:
+def upsample(x: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Returns `x` enlarged by bicubic interpolation, (B, C, scale·H, scale·W), in the same pixel geometry.
 
     Convention: Keys' cubic with a = −0.75 (torch's; a = −0.5 of other libraries is a little softer),
@@ -123,7 +140,7 @@ def upsample(x: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 @door
-def blur_on_grid(x: torch.Tensor, psf: torch.Tensor, scale: int) -> torch.Tensor:
+def blur_on_grid(x: torch.Tensor, psf: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Returns what a coarser sensor shows of `x` on the pixels of `x`: blurred, decimated, bicubically enlarged.
 
     Args:
@@ -161,8 +178,9 @@ def add_noise(x: torch.Tensor, snr_db: float, *, generator: torch.Generator) -> 
     return x + sigma * noise.to(x)
 
 
+@typed
 def adjoint(
-    operator: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor
+    operator: Callable[[torch.Tensor], torch.Tensor], like: ExactImage
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Returns the transpose Aᵀ of a linear operator A: from images like A(like) to ones like `like`.
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, as_srf, check_choice, door, fail
+from ctmem.checks import as_image, as_srf, as_vector, check_choice, door, fail, typed
 from ctmem.files import data_path
 
 Wavelengths = Sequence[float] | np.ndarray  # centres of bands, nm
@@ -27,6 +27,7 @@ GAP_STEPS = 3.0  # a step between neighbouring bands above this many median step
 MISSING_SHARE = 0.01  # of a sensor band's response that may lie outside the scene's bands
 
 
+@typed
 @lru_cache
 def load_rsr(sensor: str = "sentinel2a") -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Returns {band: (wavelengths in nm, relative response)} of a sensor at 1 nm steps, bands in usual order.
@@ -174,8 +175,8 @@ def _check_wavelengths(wavelengths_nm: Wavelengths | None) -> np.ndarray:
     expected = "a list of at least two finite, positive wavelengths in nm"
     if wavelengths_nm is None:
         fail("wavelengths_nm", expected, None)
-    centres = np.asarray(wavelengths_nm, dtype=np.float64)
-    if centres.ndim != 1 or centres.size < 2:
+    centres = as_vector(wavelengths_nm, "wavelengths_nm", expected)
+    if centres.size < 2:
         fail("wavelengths_nm", expected, f"shape {centres.shape}")
     if not (np.isfinite(centres) & (centres > 0)).all():
         fail("wavelengths_nm", expected, centres[~(np.isfinite(centres) & (centres > 0))][0])

@@ -71,7 +71,9 @@ def read_numbers(path: str | Path) -> np.ndarray:
             different lengths.
     """
     path = Path(path)
-    lines = [(number, line) for number, line in enumerate(read_text(path).split("\n"), 1) if line and not line.isspace()]
+    lines = [
+        (number, line) for number, line in enumerate(read_text(path).split("\n"), 1) if line and not line.isspace()
+    ]
     lines = [(number, re.split("[#%]", line)[0].strip()) for number, line in lines]
     lines = [(number, line.strip("[](){}")) for number, line in lines if line.strip(" ;,\t[](){}")]
     separator, comma = _separator([line for _, line in lines], path.name)

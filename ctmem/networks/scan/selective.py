@@ -33,6 +33,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import math
 import os
 import re
 from collections.abc import Callable
@@ -42,7 +43,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import check_choice, fail, warn_once
+from ctmem.checks import check_choice, fail, typed, warn_once
 from ctmem.networks.scan.trial import example, failure, gradients_again, is_observed, without_autocast
 
 BACKENDS = ("reference", "torch", "numba", "mamba_ssm")
@@ -75,8 +76,8 @@ def selective_scan(
 
     Args:
         u: input (b, L, d).
-        delta: step sizes (b, L, d), > 0 (after the softplus).
-        A: decay rates (d, n), < 0.
+        delta: step sizes (b, L, d), ≥ 0 (after the softplus).
+        A: decay rates (d, n), ≤ 0.
         B: input weights (b, L, n).
         C: output weights (b, L, n).
         D: weight of the direct path (d,), or None for none.
@@ -84,7 +85,8 @@ def selective_scan(
 
     Raises:
         TypeError: an argument that is not a floating-point tensor.
-        ValueError: shapes or devices that do not fit, an unknown backend, or one that cannot take these tensors.
+        ValueError: shapes or devices that do not fit, a `delta` below 0 or an `A` above it, an unknown backend, or
+            one that cannot take these tensors.
 
     Example:
         With Δ = 1 and A = −ln 2 the state halves at each step: 1, 0.5 + 1, 0.75 + 1.
@@ -94,6 +96,7 @@ def selective_scan(
         [1.0, 1.5, 1.75]
     """
     _check_shapes(u, delta, A, B, C, D)
+    _check_signs(delta, A)
     name, source = (backend, "backend") if backend is not None else (os.environ.get(VARIABLE, "auto"), VARIABLE)
     check_choice(name, source, ("auto", *BACKENDS))
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
@@ -157,6 +160,7 @@ def scan_reference(
     return torch.stack(outputs, 1)
 
 
+@typed
 def backends(device: torch.device | str = "cpu") -> dict[str, str]:
     """Which backends can run on a device (float32), why the others can't, and which one `auto` takes.
 
@@ -263,6 +267,20 @@ _RUN: dict[str, Callable[..., torch.Tensor]] = {
 }
 
 
+def _check_signs(delta: torch.Tensor, A: torch.Tensor) -> None:
+    """Raises unless the recurrence decays; tensors that are traced or transformed are not read.
+
+    Raises:
+        ValueError: a negative step size or a positive rate, with which the state grows without bound; or NaN.
+    """
+    for name, x, sign, wanted in (("delta", delta, 1, "≥ 0"), ("A", A, -1, "≤ 0")):
+        plain = type(x) in (torch.Tensor, torch.nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        if plain and not torch.compiler.is_compiling():
+            least, most = (float(end) for end in (sign * x.detach()).aminmax())
+            if not (least >= 0 and math.isfinite(most)):
+                fail(name, f"finite and {wanted} everywhere", sign * (least if not least >= 0 else most))
+
+
 def _check_shapes(
     u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor | None
 ) -> None:
@@ -274,6 +292,8 @@ def _check_shapes(
         if not isinstance(x, torch.Tensor) or not x.is_floating_point():
             got = f"a {x.dtype} tensor" if isinstance(x, torch.Tensor) else type(x).__name__
             fail(name, f"a floating-point tensor {form}", got, TypeError)
+        if x.layout != torch.strided or x.is_quantized or x.device.type == "meta":
+            fail(name, "a dense tensor with numbers in memory", f"one of layout {x.layout} on {x.device}", TypeError)
     # the shapes that u and A set, and those that follow
     if u.ndim != 3 or 0 in u.shape:
         fail("u", "of shape (b, L, d)", f"shape {tuple(u.shape)}")
