@@ -23,6 +23,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -80,6 +81,7 @@ PICTURES = {  # package: (what the images are called, averaged by, their files)
 LAND = 550  # columns of the Sentinel-2 scene before the sea, pixels of 20 m
 KEPT_APART = slice(200, 428), slice(82, 498)  # of the shipped scene: all below its training area, with a rim; 20 m
 MOST_BYTES = 2**30  # of an image
+DAMAGED = (EOFError, KeyError, RuntimeError, SyntaxError, TokenError, ValueError, zipfile.BadZipFile, zlib.error)
 LEVELS = {"uint8": 254, "uint16": 1022}  # of brightness that are kept; 0 is no data
 
 
@@ -164,7 +166,16 @@ def _stored(file: Path) -> np.ndarray:
                 fail("folder", "a corpus of images (H, W, C)", f"{kind} of shape {shape} in {file.name}")
             member.seek(0)
             return np.lib.format.read_array(member, allow_pickle=False)
-    except (EOFError, KeyError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        EOFError,
+        KeyError,
+        RuntimeError,
+        SyntaxError,
+        TokenError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ValueError(f"`folder` must be a corpus of whole images, got {file.name}: {error}") from error
 
 
