@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from ctmem.command import end_quietly_until_begun
@@ -59,7 +58,7 @@ HOMES = {
 def __getattr__(name: str) -> Any:
     """Imports a name of `__all__`, or looks up the version, when it is first asked for."""
     if name == "__version__":
-        return version("ctmem")
+        return importlib.import_module("importlib.metadata").version("ctmem")
     if name not in HOMES:
         raise AttributeError(f"module 'ctmem' has no attribute {name!r}; its names are {', '.join(__all__)}")
     found = getattr(importlib.import_module(HOMES[name]), name)

@@ -61,7 +61,7 @@ def run_command(work: Callable[[], object], stopped: str = "stopped") -> int:
             _say(stopped)
             return 130
         except ERRORS as error:
-            _say(f"error: {error or type(error).__name__}")
+            _say(f"error: {str(error) or type(error).__name__}")
             return 1
     return 0
 

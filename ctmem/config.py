@@ -33,7 +33,8 @@ class Settings:
     BOUNDS: ClassVar[dict[str, Bounds]] = {}
 
     def __post_init__(self) -> None:
-        for name, kinds in _kinds(type(self)).items():
+        made: Any = type(self)
+        for name, kinds in _kinds(made).items():
             object.__setattr__(self, name, _checked(getattr(self, name), name, kinds, self.BOUNDS.get(name)))
 
 

@@ -169,13 +169,14 @@ def load_module(
             fail("path", f"weights of {key} {wanted!r}", f"{key} {metadata.get(key)!r} in {Path(path).name}")
     if sealed is not None and metadata.get("sha256") != sealed.get(Path(path).name):
         fail("path", "the weights that the card.json beside them is of", f"{Path(path).name} of another run")
-    expected = {name: tuple(x.shape) for name, x in module.state_dict().items()}
-    found = {name: tuple(x.shape) for name, x in tensors.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            got = f"{found.get(name, 'none')} in {Path(path).name}"
-            fail("path", f"weights with `{name}` of shape {expected.get(name, 'none')}", got)
-        if tensors[name].is_floating_point() and tensors[name].numel():
+    own = module.state_dict()
+    for name in sorted(own.keys() | tensors.keys()):
+        wanted, got = (str(tuple(x[name].shape)) if name in x else "none" for x in (own, tensors))
+        if wanted != got:
+            fail("path", f"weights with `{name}` of shape {wanted}", f"{got} in {Path(path).name}")
+        if own[name].is_floating_point() != tensors[name].is_floating_point():  # half precision may stand for float32
+            fail("path", f"weights with `{name}` like {own[name].dtype}", f"{tensors[name].dtype} in {Path(path).name}")
+        if own[name].is_floating_point() and tensors[name].numel():
             check_finite(tensors[name], f"{name} in {Path(path).name}")
     module.load_state_dict(tensors)
     return module

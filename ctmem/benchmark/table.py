@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ class Table:
             return None
         try:
             values = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-        except (EOFError, MemoryError, OSError, ValueError) as error:
+        except (EOFError, MemoryError, OSError, SyntaxError, TokenError, ValueError) as error:
             raise ValueError(f"`out` must be a folder with undamaged replicates, got {path.name}: {error}") from error
         if values.dtype != np.float32 or values.ndim != 1:
             got = f"{values.dtype} of shape {values.shape} in {path.name}"

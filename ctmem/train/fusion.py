@@ -436,16 +436,23 @@ def work(options: argparse.Namespace) -> None:
     network = new_denoiser()
     if options.start is not None:
         load_module(network, options.start, part="fusion", preset="fusion")
+    sources = embedded_sources(Camera.gaussian(scale=SCALE))
+    corpus = {} if options.corpus is None else read_corpus(options.corpus)
     with locked(options.out) if accelerator.is_main_process else nullcontext():
-        _train(options, config, network, accelerator)
+        remove_parts(options.out)
+        _train(options, config, network, accelerator, corpus, sources)
     print(f"weights and card.json are in {options.out}")
 
 
-def _train(options: argparse.Namespace, config: TrainConfig, network: nn.Module, accelerator: Accelerator) -> None:
+def _train(
+    options: argparse.Namespace,
+    config: TrainConfig,
+    network: nn.Module,
+    accelerator: Accelerator,
+    corpus: Mapping[str, torch.Tensor],
+    sources: Sequence[Source],
+) -> None:
     """The work in a folder that no one else writes to."""
-    remove_parts(options.out)
-    sources = embedded_sources(Camera.gaussian(scale=SCALE))
-    corpus = {} if options.corpus is None else read_corpus(options.corpus)
     # what the run is recognised by; the pool may end at another area each time, where its minutes are counted
     data = [{key: value for key, value in one.items() if key != "scene"} for one in data_of(sources)]
     about = {"corpus": digest_of(*corpus.values()), "data": data, "areas": options.areas}

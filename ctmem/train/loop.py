@@ -248,21 +248,17 @@ class Run:
 
     def _check_tensors(self, tensors: dict[str, torch.Tensor], name: str) -> None:
         """Raises unless a checkpoint has the tensors of this network and optimiser, all of their shapes."""
-        expected = {
-            f"{prefix}.{n}": x.shape for prefix, m in self._modules().items() for n, x in m.state_dict().items()
-        }
-        shapes = [x.shape for x in self.network.parameters()]
-        for index, shape in enumerate(shapes):
+        expected = {f"{prefix}.{n}": x for prefix, one in self._modules().items() for n, x in one.state_dict().items()}
+        for index, x in enumerate(self.network.parameters()):
             if f"adam.{index}.step" in tensors:
-                expected |= {f"adam.{index}.exp_avg": shape, f"adam.{index}.exp_avg_sq": shape}
-                expected[f"adam.{index}.step"] = torch.Size()
-        expected |= {key: x.shape for key, x in tensors.items() if key in ("generator", "losses") and x.ndim == 1}
-        for key in sorted({*expected, *tensors, "generator", "losses"}):
-            found = tensors[key].shape if key in tensors else None
-            if key not in expected or found != expected[key]:
-                wanted = tuple(expected[key]) if key in expected else "none"
-                got = "none" if found is None else tuple(found)
-                fail("path", f"a checkpoint with `{key}` of shape {wanted}", f"{got} in {name}")
+                moments = {f"adam.{index}.{key}": x for key in ("exp_avg", "exp_avg_sq")}
+                expected |= {f"adam.{index}.step": torch.zeros(()), **moments}
+        expected["generator"] = self.generator.get_state()
+        expected["losses"] = torch.zeros(tensors["losses"].numel() if "losses" in tensors else 0, dtype=torch.float64)
+        for key in sorted({*expected, *tensors}):
+            wanted, got = (f"{x[key].dtype} {tuple(x[key].shape)}" if key in x else "none" for x in (expected, tensors))
+            if wanted != got:
+                fail("path", f"a checkpoint with `{key}`: {wanted}", f"{got} in {name}")
 
     def _modules(self) -> dict[str, nn.Module]:
         """The three copies of the network, by the name that their tensors begin with."""
