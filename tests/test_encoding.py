@@ -7,6 +7,7 @@ import torch
 
 from ctmem.config import TINY
 from ctmem.diffusion.encoding import encode_image
+from ctmem.diffusion.subspace import fit
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import upsample
 from ctmem.observe.responses import apply_srf
@@ -45,6 +46,14 @@ def test_decode_undoes_encode_and_keeps_what_lies_outside():
     step[:, 2] = 1.0
     spectrum = encoded.space.basis[:, 2] * encoded.space.std[2]
     torch.testing.assert_close(encoded.decode(encoded.base + step) - up, spectrum[None, :, None, None].expand_as(up))
+
+
+def test_the_subspace_is_that_of_the_observed_image_not_of_the_enlarged_one():
+    lr_hsi, up = image(7)
+    space, wanted, other = encode_image(lr_hsi, up, None, BLIND, TOLD).space, fit(lr_hsi, 8), fit(up, 8)
+    for name in ("mean", "basis", "std"):
+        assert torch.equal(getattr(space, name), getattr(wanted, name))
+    assert not torch.allclose(other.std, wanted.std, rtol=0.01)
 
 
 def test_weight_is_the_share_of_each_channel_in_the_image():

@@ -67,6 +67,30 @@ def test_texture_map_recovers_a_linear_relation():
     torch.testing.assert_close(mean, q.mean((0, 2, 3)))
 
 
+def test_the_ridge_is_a_thousandth_of_the_mean_variance():
+    """Bands (2, −2, 2, −2) and (1, 1, −1, −1) have squares 16 and 4: the ridge is 0.01, the slopes 3 · 16/16.01, 5 · 4/4.01."""
+    q = torch.tensor([[2.0, -2, 2, -2], [1, 1, -1, -1]]).reshape(1, 2, 2, 2) + 7
+    z = torch.cat([3 * (q[:, :1] - 7), 5 * (q[:, 1:] - 7)], 1)
+    found, mean = fit_texture_map(z, q)
+    wanted = torch.tensor([[3 * 16 / 16.01, 0.0], [0.0, 5 * 4 / 4.01]])
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-6)
+    assert mean.tolist() == [7, 7]
+
+
+def test_images_lose_the_mean_and_differences_have_none():
+    """Of a texture that is the mean itself nothing is left in soft and hard map; a gradient takes magnitudes of the map."""
+    generator = torch.Generator().manual_seed(5)
+    z, q = torch.randn(1, 3, 6, 5, generator=generator), torch.rand(1, 2, 6, 5, generator=generator)
+    texture = torch.rand(1, 8, 6, 5, generator=generator)
+    map_, mean = fit_texture_map(z, q)
+    assert float(map_.min()) < -0.05  # its signs count
+    encoded = [part[0] for part in encode_texture(texture, z, q).chunk(4, 1)]
+    for name, part, given in zip(("soft", "hard", "gradient", "difference"), encoded, texture[0].split(2)):
+        matrix = map_.abs() if name == "gradient" else map_
+        taken = given - mean[:, None, None] if name in ("soft", "hard") else given
+        torch.testing.assert_close(part, (matrix @ taken.flatten(1)).reshape(3, 6, 5), msg=name)
+
+
 def test_texture_follows_the_signs_of_the_directions():
     """Flipping a direction flips its coefficients and its texture, and leaves the gradient's magnitude."""
     generator = torch.Generator().manual_seed(4)
