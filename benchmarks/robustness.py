@@ -188,11 +188,11 @@ def _hostile_npy(folder: Path) -> list[Path]:
 
 
 def _hostile_npz(folder: Path) -> list[Path]:
-    with zipfile.ZipFile(folder / "unfolds.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("b.npy", "w", force_zip64=True) as file:
-            file.write(_npy_header((2000, 1000, 125)))
-            for _ in range(2000):
-                file.write(bytes(1_000_000))
+    name = folder / "unfolds.npz"
+    with zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("b.npy", "w") as file:
+        file.write(_npy_header((2000, 1000, 125)))
+        for _ in range(2000):
+            file.write(bytes(1_000_000))
     with zipfile.ZipFile(folder / "claims.npz", "w") as archive:
         archive.writestr("a.npy", _npy_header((2**20, 2**20, 8)) + bytes(100))
         archive.writestr("../../outside.npy", _npy_header((2, 2)) + bytes(32))
@@ -248,7 +248,9 @@ def _hostile_hdf5(folder: Path) -> list[Path]:
     half = {"shape": (40, 50, 30), "dtype": "f8", "chunks": (10, 50, 30)}
     put("source", lambda file: file.create_dataset("x", data=CUBE))
     put("storage", lambda file: file.create_dataset("x", (4, 5, 3), "u1", external=[(str(folder / "secret"), 0, 60)]))
-    put("storage-pipe", lambda file: file.create_dataset("x", (4, 5, 3), "u1", external=[(str(folder / "fifo"), 0, 60)]))
+    put(
+        "storage-pipe", lambda file: file.create_dataset("x", (4, 5, 3), "u1", external=[(str(folder / "fifo"), 0, 60)])
+    )
     put("virtual", virtual(str(folder / "source.mat")))
     put("virtual-absent", virtual("nowhere.mat"))
     put("link", lambda file: file.__setitem__("x", h5py.ExternalLink(str(folder / "source.mat"), "/x")))
@@ -376,6 +378,7 @@ def attempt(kind: Kind, path: Path) -> tuple[str, str]:
 
 def serve() -> None:
     """The worker: reads the files that its input names, and says how it went."""
+    print("ready", flush=True)
     for line in sys.stdin:
         name, path = json.loads(line)
         start = time.perf_counter()
@@ -401,6 +404,7 @@ class Worker:
                 [sys.executable, str(Path(__file__).resolve()), "--serve"], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=self.folder, env=environment,
             )  # fmt: skip
+            assert self.process.stdout and self.process.stdout.readline()  # ready: its imports take a while
         assert self.process.stdin and self.process.stdout
         start = time.perf_counter()
         timer = threading.Timer(PATIENCE, self.process.kill)
@@ -442,7 +446,9 @@ class Tally:
             self.odd.append(f"{what}: {text}")
 
 
-def try_kind(name: str, count: int, seed: int, ask: Callable[[str, Path], tuple[str, str, float, float]], place: Path) -> Tally:
+def try_kind(
+    name: str, count: int, seed: int, ask: Callable[[str, Path], tuple[str, str, float, float]], place: Path
+) -> Tally:
     """Reads a whole file, `count` damaged ones, and those made by hand; `place` is a folder of its own."""
     kind, tally = KINDS[name], Tally()
     generator = np.random.default_rng([seed, *name.encode()])
@@ -520,7 +526,9 @@ def report(tallies: dict[str, Tally]) -> str:
 def main() -> None:
     """Tries all kinds, and writes the results where all of them were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1000, metavar="N", help="damaged files of each kind (default: 1000)")
+    parser.add_argument(
+        "--count", type=int, default=1000, metavar="N", help="damaged files of each kind (default: 1000)"
+    )
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, metavar="NAME", help=", ".join(KINDS))
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
