@@ -188,11 +188,11 @@ def _hostile_npy(folder: Path) -> list[Path]:
 
 
 def _hostile_npz(folder: Path) -> list[Path]:
-    with zipfile.ZipFile(folder / "unfolds.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("b.npy", "w", force_zip64=True) as file:
-            file.write(_npy_header((2000, 1000, 125)))
-            for _ in range(2000):
-                file.write(bytes(1_000_000))
+    name = folder / "unfolds.npz"
+    with zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("b.npy", "w") as file:
+        file.write(_npy_header((2000, 1000, 125)))
+        for _ in range(2000):
+            file.write(bytes(1_000_000))
     with zipfile.ZipFile(folder / "claims.npz", "w") as archive:
         archive.writestr("a.npy", _npy_header((2**20, 2**20, 8)) + bytes(100))
         archive.writestr("../../outside.npy", _npy_header((2, 2)) + bytes(32))
@@ -378,6 +378,7 @@ def attempt(kind: Kind, path: Path) -> tuple[str, str]:
 
 def serve() -> None:
     """The worker: reads the files that its input names, and says how it went."""
+    print("ready", flush=True)
     for line in sys.stdin:
         name, path = json.loads(line)
         start = time.perf_counter()
@@ -403,6 +404,7 @@ class Worker:
                 [sys.executable, str(Path(__file__).resolve()), "--serve"], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=self.folder, env=environment,
             )  # fmt: skip
+            assert self.process.stdout and self.process.stdout.readline()  # ready: its imports take a while
         assert self.process.stdin and self.process.stdout
         start = time.perf_counter()
         timer = threading.Timer(PATIENCE, self.process.kill)

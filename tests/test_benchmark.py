@@ -232,6 +232,25 @@ def test_the_pair_has_a_half_with_truth_and_one_without(tmp_path):
     ).replace("They ", "")
 
 
+def test_a_folder_of_files_with_two_arrays_each(tmp_path):
+    scene = synthetic(0, height=48, width=48, bands=5)
+    for name in ("one", "two"):
+        np.savez(tmp_path / f"{name}.npz", HSI=scene.cube, MSI=scene.cube[..., :2])
+    (tmp_path / "._one.npz").write_bytes(b"left by a file manager")
+    with pytest.raises(
+        ValueError, match=r"`key` must be given unless .* holds 'HSI' \(48, 48, 5\), 'MSI' \(48, 48, 2\)"
+    ):
+        suites.own_folder(tmp_path)
+    cases = suites.own_folder(Path(f"{tmp_path}:MSI"))
+    assert [(case.scene, tuple(case.cube.shape)) for case in cases] == [
+        ("one", (1, 2, 48, 48)),
+        ("two", (1, 2, 48, 48)),
+    ]
+    np.save(tmp_path / "one.npy", scene.cube)
+    with pytest.raises(ValueError, match="`path` must be a folder with files of different names, got two called one"):
+        suites.own_folder(Path(f"{tmp_path}:HSI"))
+
+
 def test_a_folder_of_files_with_and_without_wavelengths(tmp_path, capsys):
     for index, name in enumerate(("a", "b", "c")):
         scene = synthetic(index, height=24, width=28, bands=31)

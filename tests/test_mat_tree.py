@@ -115,6 +115,15 @@ def test_tree_reads_version_7_3(tmp_path):
     assert torch.equal(read_mat_tree(tmp_path, "train")[0]["gt"], torch.tensor(cube).float().permute(2, 0, 1))
 
 
+def test_tree_reads_a_struct_and_endings_in_capitals(tmp_path):
+    write_mat_tree(tmp_path, "train", samples(1))
+    cube = np.random.default_rng(0).random((12, 20, 7))
+    path = tmp_path / "train/gtHS/1.mat"
+    write_variables(path, s={"data": cube, "wavelength": np.arange(7.0)})
+    path.rename(path.with_suffix(".MAT"))
+    assert torch.equal(read_mat_tree(tmp_path, "train")[0]["gt"], torch.tensor(cube).float().permute(2, 0, 1))
+
+
 def test_tree_reading_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"`root, split` must be a folder with gtHS in it, got .*no folders"):
         read_mat_tree(tmp_path, "train")

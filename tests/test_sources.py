@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 
 from ctmem.data.areas import crops, split_areas
@@ -93,6 +94,26 @@ def test_a_scene_is_divided_and_its_test_area_left_alone(scene_file):
     assert torch.equal(source.scene.camera.srf, SRF) and source.scene.gt.shape == (1, 31, 96, 128)
     side = areas["reference"]
     assert [tuple(reference.shape) for reference in source.references] == [(1, 4, side.height, side.width)]
+
+
+def test_one_of_two_arrays_is_named_behind_a_colon(scene_file):
+    path = scene_file.with_suffix(".mat")
+    scipy.io.savemat(path, {"HSI": SCENE.cube, "MSI": SCENE.cube[..., :4]})
+    with pytest.raises(
+        ValueError, match=r"`key` must be given unless .* holds 'HSI' \(96, 128, 31\), 'MSI' \(96, 128, 4\)"
+    ):
+        own_sources([path], CAMERA)
+    (source,) = own_sources([f"{path}:HSI"], CAMERA)
+    (expected,) = own_sources([scene_file], CAMERA)
+    assert source.name == f"{path}:HSI" and torch.equal(source.scene.gt, expected.scene.gt)
+
+
+def test_a_scene_stored_with_its_bands_first_is_turned_by_its_bands_file(scene_file):
+    (expected,) = own_sources([scene_file], CAMERA)
+    np.save(scene_file, np.moveaxis(SCENE.cube, 2, 0))
+    with pytest.warns(RuntimeWarning, match="is read as CHW"):
+        (source,) = own_sources([scene_file], CAMERA)
+    assert torch.equal(source.scene.gt, expected.scene.gt)
 
 
 def test_two_scenes_lend_each_other_references(scene_file):

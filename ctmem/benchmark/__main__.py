@@ -50,7 +50,12 @@ def new_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--suite", choices=SUITES, metavar="NAME", help=f"{', '.join(SUITES)}; none: lists them")
-    parser.add_argument("path", nargs="?", type=Path, help="folder of scene files, for --suite folder")
+    parser.add_argument(
+        "path",
+        nargs="?",
+        type=Path,
+        help="folder of scene files, for --suite folder; folder:NAME names an array in each",
+    )
     parser.add_argument("--methods", nargs="+", metavar="NAME", help=f"out of {', '.join(METHODS)} (default: all)")
     parser.add_argument("--references", nargs="+", metavar="NAME", help=f"out of {', '.join(GRADES)} (default: all)")
     parser.add_argument(

@@ -180,10 +180,12 @@ def own_folder(folder: Path, area: str = "validation") -> list[Case]:  # noqa: A
     paths = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in ENDINGS)
     if not paths:
         fail("path", f"a folder with files ending in {', '.join(ENDINGS)}", folder.name, FileNotFoundError)
+    stems = [path.stem for path in paths]
+    twice = [stem for stem in stems if stems.count(stem) > 1]
+    if twice:
+        fail("path", "a folder with files of different names", f"two called {twice[0]}")
     grounds: dict[str, Ground] = {}
     for path in paths:
-        if path.stem in grounds:
-            fail("path", "a folder with files of different names", f"two called {path.stem}")
         text = bands_file(path)
         scene = read_scene(path, key=key, bands=max(read_numbers(text).shape) if text.exists() else None)
         known = read_response(text, scene.bands, USUAL) if text.exists() else None

@@ -168,14 +168,15 @@ def warn_of_missing(values: np.ndarray, name: str) -> None:
     rest = (seen.total - seen.at_highest * abs(seen.highest)) / max(seen.count - seen.at_highest, 1)
     limits = (np.iinfo(values.dtype).max,) if values.dtype.kind in "iu" else ()
     odd = seen.highest in (*LIMITS, *limits) or (seen.at_highest > 1 and seen.highest > FAR * rest)
+    lowest, highest = (str(values.dtype.type(value)).removesuffix(".0") for value in (seen.lowest, seen.highest))
     suspects = []
     if seen.negative > SUSPECT * seen.count:
-        often = f" ({_share(seen.at_lowest, seen.count)} are {seen.lowest:g})"
-        suspects.append((f"{_share(seen.negative, seen.count)} of the values are negative{often}", seen.lowest))
+        often = f" ({_share(seen.at_lowest, seen.count)} are {lowest})"
+        suspects.append((f"{_share(seen.negative, seen.count)} of the values are negative{often}", lowest))
     if odd and seen.at_highest > SUSPECT * seen.count:
-        suspects.append((f"{_share(seen.at_highest, seen.count)} of the values are {seen.highest:.10g}", seen.highest))
+        suspects.append((f"{_share(seen.at_highest, seen.count)} of the values are {highest}", highest))
     if seen.lowest < seen.highest and seen.dark.sum() > SUSPECT * seen.dark.size:
-        suspects.append((f"{_share(int(seen.dark.sum()), seen.dark.size)} of the pixels are 0 in all bands", 0))
+        suspects.append((f"{_share(int(seen.dark.sum()), seen.dark.size)} of the pixels are 0 in all bands", "0"))
     if suspects:
         warnings.warn(
             f"{name}: {'; '.join(text for text, _ in suspects)}. If these are missing data, "
@@ -189,7 +190,6 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.3g} %"
 
 
-def _list(values: Sequence[float]) -> str:
+def _list(texts: Sequence[str]) -> str:
     """One number, or several in brackets."""
-    texts = [f"{value:.10g}" for value in values]
     return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"

@@ -31,6 +31,7 @@ UNIT = r"\s*(?:nm|[µμu]m|microns?|nanometers?|micrometers?)?"
 NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)" + UNIT, re.ASCII | re.IGNORECASE)
 NUMERIC = re.compile(r"[+-]?(\.?\d|nan|inf)", re.ASCII | re.IGNORECASE)  # how what is meant as a number begins
 ALONE = re.compile(r"[+-]?\d+(,\d+)?" + UNIT, re.ASCII | re.IGNORECASE)  # a number, perhaps with a decimal comma
+BRACKETS = " []{}()"
 LONGEST = 100  # letters of a number
 LOWEST_UM, HIGHEST_UM = 0.2, 100.0  # wavelengths below the latter are in µm
 LEAST_NM = 100.0
@@ -71,11 +72,10 @@ def read_numbers(path: str | Path) -> np.ndarray:
             different lengths.
     """
     path = Path(path)
-    lines = [
-        (number, line) for number, line in enumerate(read_text(path).split("\n"), 1) if line and not line.isspace()
-    ]
+    lines = [(number, line) for number, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
     lines = [(number, re.split("[#%]", line)[0].strip()) for number, line in lines]
-    lines = [(number, line.strip("[](){}")) for number, line in lines if line.strip(" ;,\t[](){}")]
+    lines = [(number, line.strip(BRACKETS).rstrip(BRACKETS + ",")) for number, line in lines]
+    lines = [(number, line) for number, line in lines if line.strip(" ;,\t")]
     separator, comma = _separator([line for _, line in lines], path.name)
     rows = [(number, _cells(line, separator, comma)) for number, line in lines]
     # header lines, then a column of names

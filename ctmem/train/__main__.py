@@ -61,9 +61,9 @@ def new_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     what.add_argument(
         "--data", nargs="+", metavar="PATH",
-        help="scenes of yours (.mat, .npy, .npz) and folders of the .mat tree (default: the shipped scenes; Indian "
-        "Pines alone for a preset on bands, as drawn or as released). The centres of the bands in nm stand in a text "
-        "file: my_scene.txt beside my_scene.mat, bands.txt in the folder",
+        help="scenes of yours (.mat, .npy, .npz, .h5; my_scene.mat:HSI names one of several arrays) and folders of the "
+        ".mat tree (default: the shipped scenes; Indian Pines alone for a preset on bands, as drawn or as released). "
+        "The centres of the bands stand in a text file: my_scene.txt beside my_scene.mat, bands.txt in the folder",
     )  # fmt: skip
     what.add_argument("--out", metavar="FOLDER", help="for weights, card, logs, checkpoints (default: runs/PRESET)")
     camera = parser.add_argument_group("the camera that it is for", "what is not given here is as the preset has it")
