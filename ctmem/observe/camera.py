@@ -43,7 +43,6 @@ from ctmem.observe.responses import SENSORS, Wavelengths, apply_srf, load_rsr, s
 
 SAME_PSF = 1e-3  # sum of absolute differences below which two PSFs of sum 1 are the same
 MISMATCH = 1e-3  # of an answer that counts as consistent: its degraded form from the observation, relative
-HOLE_SHARE = 1e-3  # of a coarse pixel's PSF that may lie on holes of the scene
 FEWEST, MOST = 10, 50  # back-projections without noise
 SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
 
@@ -190,13 +189,14 @@ class Camera:
     def coarse_holes(self, holes: torch.Tensor) -> torch.Tensor:
         """Returns where the coarse image of a scene with holes (B, 1, H, W) has holes, (B, 1, h, w), bool.
 
-        Convention: where more than a thousandth of the PSF lies on holes. Less than that share of any other pixel is
-        what holes were filled with, which is below the noise of sensors.
+        Convention: wherever any weight of the PSF, however small, lies on a hole, so that the others are what they
+        would be of the whole scene, to the last digit.
 
         Raises:
             TypeError, ValueError: as `optics.blur_down`.
         """
-        return self.downsample(holes.float()) > HOLE_SHARE
+        reached = (self.psf != 0).float()
+        return blur_down(holes.float(), reached / reached.sum(), self.scale) > 0
 
     @typed
     def see(self, x: torch.Tensor) -> torch.Tensor:
