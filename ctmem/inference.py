@@ -18,7 +18,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from ctmem.checks import as_image, check_choice, check_count, door, fail, warn_once
+from ctmem.checks import as_image, check_choice, check_count, door, fail, usual_state, warn_once
 from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.problem import DenoisingProblem, Rematch, rematched
 from ctmem.diffusion.samplers import SAMPLERS, Callback, Sampler, check_sampler, sample_ddim

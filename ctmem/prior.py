@@ -64,6 +64,7 @@ def component_prior(
     return camera.consistent(preds, lr_hsi) if consistency else preds
 
 
+@torch.random.fork_rng(devices=[])  # weights that are drawn first leave nobody's generator moved
 def load_prior(folder: str | Path | None = None) -> ComponentPrior:
     """The trained network of a folder, in evaluation mode; None: the shipped one.
 

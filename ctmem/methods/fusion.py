@@ -136,6 +136,7 @@ def new_denoiser() -> FoldedTCMM:
 
 
 @cache
+@torch.random.fork_rng(devices=[])
 def _denoiser() -> FoldedTCMM:
     """The shipped denoiser."""
     network = new_denoiser()

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ctmem.checks import as_floats, as_image, check_count, check_finite, check_same_shape, door, fail
+from ctmem.checks import as_floats, as_image, check_count, check_finite, check_same_shape, door, fail, usual_state
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import blur_on_grid, gaussian_psf
 
@@ -133,6 +133,7 @@ def _as_start(psf: torch.Tensor, size: int | None) -> torch.Tensor:
 
 
 @door
+@usual_state(learning=True)
 def train_kernel(
     net: LearnedBlur,
     sharp: Sequence[torch.Tensor],

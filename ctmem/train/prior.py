@@ -22,7 +22,7 @@ from typing import Any, cast
 import torch
 from torch.nn import functional as F
 
-from ctmem.checks import check_count, fail
+from ctmem.checks import check_count, fail, usual_state
 from ctmem.config import TINY
 from ctmem.data.corpus import ORIGINS, read_corpus
 from ctmem.diffusion.subspace import fit
@@ -174,6 +174,7 @@ def _profiles(distance: torch.Tensor, fwhm: torch.Tensor, box: torch.Tensor, sca
     return weights / weights.sum(-1, keepdim=True)
 
 
+@usual_state(learning=True)
 def train_prior(
     tiles: torch.Tensor,
     folder: str | Path,

@@ -26,7 +26,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ctmem.checks import check_choice, check_count, fail
+from ctmem.checks import check_choice, check_count, fail, usual_state
 from ctmem.config import Preset, TrainConfig
 from ctmem.data.samples import Degraded
 from ctmem.diffusion.encoding import Encoded, encode_image
@@ -145,6 +145,7 @@ def one_step_estimate(preset: Preset) -> Estimate:
     return estimate
 
 
+@usual_state(learning=True)
 def train(
     preset: Preset,
     sources: Sequence[Source],
@@ -251,7 +252,7 @@ class _Results:
         self.writes = writes
         if not (folder / "card.json").is_file():
             return
-        before = json.loads((folder / "card.json").read_text())
+        before = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         now = json.loads(json.dumps(card))
         same = {key: before[key] == now[key] for key in ("data", "seed")}
         same["networks"] = _networks_of(before["preset"]) == _networks_of(now["preset"])
