@@ -7,7 +7,9 @@ an image is read through once, however many functions it passes. The same holds 
 function of yours calls, a sampler or a callback, while a door of the package has called it.
 
 Images may come as torch tensors or numpy arrays of float16, float32 or float64 (and bfloat16). Whole numbers may be
-numpy's. Inside a door torch's global default type and device are float32 and the CPU, whatever a program has set.
+numpy's. Inside a door torch's global default type and device are float32 and the CPU, and numpy warns of overflow,
+whatever a program has set; autocast is off, unless a network is what is called. `usual_state` is for what takes longer:
+super-resolving and training.
 
 Of the `ctmem` modules only `kinds` is imported here, so any other may call these.
 """
@@ -19,7 +21,7 @@ import numbers
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Annotated, Any, NamedTuple, TypeVar, cast
 
@@ -79,7 +81,8 @@ def door(function: Function) -> Function:
         try:
             if depth == 1:
                 return function(*args, **kwargs)
-            with _torch_defaults():
+            network = bool(args) and callable(args[0]) and not isinstance(args[0], type)
+            with _torch_defaults(autocast=network):
                 return function(*args, **kwargs)
         finally:
             _depth.reset(token)
@@ -94,24 +97,55 @@ def inside() -> bool:
     return _depth.get() >= 2
 
 
-def _torch_defaults() -> Any:
-    """Inside, torch makes float32 tensors on the CPU unless told otherwise."""
+NUMPY_ERRORS: dict[str, Any] = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}  # numpy's own
+
+
+def _torch_defaults(*, autocast: bool = False) -> Any:
+    """What a door sets: float32 and the CPU as torch's defaults, numpy's own error state, no autocast but for networks."""
     made = torch.empty(0)  # torch 2.4 fails at get_default_device() once a default was taken back
-    if made.dtype == torch.float32 and made.device.type == "cpu":
-        return nullcontext()
-    return _usual_defaults()
+    usual = made.dtype == torch.float32 and made.device.type == "cpu" and np.geterr() == NUMPY_ERRORS
+    casting = [] if autocast else [name for name in ("cpu", "cuda") if torch.is_autocast_enabled(name)]
+    return nullcontext() if usual and not casting else _usual_defaults(casting)
 
 
 @contextmanager
-def _usual_defaults() -> Iterator[None]:
-    """float32 and the CPU as torch's defaults, and afterwards what was set before."""
+def _usual_defaults(casting: list[str]) -> Iterator[None]:
+    """The same as a context; afterwards all is as it was. `casting` lists the devices whose autocast is on."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.device("cpu"):
+        with ExitStack() as stack:
+            for context in (torch.device("cpu"), np.errstate(**NUMPY_ERRORS)):
+                stack.enter_context(context)
+            for device in casting:
+                stack.enter_context(torch.autocast(device, enabled=False))
             yield
     finally:
         torch.set_default_dtype(before)
+
+
+@contextmanager
+def usual_state(*, learning: bool = False) -> Iterator[None]:
+    """All settings of torch and numpy that change an answer as they are by default, afterwards as they were.
+
+    Besides what a door sets: float32 matrix products in full, and with `learning` gradients, even under `no_grad` and
+    `inference_mode`. What changes no more than rounding stays: threads, deterministic algorithms, oneDNN.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16), usual_state():
+        ...     print((torch.ones(1, 1) @ torch.ones(1, 1)).dtype)
+        torch.float32
+    """
+    precision = torch.get_float32_matmul_precision()
+    with ExitStack() as stack:
+        stack.enter_context(_torch_defaults())
+        if learning:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+        if precision != "highest":
+            torch.set_float32_matmul_precision("highest")
+            stack.callback(torch.set_float32_matmul_precision, precision)
+        yield
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -152,6 +186,8 @@ def as_floats(x: Any, name: str, shape: str, *, double: bool = False) -> torch.T
         got = type(x).__name__ if kind is None else f"a {kind} {'tensor' if isinstance(x, torch.Tensor) else 'array'}"
         fail(name, f"a floating-point tensor {shape}", got, TypeError)
     check_in_memory(x, name)
+    if x.is_inference() and not torch.is_inference_mode_enabled():  # nothing that learns may keep such a tensor
+        x = x.clone()
     return x if x.dtype == torch.float32 or (double and x.dtype == torch.float64) else x.float()
 
 

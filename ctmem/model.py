@@ -95,6 +95,7 @@ def _new_kernel(preset: Preset) -> LearnedBlur:
 
 
 @door
+@torch.random.fork_rng(devices=[])  # weights that are drawn first leave nobody's generator moved
 def load_model(name: str | None = None, *, folder: str | Path | None = None) -> Model:
     """The trained model of a preset.
 

@@ -68,6 +68,7 @@ def component_prior(
 
 
 @typed
+@torch.random.fork_rng(devices=[])  # weights that are drawn first leave nobody's generator moved
 def load_prior(folder: str | Path | None = None) -> ComponentPrior:
     """The trained network of a folder, in evaluation mode; None: the shipped one.
 

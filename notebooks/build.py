@@ -5,25 +5,51 @@
     python notebooks/build.py refresh              # every notebook, in place; a second run changes no byte
     python notebooks/build.py refresh notebooks/02_degradation_kernel.ipynb
 
-Both stop at the first cell that fails and say which one and why.
+Both stop at the first cell that fails and say which one and why. Only one at a time works in a folder. Exit status: 0
+done, 1 an error, 130 stopped from the keyboard (in one line each); a notebook is replaced whole or not at all.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
+import json
 import os
 import re
+import signal
+import socket
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+STOPPED = "\nstopped; every notebook is as it was, or new and whole\n"
+
+if __name__ == "__main__":  # the imports below take seconds, and nothing is done yet
+
+    def _stop(*_: object) -> None:
+        os.write(2, STOPPED.encode())
+        os._exit(130)
+
+    def _report(kind: type[BaseException], error: BaseException, trace: object) -> None:
+        if isinstance(error, OSError):  # where no file can be written some packages cannot even be imported
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    signal.signal(signal.SIGINT, _stop)
+    sys.excepthook = _report
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
+from nbformat.reader import NotJSONError
 
 from ctmem.evaluation.tables import format_table, read_table
-from ctmem.files import write_text
+from ctmem.files import check_writable, write_text
 from ctmem.teaching import STABLE_ENVIRONMENT
 
 HERE = Path(__file__).parent
@@ -68,16 +94,28 @@ def execute(path: Path) -> nbformat.NotebookNode:
         coalesce_streams=True,
     )
     running = {"index": 0}
-    client.on_cell_execute = lambda cell, cell_index: running.update(index=cell_index)
+
+    def on_cell_execute(cell: object, cell_index: int) -> None:
+        running["index"] = cell_index
+        with contextlib.suppress(NotImplementedError):  # on Windows; elsewhere nbclient's own handler loses its head
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, on_interrupt, asyncio.current_task())
+
+    def on_interrupt(task: asyncio.Task[object]) -> None:
+        running["stopped"] = True
+        task.cancel()
+
+    client.on_cell_execute = on_cell_execute
     try:
-        client.execute()
+        client.execute(stderr=subprocess.DEVNULL)  # what a kernel says when it is stopped is nobody's business
     except CellExecutionError:
         reason = COLOURS.sub("", "\n".join(notebook.cells[running["index"]].outputs[-1].traceback))
         raise CellFailure(_where(path, notebook, running["index"]) + reason) from None
     except CellTimeoutError:
         reason = f"took longer than {CELL_SECONDS} s"
         raise CellFailure(_where(path, notebook, running["index"]) + reason) from None
-    except DeadKernelError:
+    except (DeadKernelError, asyncio.CancelledError):  # nbclient takes the one for the other
+        if running.get("stopped"):
+            raise KeyboardInterrupt from None
         raise CellFailure(_where(path, notebook, running["index"]) + "the kernel died") from None
     return canonical(notebook)
 
@@ -104,6 +142,53 @@ def canonical(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keeps others who ask for the same folder out, until the end; a lock whose process has died on this machine is void.
+
+    Raises:
+        OSError: somebody else works there (says who), or the folder cannot be written.
+    """
+    path, me = folder / ".lock", {"process": os.getpid(), "machine": socket.gethostname()}
+    check_writable(folder)
+    for _ in range(2):
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                json.dump(me, file)
+            break
+        except FileExistsError:
+            owner = _owner(path)
+            if owner is None or _lives(owner):
+                who = "another process" if owner is None else f"process {owner['process']} on {owner['machine']}"
+                raise OSError(f"{folder}: {who} is at work here; wait for its end, or delete {path.name}") from None
+            path.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        if _owner(path) == me:
+            path.unlink(missing_ok=True)
+
+
+def _owner(path: Path) -> dict[str, object] | None:
+    """Who holds a lock; None where that cannot be read, as in the moment when it is written."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"process": int(found["process"]), "machine": str(found["machine"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _lives(owner: dict[str, object]) -> bool:
+    """Whether the owner of a lock may still be at work; of another machine nothing is known."""
+    if owner["machine"] != socket.gethostname():
+        return True
+    try:
+        import psutil
+    except ImportError:
+        return True
+    return psutil.pid_exists(owner["process"])
+
+
 def text_of(notebook: nbformat.NotebookNode) -> str:
     """The notebook as it stands in a file."""
     return nbformat.writes(notebook) + "\n"
@@ -112,9 +197,15 @@ def text_of(notebook: nbformat.NotebookNode) -> str:
 def refresh(paths: list[Path]) -> None:
     """Executes notebooks in place; one that fails is left as it was."""
     for path in paths:
-        begin = time.perf_counter()
-        write_text(text_of(execute(path)), path)
-        print(f"{path.name}: {time.perf_counter() - begin:.0f} s", flush=True)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such notebook")
+    with contextlib.ExitStack() as stack:
+        for folder in sorted({path.resolve().parent for path in paths}):
+            stack.enter_context(lock_folder(folder))
+        for path in paths:
+            begin = time.perf_counter()
+            write_text(text_of(execute(path)), path)
+            print(f"{path.name}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 
 def run(output: Path) -> None:
@@ -122,7 +213,12 @@ def run(output: Path) -> None:
     missing = [name for name in SPINE if not (HERE / f"{name}.ipynb").is_file()]
     if missing:
         raise SystemExit(f"notebooks missing from {HERE.name}/: {', '.join(missing)}")
-    output.mkdir(parents=True, exist_ok=True)
+    with lock_folder(output):
+        _run_into(output)
+
+
+def _run_into(output: Path) -> None:
+    """What `run` does in a folder that is its own."""
     leftovers = [output / f"{name}{ending}" for name in SPINE for ending in (".ipynb", ".html")]
     for old in [*leftovers, output / "comparison.csv"]:
         old.unlink(missing_ok=True)
@@ -152,6 +248,9 @@ def main(arguments: list[str] | None = None) -> None:
     refresher.add_argument("paths", type=Path, nargs="*", help="default: all of the workbook")
     chosen = parser.parse_args(arguments)
     os.environ.update(STABLE_ENVIRONMENT)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a pipe or a console that has no "↑" is a reason for a "?", not to stop
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if chosen.command == "run":
             run(chosen.output)
@@ -159,6 +258,11 @@ def main(arguments: list[str] | None = None) -> None:
             refresh(chosen.paths or workbook())
     except CellFailure as failure:
         sys.exit(f"\n{failure}")
+    except KeyboardInterrupt:
+        sys.stderr.write(STOPPED)
+        sys.exit(130)
+    except (OSError, RuntimeError, NotJSONError, nbformat.ValidationError) as error:
+        sys.exit(f"\nerror: {' '.join(str(error).split())}")
 
 
 if __name__ == "__main__":

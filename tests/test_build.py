@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
 import build
 import nbformat
 import pytest
@@ -101,3 +109,81 @@ def test_a_run_without_a_table_is_an_error(notebooks):
     save(notebooks / "01_b.ipynb", "print('no table')")
     with pytest.raises(SystemExit, match="01_b left no comparison.csv"):
         build.main(["run", "--output", str(notebooks / "results")])
+
+
+# --- interruptions, other runs, disks ---
+
+BUILD = [sys.executable, build.__file__]
+
+
+def saying(*arguments, before="", cwd):
+    """Exit status and the lines of its errors, in a process of its own."""
+    command = [*BUILD, *map(str, arguments)]
+    if before:
+        command = ["sh", "-c", f'{before}; exec "$@"', "sh", *command]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=cwd)
+    return done.returncode, done.stderr.strip().splitlines()
+
+
+def test_ctrl_c_ends_in_one_line_and_leaves_the_notebook_and_no_lock(tmp_path):
+    path = save(tmp_path / "slow.ipynb", "open('begun', 'x').close(); import time; time.sleep(600)")
+    before = path.read_bytes()
+    running = subprocess.Popen([*BUILD, "refresh", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (tmp_path / "begun").exists():
+        assert running.poll() is None, running.stderr.read()
+        time.sleep(0.1)
+    code, lines = saying("refresh", path, cwd=tmp_path)  # a second one, meanwhile
+    assert (code, len(lines)) == (1, 1)
+    assert f"process {running.pid} on {socket.gethostname()} is at work here" in lines[0]
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert said.decode().split() == build.STOPPED.split()
+    assert path.read_bytes() == before
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["begun", "slow.ipynb"]
+
+
+def test_a_lock_of_a_process_that_has_died_is_void(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    lock = tmp_path / ".lock"
+    lock.write_text(json.dumps({"process": gone.pid, "machine": socket.gethostname()}), encoding="utf-8")
+    with build.lock_folder(tmp_path):
+        assert json.loads(lock.read_text(encoding="utf-8"))["process"] == os.getpid()
+    assert not lock.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"process": "x", "machine": 3}'])
+def test_a_lock_that_nobody_can_read_keeps_everybody_out(tmp_path, text):
+    (tmp_path / ".lock").write_text(text, encoding="utf-8")
+    with pytest.raises(OSError, match="another process is at work here; wait for its end, or delete .lock"):
+        with build.lock_folder(tmp_path):
+            pass
+    assert (tmp_path / ".lock").read_text(encoding="utf-8") == text
+
+
+def test_a_lock_of_another_machine_holds(tmp_path):
+    (tmp_path / ".lock").write_text('{"process": 1, "machine": "elsewhere"}', encoding="utf-8")
+    with pytest.raises(OSError, match="process 1 on elsewhere is at work here"), build.lock_folder(tmp_path):
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of files are POSIX's")
+@pytest.mark.parametrize("limit", [0, 1])
+def test_a_full_disk_is_one_line(tmp_path, limit):
+    path = save(tmp_path / "long.ipynb", "print('a' * 5000)")
+    before = path.read_bytes()
+    code, lines = saying("refresh", path, before=f"ulimit -f {limit}", cwd=tmp_path)
+    assert (code, len(lines)) == (1, 1)
+    assert lines[0].startswith("error: ")
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["long.ipynb"]
+
+
+def test_what_cannot_be_read_or_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("no notebook", encoding="utf-8")
+    for arguments in (["run", "--output", "file/results"], ["refresh", "no.ipynb"], ["refresh", "file"]):
+        with pytest.raises(SystemExit) as stop:
+            build.main([arguments[0], *(str(tmp_path / one) if one[0] != "-" else one for one in arguments[1:])])
+        assert str(stop.value).startswith("\nerror: ") and str(stop.value).count("\n") == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]

@@ -326,7 +326,7 @@ def test_mamba_ssm_gets_its_documented_layout(monkeypatch):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", interface)
     monkeypatch.delitem(sys.modules, "ctmem.networks.scan.cuda_backend", raising=False)
-    monkeypatch.setattr(selective, "obstacle", lambda *args: None)
+    monkeypatch.setattr(selective, "obstacle", lambda *_, **__: None)
     selective._kernels.cache_clear()
     try:
         inputs = [x.detach().float().requires_grad_() for x in arguments(9)]

@@ -143,6 +143,7 @@ def new_denoiser() -> FoldedTCMM:
     return FoldedTCMM(len(MAPS), DENOISER, fold=SCALE, offer=[one.name for one in MAPS].index("offer"))
 
 
+@torch.random.fork_rng(devices=[])  # weights that are drawn first leave nobody's generator moved
 def load_denoiser(folder: str | Path | None = None) -> FoldedTCMM:
     """The trained denoiser of a folder, as `python -m ctmem.train.fusion` leaves it; None: the shipped one.
 

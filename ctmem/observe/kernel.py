@@ -38,6 +38,7 @@ from ctmem.checks import (
     door,
     fail,
     typed,
+    usual_state,
 )
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import Side, blur_on_grid, gaussian_psf
@@ -148,6 +149,7 @@ def _as_start(psf: torch.Tensor, size: int | None) -> torch.Tensor:
 
 
 @door
+@usual_state(learning=True)
 def train_kernel(
     net: LearnedBlur,
     sharp: Sequence[torch.Tensor],

@@ -17,9 +17,10 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from ctmem.card import each, number, whole
-from ctmem.checks import check_count, fail
+from ctmem.checks import check_choice, check_count, fail, usual_state
 from ctmem.command import MOST_SEED
 from ctmem.config import MANY, TrainConfig
 from ctmem.files import load_tensors, package_version, save_tensors, write_text
@@ -43,16 +44,48 @@ Loss = Callable[[nn.Module, Pool, torch.Generator], torch.Tensor]
 Score = Callable[[nn.Module], float]
 
 
+OTHERS = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_", "FP8_")  # settings of other programs
+
+
 def new_accelerator(*, cpu: bool = False, precision: str | None = None, place: bool = True) -> Accelerator:
     """Returns what training runs on: a CUDA device if there is one, otherwise the CPU; all of torchrun's processes.
+
+    Everything else that accelerate would take from environment variables is as it is without them: no accumulated
+    gradients, no compiler, no other ways of sharing a network out.
 
     Args:
         cpu: the CPU even where there is a GPU.
         precision: "no" (float32) or "bf16" (matrix products in bfloat16); default: bf16 on a GPU, float32 on a CPU.
         place: move networks to the device; False: they train where they are.
+
+    Raises:
+        ValueError: another precision.
+        RuntimeError: this process has begun to use accelerate with other settings, which cannot be changed any more.
     """
     cpu = cpu or not torch.cuda.is_available()
-    return Accelerator(cpu=cpu, mixed_precision=precision or ("no" if cpu else "bf16"), device_placement=place)
+    precision = precision or ("no" if cpu else "bf16")
+    check_choice(precision, "precision", ("no", "bf16"))
+    with _without(OTHERS):
+        try:
+            made = Accelerator(
+                cpu=cpu, mixed_precision=precision, device_placement=place, gradient_accumulation_steps=1,
+                step_scheduler_with_optimizer=False, dynamo_backend="no",
+            )  # fmt: skip
+        except ValueError as error:  # its state belongs to the process: the first who asks decides
+            raise RuntimeError(f"accelerate was set up otherwise in this process before: {error}") from error
+    if (made.mixed_precision, made.gradient_accumulation_steps) != (precision, 1):
+        raise RuntimeError(f"accelerate was set up otherwise in this process before: {made.state}")
+    return made
+
+
+@contextmanager
+def _without(beginnings: tuple[str, ...]) -> Iterator[None]:
+    """The environment without the variables that begin so, and afterwards with them again."""
+    taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(beginnings)}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
 
 
 def device_name(device: torch.device) -> str:
@@ -117,7 +150,8 @@ class Run:
         plain = {"seed": seed, **asdict(config), **settings, **(about or {})}
         self.about = json.loads(json.dumps(plain))  # what it is recognised by, as a checkpoint has it
         self.step = 0
-        self.module = self.accelerator.prepare(WithLoss(network, loss))
+        with _without(OTHERS):
+            self.module = self.accelerator.prepare(WithLoss(network, loss))
         self.device = next(network.parameters()).device
         # what changes with every step
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
@@ -265,6 +299,7 @@ class Run:
         return {"network": self.network, "average": self.average, "best": self.best}
 
 
+@usual_state(learning=True)
 def fit(
     network: nn.Module,
     pool: Pool,

@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional as F
 
 from ctmem.card import write_card
-from ctmem.checks import check_count, fail
+from ctmem.checks import check_count, fail, usual_state
 from ctmem.command import MOST_SEED, Parser, run_command
 from ctmem.config import TINY
 from ctmem.data.corpus import ORIGINS, read_corpus
@@ -178,6 +178,7 @@ def _profiles(distance: torch.Tensor, fwhm: torch.Tensor, box: torch.Tensor, sca
     return weights / weights.sum(-1, keepdim=True)
 
 
+@usual_state(learning=True)
 def train_prior(
     tiles: torch.Tensor,
     folder: str | Path,
