@@ -101,7 +101,7 @@ NUMPY_ERRORS: dict[str, Any] = {"divide": "warn", "over": "warn", "under": "igno
 
 
 def _torch_defaults(*, autocast: bool = False) -> Any:
-    """What a door sets: float32 and the CPU as torch's defaults, numpy's own error state, no autocast but for networks."""
+    """What a door sets: float32 and the CPU as torch's defaults, numpy's error state, no autocast but for networks."""
     made = torch.empty(0)  # torch 2.4 fails at get_default_device() once a default was taken back
     usual = made.dtype == torch.float32 and made.device.type == "cpu" and np.geterr() == NUMPY_ERRORS
     casting = [] if autocast else [name for name in ("cpu", "cuda") if torch.is_autocast_enabled(name)]

@@ -28,7 +28,7 @@ from safetensors.torch import save
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ctmem.checks import check_finite, fail, warn_once
+from ctmem.checks import fail, warn_once
 
 VERSIONS = {"weights": 1, "checkpoint": 1, "texture library": 2}  # kind: version of its form
 KINDS = {"weights": "weights", "checkpoint": "a checkpoint", "texture library": "a texture library"}
@@ -176,8 +176,8 @@ def load_module(
             fail("path", f"weights with `{name}` of shape {wanted}", f"{got} in {Path(path).name}")
         if own[name].is_floating_point() != tensors[name].is_floating_point():  # half precision may stand for float32
             fail("path", f"weights with `{name}` like {own[name].dtype}", f"{tensors[name].dtype} in {Path(path).name}")
-        if own[name].is_floating_point() and tensors[name].numel():
-            check_finite(tensors[name], f"{name} in {Path(path).name}")
+        if not bool(torch.isfinite(tensors[name]).all()):
+            fail("path", f"weights with a finite `{name}`", f"NaN or infinite values in {Path(path).name}")
     module.load_state_dict(tensors)
     return module
 
