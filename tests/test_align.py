@@ -26,6 +26,16 @@ def test_gradient_magnitude_of_a_ramp():
     assert torch.allclose(align.gradient_magnitude(torch.ones(1, 2, 4, 4)), torch.tensor(1e-3))
 
 
+def test_gradient_magnitude_of_a_parabola_by_central_differences():
+    """(x + 1)² − (x − 1)² = 4x, half of it is the slope 2x itself; at the border half of one step."""
+    rows, columns = torch.meshgrid(torch.arange(6.0), torch.arange(9.0), indexing="ij")
+    found = align.gradient_magnitude((rows**2 + 3 * columns**2)[None, None])[0, 0]
+    down, across = 2 * rows, 6 * columns
+    down[0], down[-1] = 0.5, (25 - 16) / 2
+    across[:, 0], across[:, -1] = 1.5, 3 * (64 - 49) / 2
+    assert torch.allclose(found, (down**2 + across**2 + 1e-6).sqrt())
+
+
 def test_radiometry_gives_mean_and_deviation_of_the_query():
     query, reference = 0.2 * random(2, 4, 12, 20) + 0.4, random(1, 4, 31, 17, seed=1)
     reference[:, 2] = 0.5  # a constant band: only its mean can be moved

@@ -106,6 +106,26 @@ def test_levels_by_hand():
         assert torch.allclose(difference, gain * (sharp - low)[0, 0], atol=1e-6)
 
 
+def test_a_flat_blurred_patch_hands_over_its_detail_as_it_is():
+    """Nothing says what gain it has: 1, and the query's mean."""
+    low, sharp = torch.full((1, 1, 2, 2), 0.4), torch.tensor([[0.1, 0.2], [0.5, 0.8]])[None, None]
+    query = torch.tensor([[0.6, 0.7], [0.8, 0.9]])[None, None]
+    found = matching.match(query, low, patch=2)
+    soft, hard, gradient, difference = dmb.texture(found, query, sharp, low)[0]
+    assert torch.allclose(soft, torch.tensor(0.75))
+    assert torch.allclose(hard, 0.75 + sharp[0, 0] - 0.4)
+    assert torch.allclose(gradient, align.gradient_magnitude(sharp)[0, 0])
+    assert torch.allclose(difference, (sharp - low)[0, 0])
+
+
+@pytest.mark.parametrize("border", align.BORDERS)
+def test_the_border_of_the_gradient_is_the_one_that_is_asked_for(border):
+    image = random(1, 1, 6, 6)
+    found = matching.match(image, image, patch=6)
+    gradient = dmb.texture(found, image, image, image, gradient_border=border)[:, 2:3]
+    assert torch.allclose(gradient, align.gradient_magnitude(image, border), atol=1e-5)
+
+
 def test_all_candidates_kept_give_the_softmax_over_all():
     query, blurred = random(1, 3, 8, 8), random(1, 3, 20, 31, seed=1)
     candidates = patches.unfold(blurred, 8, 3)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ctmem.data.scenes import synthetic
+from ctmem.networks import kernel_net
 from ctmem.networks.kernel_net import KernelNet
 from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import impulse_response, train_kernel, validation_l1
@@ -32,6 +33,18 @@ def random(*shape: int) -> torch.Tensor:
 def test_keeps_height_and_width(size, joint):
     x = random(2, 7, *size)
     assert net(joint=joint)(x).shape == x.shape
+
+
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_every_convolution_repeats_the_border(size):
+    """A mean over the square keeps a constant up to the border."""
+    layer = kernel_net._conv(1, 1, size)
+    torch.nn.init.constant_(layer.weight, 1 / size**2)
+    torch.nn.init.zeros_(layer.bias)
+    torch.testing.assert_close(layer(torch.ones(1, 1, 9, 8)), torch.ones(1, 1, 9, 8))
+    assert all(
+        c.padding_mode == "replicate" for c in net().modules() if isinstance(c, torch.nn.Conv2d) and c.padding[0]
+    )
 
 
 @both_kinds

@@ -107,6 +107,14 @@ def test_the_table_of_the_group_is_what_it_does_to_an_image():
             assert torch.equal(sign(g) * sign(k) * turn(turn(image, k), g), sign(h) * turn(image, h))
 
 
+def test_the_table_of_turns_by_hand():
+    """1 flips the columns, 2 the rows, 4 exchanges the axes before; 8 is the sign, and turns nothing."""
+    image = torch.tensor([[1, 2], [3, 4]])
+    wanted = {0: [[1, 2], [3, 4]], 1: [[2, 1], [4, 3]], 2: [[3, 4], [1, 2]], 4: [[1, 3], [2, 4]], 5: [[3, 1], [4, 2]], 8: [[1, 2], [3, 4]]}  # fmt: skip
+    assert {element: turn(image, element).tolist() for element in wanted} == wanted
+    assert [sign(element) for element in (0, 7, 8, 15)] == [1, 1, -1, -1]
+
+
 def test_copies_and_half_precision(lr_hsi):
     network = untrained()
     copied = copy.deepcopy(network).to(memory_format=torch.channels_last)
@@ -151,6 +159,7 @@ def test_the_transfer_of_a_blur_is_that_of_its_fourier_transform():
     wanted = [np.exp(-2 * (np.pi * sigma * f / 4) ** 2) for f in (0.25, 0.5, 0.75, 1.0)]
     assert transfer(gauss, 4)[0].tolist() == pytest.approx(wanted, abs=2e-3)
     assert torch.allclose(transfer(gauss.flip(1), 4), transfer(gauss, 4))
+    assert torch.allclose(transfer(torch.tensor([[0.0, 0.0, 1.0]]), 4), torch.ones(1, 4))  # a shift blurs nothing
 
 
 def test_rows_and_columns_and_the_noise_are_told_where_they_belong(lr_hsi, network, monkeypatch):
