@@ -183,7 +183,9 @@ def _hostile_npy(folder: Path) -> list[Path]:
     (folder / "claims.npy").write_bytes(_npy_header((2**20, 2**20, 8)) + bytes(100))
     (folder / "negative.npy").write_bytes(_npy_header((-4, -5, 3)) + bytes(1000))
     (folder / "nested.npy").write_bytes(b"\x93NUMPY\x01\x00\x10\x27" + b"(" * 10000)
-    np.save(folder / "pickle.npy", np.array([Side(str(folder / CANARY))], dtype=object), allow_pickle=True)
+    archive = BytesIO()
+    np.savez(archive, x=np.array([Side(str(folder / CANARY))], dtype=object))
+    (folder / "pickle.npy").write_bytes(zipfile.ZipFile(archive).read("x.npy"))
     return [*folder.glob("*.npy"), *_no_files(folder, ".npy")]
 
 

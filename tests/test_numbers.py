@@ -90,6 +90,7 @@ def test_a_comma_that_could_be_either_is_said(tmp_path):
         ("", "numbers, got a.txt, which holds none"),
         ("blue green red", "numbers, got a.txt, which holds none"),
         ("4\0" * 100 + "\0" * 101, "a text file, got a.txt, which holds bytes of zero"),
+        ("1;" * 100_001, "at most 100,000 numbers, got 100,001 in a.txt"),
         ("1 " * 600_000, "a text file of at most 1.05 MB, got a.txt of 1.2 MB"),
     ],
 )

@@ -32,6 +32,7 @@ NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)" + UNIT, re.ASCII
 NUMERIC = re.compile(r"[+-]?(\.?\d|nan|inf)", re.ASCII | re.IGNORECASE)  # how what is meant as a number begins
 ALONE = re.compile(r"[+-]?\d+(,\d+)?" + UNIT, re.ASCII | re.IGNORECASE)  # a number, perhaps with a decimal comma
 BRACKETS = " []{}()"
+NUMBERS = 100_000  # of a file
 LONGEST = 100  # letters of a number
 LOWEST_UM, HIGHEST_UM = 0.2, 100.0  # wavelengths below the latter are in µm
 LEAST_NM = 100.0
@@ -85,6 +86,8 @@ def read_numbers(path: str | Path) -> np.ndarray:
         rows = [(number, cells[1:]) for number, cells in rows]
     if not rows:
         fail("path", "a text file of numbers", f"{path.name}, which holds none")
+    if (count := sum(len(cells) for _, cells in rows)) > NUMBERS:
+        fail("path", f"a text file of at most {NUMBERS:,} numbers", f"{count:,} in {path.name}")
     table = [[_number(cell, number, path.name) for cell in cells] for number, cells in rows]
     # one table, without the numbers of its lines
     for (number, _), row in zip(rows, table):
