@@ -166,16 +166,7 @@ def _stored(file: Path) -> np.ndarray:
                 fail("folder", "a corpus of images (H, W, C)", f"{kind} of shape {shape} in {file.name}")
             member.seek(0)
             return np.lib.format.read_array(member, allow_pickle=False)
-    except (
-        EOFError,
-        KeyError,
-        RuntimeError,
-        SyntaxError,
-        TokenError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except DAMAGED as error:
         raise ValueError(f"`folder` must be a corpus of whole images, got {file.name}: {error}") from error
 
 
