@@ -96,6 +96,7 @@ DOORS = [
     "observe.camera.Camera.adjoint",
     "observe.camera.Camera.back_project",
     "observe.camera.Camera.observe",
+    "observe.camera.Camera.see",
     "observe.estimate.estimate_camera",
     "observe.estimate.estimate_fwhm",
     "observe.estimate.estimate_snr_db",

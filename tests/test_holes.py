@@ -17,6 +17,7 @@ from ctmem.data.samples import UnpairedPatches, degrade_scene
 from ctmem.data.scenes import Scene, synthetic
 from ctmem.evaluation import plots
 from ctmem.evaluation.plots import rgb, to_array
+from ctmem.evaluation.tables import compare
 from ctmem.explorers.band import BandExplorer
 from ctmem.explorers.render import stretch
 from ctmem.holes import enlarged, fill_holes, open_holes, split_holes, whole_pixels
@@ -201,6 +202,15 @@ def test_infinity_that_no_mask_covers_is_refused():
         Scene("a", cube)
 
 
+def test_a_band_without_data_is_named():
+    cube = SCENE.cube.copy()
+    cube[..., [4, 9]] = np.nan
+    with pytest.raises(
+        ValueError, match=r"of bands with data \(leave the others out\), got NaN .* in all of band\(s\) 4, 9"
+    ):
+        Scene("a", cube)
+
+
 # --- what its sensors see ---
 
 
@@ -211,6 +221,8 @@ def test_what_sensors_see_of_a_scene_with_holes(snr_db):
     for garbage in GARBAGE:
         again = degrade_scene(Scene("a", masked(garbage)).tensor(), camera, generator=seeded())
         assert all(same(getattr(again, x), getattr(degraded, x)) for x in ("gt", "lr_hsi", "hr_msi", "lr_hsi_up"))
+    assert same(CAMERA.see(degraded.gt), degraded.hr_msi)
+    assert same(camera.observe(degraded.gt, generator=seeded()), degraded.lr_hsi)
     assert degraded.hr_msi.isnan().any(1).sum() == degraded.gt.isnan().any(1).sum() == 9 * 12
     # coarse pixels with any of their PSF on holes, one by one
     share = torch.nn.functional.pad(degraded.gt[0, 0].isnan().float(), [CAMERA.halo] * 4)
@@ -240,6 +252,8 @@ def test_noise_has_the_level_of_the_pixels_that_are_left():
 def test_a_scene_of_whose_ground_nothing_is_left():
     holes = torch.zeros(1, 1, 72, 88, dtype=torch.bool)
     holes[..., ::3, ::3] = True
+    with pytest.raises(ValueError, match="`gt` must be finite in at least one pixel, got NaN"):
+        CAMERA.observe(SCENE.tensor() * torch.nan)
     with pytest.raises(ValueError, match="`holes` must be few enough to leave what one coarse pixel sees, got"):
         CAMERA.observe(SCENE.tensor(), holes=holes)
 
@@ -258,6 +272,23 @@ def test_samples_with_holes_are_left_out():
         ValueError, match="`boxes` must be a list with at least one Box without holes, got 1 with holes"
     ):
         UnpairedPatches(degraded, touched[:1], [reference])
+
+
+# --- tables ---
+
+
+def test_a_table_leaves_holes_of_the_truth_out():
+    gt = Scene("a", masked(-9999)).tensor()
+    rows = compare({"half": 0.5 * gt, "filled": fill_holes(0.5 * gt)[0]}, gt, scale=4)
+    assert (
+        rows[0]["rmse"]
+        == rows[1]["rmse"]
+        == pytest.approx(0.5 * float(gt[~gt.isnan()].square().mean().sqrt()), rel=1e-5)
+    )
+    spoiled = SCENE.tensor()
+    spoiled[0, 0, 0, 5] = torch.nan
+    with pytest.raises(ValueError, match=r"`predictions\['b'\]` must be finite everywhere, got 1 NaN"):
+        compare({"b": spoiled}, gt, scale=4)
 
 
 # --- pictures ---

@@ -53,13 +53,17 @@ class Scene:
         """Checks the fields, and keeps its own read-only copies.
 
         Raises:
-            ValueError: wrong rank, values outside [0, 1], holes only, wavelengths that do not fit the cube, a bad band
-                it does not have, or a pixel size that is not positive.
+            ValueError: wrong rank, values outside [0, 1], holes only, a band without data, wavelengths that do not fit
+                the cube, a bad band it does not have, or a pixel size that is not positive.
         """
         cube = _with_holes(self.cube)
         if cube.ndim != 3 or 0 in cube.shape:
             fail("cube", "of shape (H, W, C), none of them 0", f"shape {cube.shape}")
         holes = np.isnan(cube).any(-1)
+        empty = np.flatnonzero(np.isnan(cube).all((0, 1)))
+        if 0 < len(empty) < cube.shape[2]:
+            some = ", ".join(map(str, empty[:8])) + ("" if len(empty) <= 8 else ", …")
+            fail("cube", "of bands with data (leave the others out)", f"NaN or masked values in all of band(s) {some}")
         if holes.all():
             fail("cube", "finite in at least one pixel", "NaN or masked values in all of them")
         cube[holes] = np.nan

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ctmem.checks import Count, Positive, as_image, check_choice, check_same_shape, door, fail, typed
+from ctmem.checks import Count, Positive, as_image, check_choice, check_finite, check_same_shape, door, fail, typed
 from ctmem.evaluation.metrics import METRICS, evaluate
 from ctmem.files import write_text
+from ctmem.holes import split_holes
 
 COLUMNS = {  # heading with the direction that is better, and decimals that mean something
     "psnr_db": ("PSNR/dB ↑", 2),
@@ -47,7 +48,7 @@ def compare(
 
     Args:
         predictions: method → `pred` (B, C, H, W), [0, 1].
-        gt: ground truth (B, C, H, W), [0, 1].
+        gt: ground truth (B, C, H, W), [0, 1]; its holes, NaN, are left out.
         scale: fine pixels per low-resolution pixel, for ERGAS.
         metrics: which, and in which order; see `ctmem.evaluation.metrics.METRICS`.
         peak: largest value of the images' scale, for PSNR and SSIM.
@@ -63,10 +64,12 @@ def compare(
         fail("metrics", "at least one of " + ", ".join(METRICS), "none")
     for metric in metrics:
         check_choice(metric, "metrics", METRICS)
-    gt = as_image(gt, "gt", double=True)
+    gt = as_image(gt, "gt", finite=False, double=True)
+    holes = split_holes(gt, "gt")[1]
     for name, pred in predictions.items():
-        pred = as_image(pred, f"predictions[{name!r}]", double=True)
+        pred = as_image(pred, f"predictions[{name!r}]", finite=False, double=True)
         check_same_shape(pred, gt, (f"predictions[{name!r}]", "gt"))
+        check_finite(pred if holes is None else pred.masked_fill(holes, 0), f"predictions[{name!r}]")
     return [
         {"method": name} | evaluate(pred, gt, scale=scale, metrics=metrics, peak=peak)
         for name, pred in predictions.items()

@@ -32,11 +32,12 @@ from ctmem.checks import (
     described,
     door,
     fail,
+    inside,
     is_finite_number,
     typed,
 )
 from ctmem.config import CameraConfig
-from ctmem.holes import holes_of_each, open_holes
+from ctmem.holes import holes_of_each, open_holes, split_holes
 from ctmem.observe.coarse import blurs_of, corrections, enlarge
 from ctmem.observe.optics import add_noise, adjoint, blur_down, blur_on_grid, gaussian_psf, upsample
 from ctmem.observe.responses import SENSORS, Wavelengths, apply_srf, load_rsr, srf_matrix
@@ -163,17 +164,18 @@ class Camera:
         """Returns `lr_hsi`, what the coarse sensor records: blurred, decimated, with its noise; (B, C, h, w).
 
         Args:
-            gt: fine scene (B, C, H, W), [0, 1], H and W multiples of the scale.
+            gt: fine scene (B, C, H, W), [0, 1], H and W multiples of the scale; NaN in its holes.
             generator: of the noise; needed where there is noise.
-            holes: pixels of `gt` that were filled, (B, 1, H, W) bool; None: none. `coarse_holes` are NaN, and the noise
-                has the level of the others.
+            holes: pixels of `gt` that were filled, (B, 1, H, W) bool; None: where it is NaN. What `coarse_holes` says
+                is NaN, and the noise has the level of the others.
 
         Raises:
             TypeError: `gt` is not a floating-point image.
-            ValueError: wrong rank or size, values that are not finite, noise without a `generator`, or no coarse pixel
-                is left.
+            ValueError: wrong rank or size, noise without a `generator`, or no coarse pixel is left.
         """
-        gt = as_image(gt, "gt", multiple_of=self.scale, double=True)
+        gt = as_image(gt, "gt", multiple_of=self.scale, finite=False, double=True)
+        if holes is None and not inside():
+            gt, holes = split_holes(gt, "gt")
         if self.snr_db is not None and generator is None:
             fail("generator", f"a `torch.Generator` for the noise of {self.snr_db:g} dB", None)
         low = self.downsample(gt)
@@ -198,15 +200,18 @@ class Camera:
         reached = (self.psf != 0).float()
         return blur_down(holes.float(), reached / reached.sum(), self.scale) > 0
 
-    @typed
+    @door
     def see(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns what the multispectral sensor records of `x`: (B, c, H, W), not blurred.
+        """Returns what the multispectral sensor records of `x`: (B, c, H, W), not blurred; NaN in its holes.
 
         Raises:
             TypeError: `x` is not a floating-point image.
-            ValueError: a camera without `srf`, another number of bands, values that are not finite.
+            ValueError: a camera without `srf`, another number of bands, holes only.
         """
-        return apply_srf(x, self.response())
+        x = as_image(x, "x", finite=False, double=True)
+        response = self.response()
+        x, holes = (x, None) if inside() else split_holes(x, "x")
+        return open_holes(apply_srf(x, response), holes)
 
     @typed
     def downsample(self, x: torch.Tensor) -> torch.Tensor:
