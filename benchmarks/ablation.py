@@ -40,6 +40,7 @@ from ctmem.networks.mamba import Stream
 from ctmem.networks.tcmm import Branch, RandomProjection
 from ctmem.networks.variants import as_drawn, as_released
 from ctmem.observe.camera import Camera
+from ctmem.teaching import forgiving_output
 from ctmem.train.loop import Run
 from ctmem.train.pool import Pool, build_pool
 from ctmem.train.sources import Source, embedded_sources
@@ -377,6 +378,7 @@ one.""",
 
 def main() -> None:
     """Measures and writes results/ablation.md."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seconds", type=float, default=30, help="CPU seconds of each training run")
     parser.add_argument("--seeds", type=int, default=2)

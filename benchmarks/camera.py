@@ -16,6 +16,7 @@ import ctmem
 from ctmem.data.areas import split_areas
 from ctmem.data.samples import Degraded, degrade_scene
 from ctmem.evaluation.metrics import psnr_db
+from ctmem.teaching import forgiving_output
 
 WIDTHS = (3.0, 4.0, 5.0, 6.0, 8.0, 12.0)  # FWHM, fine pixels; the weights were trained for 4
 READING = """\
@@ -40,6 +41,7 @@ def scores(model, area: Degraded, reference: torch.Tensor) -> list[str]:
 
 def main() -> None:
     """Measures and writes."""
+    forgiving_output()
     warnings.simplefilter("ignore", RuntimeWarning)  # that the camera is another one is the point
     model = ctmem.load_model("tiny")
     scene = ctmem.load_scene("indian_pines")

@@ -27,6 +27,7 @@ from ctmem.match import align, matching, search
 from ctmem.match import patches as pt
 from ctmem.observe.camera import Camera
 from ctmem.observe.responses import SENSORS, apply_srf
+from ctmem.teaching import forgiving_output
 
 SCENES = Path(__file__).resolve().parents[2] / "shared" / "scenes"
 FILES = ("paris_hyperion_hsi.npz", "paris_ali_msi.npz")
@@ -267,6 +268,7 @@ def sensors_compared() -> str:
 
 def main() -> None:
     """Measures everything and writes the results."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=Path, default=SCENES, help="folder of the two Paris files")
     folder = parser.parse_args().scenes

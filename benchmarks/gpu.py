@@ -20,6 +20,7 @@ from ctmem.diffusion.problem import DenoisingProblem
 from ctmem.diffusion.schedule import make_schedule
 from ctmem.model import build_networks
 from ctmem.networks.scan.selective import BACKENDS, backends, obstacle, selective_scan
+from ctmem.teaching import forgiving_output
 from ctmem.train.pool import Pool
 from ctmem.train.stages import denoiser_loss
 
@@ -124,6 +125,7 @@ def scan_table(names: Sequence[str], size: tuple[int, ...], dtype: torch.dtype, 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the benchmark."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description="Scan backends, training and sampling on a CUDA device.")
     parser.add_argument("--minutes", type=float, default=5, help="about so long; at least one round of everything")
     seconds = 60 * parser.parse_args(arguments).minutes

@@ -30,6 +30,7 @@ from ctmem.networks.kernel_net import KernelNet
 from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import PsfKernel, impulse_response, train_kernel
 from ctmem.observe.optics import gaussian_psf
+from ctmem.teaching import forgiving_output
 
 SCENES = Path(__file__).resolve().parents[2] / "shared" / "scenes"
 STEPS, NETWORK_WIDTH = 400, 32  # steps of 8 crops for a PSF, of 4 for the network, which then takes eight times as long
@@ -326,6 +327,7 @@ def paris(folder: Path) -> str:
 
 def main() -> None:
     """Measures and writes."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--scenes", type=Path, default=SCENES, help="folder of the development scenes")
     parser.add_argument("--quick", action="store_true", help="one case, a few steps, writes nothing")

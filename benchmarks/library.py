@@ -26,6 +26,7 @@ from ctmem.match import align, matching, patches, search
 from ctmem.match.faiss_index import ApproximateSearch, default_factory
 from ctmem.match.texture_library import TextureLibrary
 from ctmem.observe.camera import Camera
+from ctmem.teaching import forgiving_output
 
 CAMERA = Camera.gaussian(scale=4)
 SIZES = (250_000, 1_000_000, 4_000_000)  # windows
@@ -195,6 +196,7 @@ def quality(library: TextureLibrary, truth: torch.Tensor) -> str:
 
 def main() -> None:
     """Measures everything and writes the results."""
+    forgiving_output()
     torch.set_num_threads(1)
     scene = load_scene("sentinel2_farmland").tensor()
     boxes = split_areas(*scene.shape[2:], CAMERA)

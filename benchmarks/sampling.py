@@ -33,6 +33,7 @@ from ctmem.match import align
 from ctmem.model import Model, build_networks, load_model
 from ctmem.networks.variants import as_released
 from ctmem.observe.camera import Camera
+from ctmem.teaching import forgiving_output
 from ctmem.train import loop, stages
 from ctmem.train.pool import build_pool
 from ctmem.train.sources import Source, embedded_sources
@@ -265,6 +266,7 @@ What to read from it:
 
 def main() -> None:
     """Runs the parts that are asked for and writes the results."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=Path, default=SCENES, help="folder of the Los Angeles scenes")
     parser.add_argument(

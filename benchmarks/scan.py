@@ -25,6 +25,7 @@ import torch
 import ctmem.networks.scan.selective
 from ctmem.networks.mamba import MambaBlock
 from ctmem.networks.scan.selective import selective_scan
+from ctmem.teaching import forgiving_output
 
 SIZES = {"b1 L25600 d256 n16": (1, 25600, 256, 16), "b4 L4096 d64 n16": (4, 4096, 64, 16)}
 QUICK = {"b2 L512 d64 n8": (2, 512, 64, 8)}
@@ -141,7 +142,7 @@ def _peak(name: str, size, folder: str, queue) -> None:
     scan = implementations()[name]
     once(scan, inputs(1, 128, 64, size[3]))  # compiled, imported, pools made
     tensors = inputs(*size)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew from what is resident now
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the high-water mark starts anew from what is resident now
     before = _high_water_mb()
     once(scan, tensors)
     queue.put(_high_water_mb() - before)
@@ -149,7 +150,7 @@ def _peak(name: str, size, folder: str, queue) -> None:
 
 def _high_water_mb() -> float:
     """Peak of this process's resident memory, MB (Linux)."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    line = next(x for x in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if x.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 
@@ -237,6 +238,7 @@ def measure(sizes: dict, rounds: int, folder: str) -> str:
 
 def main() -> None:
     """Runs the benchmark."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()

@@ -26,6 +26,7 @@ from ctmem.match import dmb, search
 from ctmem.model import build_networks
 from ctmem.networks import mamba, tcmm
 from ctmem.observe.camera import Camera
+from ctmem.teaching import forgiving_output
 from ctmem.train.loop import Run, new_accelerator
 
 SIDE = 144  # of the query, fine pixels
@@ -113,6 +114,7 @@ def steps() -> tuple[Callable, Callable]:
 
 def main() -> None:
     """Measures and writes."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()

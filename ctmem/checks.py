@@ -8,7 +8,8 @@ function of yours calls, a sampler or a callback, while a door of the package ha
 
 Images may come as torch tensors or numpy arrays of float16, float32 or float64 (and bfloat16). Whole numbers may be
 numpy's. Inside a door torch's global default type and device are float32 and the CPU, and numpy warns of overflow,
-whatever a program has set; autocast is off, unless a network is what is called. `usual_state` is for what takes longer: super-resolving and training.
+whatever a program has set; autocast is off, unless a network is what is called. `usual_state` is for what takes longer:
+super-resolving and training.
 
 No `ctmem` module is imported here, so any module may call these.
 """
@@ -81,7 +82,7 @@ NUMPY_ERRORS: dict[str, Any] = {"divide": "warn", "over": "warn", "under": "igno
 
 
 def _torch_defaults(*, autocast: bool = False) -> Any:
-    """What a door sets: float32 and the CPU as torch's defaults, numpy's own error state, no autocast but where kept."""
+    """What a door sets: float32 and the CPU as torch's defaults, numpy's error state, no autocast but where kept."""
     made = torch.empty(0)  # torch 2.4 fails at get_default_device() once a default was taken back
     usual = made.dtype == torch.float32 and made.device.type == "cpu" and np.geterr() == NUMPY_ERRORS
     casting = [] if autocast else [name for name in ("cpu", "cuda") if torch.is_autocast_enabled(name)]
@@ -172,6 +173,16 @@ def as_floats(x: Any, name: str, shape: str, *, double: bool = False) -> torch.T
     if x.is_inference() and not torch.is_inference_mode_enabled():  # nothing that learns may keep such a tensor
         x = x.clone()
     return x if x.dtype == torch.float32 or (double and x.dtype == torch.float64) else x.float()
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether a device has float64 numbers: Apple's GPUs have none."""
+    return device.type != "mps"
+
+
+def double(x: torch.Tensor) -> torch.Tensor:
+    """The numbers in float64, on their device or, where that has no such numbers, on the CPU."""
+    return x.double() if has_float64(x.device) else x.cpu().double()
 
 
 def as_image(

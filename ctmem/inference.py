@@ -38,6 +38,7 @@ THIS = "ctmem"  # the method of this module, the default
 
 
 @door
+@usual_state()
 @torch.no_grad()
 def super_resolve(
     model: Model,

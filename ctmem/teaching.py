@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,13 @@ def exercise(claim: str, answer: Any, measure: Callable[[Any], float] = float, *
         print(f"open: {claim} ({text})")
         return
     check(claim, measure(answer), **bounds)
+
+
+def forgiving_output() -> None:
+    """Lets a command print to any console or pipe: a sign that its encoding lacks, as "↑" or "×", becomes a "?"."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 def results_folder() -> Path:

@@ -37,7 +37,9 @@ def trained(data):
     """A run in one process, each batch in two pieces; a process of its own, whatever earlier tests have set here."""
     folder = data.parent / "one"
     options = ["--data", str(data), "--out", str(folder), "--micro-batch", "2", "--threads", "1", *SHORT]
-    ran = subprocess.run([sys.executable, "-m", "ctmem.train", *options], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(
+        [sys.executable, "-m", "ctmem.train", *options], capture_output=True, encoding="utf-8", timeout=120
+    )
     assert ran.returncode == 0, ran.stderr[-2000:]
     return folder
 
@@ -140,7 +142,7 @@ def test_two_processes_learn_what_one_does_in_two_pieces(data, trained):
     folder = data.parent / "two"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "ctmem.train", "--data", str(data), "--out", str(folder), "--threads", "1", *SHORT]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stdout == f"weights and card.json are in {folder}\n"  # said once
     for name in ("kernel", "cnn", "denoiser", "state/cnn", "state/denoiser"):

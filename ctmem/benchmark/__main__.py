@@ -25,6 +25,7 @@ from ctmem.benchmark.weights import find_weights
 from ctmem.checks import check_choice, check_count, fail
 from ctmem.data.areas import Box
 from ctmem.methods.registry import METHODS
+from ctmem.teaching import forgiving_output
 
 QUICK_METHODS = ["bicubic", "cnn", "ctmem"]
 QUICK_REFERENCES = ["none", "blobs", "own-sensor"]
@@ -129,6 +130,7 @@ def name_of(options: argparse.Namespace) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
+    forgiving_output()
     options = new_parser().parse_args(arguments)
     if options.suite is None:
         print(listing(options.scenes))

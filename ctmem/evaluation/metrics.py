@@ -31,7 +31,7 @@ from torchmetrics.functional.image import (
 )
 from torchmetrics.functional.regression import pearson_corrcoef
 
-from ctmem.checks import as_image, check_choice, check_count, check_same_shape, door, fail
+from ctmem.checks import as_image, check_choice, check_count, check_same_shape, door, double, fail
 
 PSNR_CAP_DB = 100.0
 WINDOW = 11  # side of the Gaussian window of SSIM and UIQI, pixels
@@ -44,7 +44,7 @@ def _checked(pred: Tensor, target: Tensor, at_least: int | None = None) -> tuple
     pred = as_image(pred, "pred", at_least=at_least, double=True)
     target = as_image(target, "target", at_least=at_least, double=True)
     check_same_shape(pred, target)
-    return pred.double(), target.double()
+    return double(pred), double(target)
 
 
 @door

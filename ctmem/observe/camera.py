@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ctmem.checks import as_image, as_psf, as_srf, check_choice, check_count, door, fail
+from ctmem.checks import as_image, as_psf, as_srf, check_choice, check_count, door, double, fail
 from ctmem.config import CameraConfig
 from ctmem.observe.coarse import blurs_of, corrections, enlarge
 from ctmem.observe.optics import add_noise, adjoint, blur_down, blur_on_grid, gaussian_psf, upsample
@@ -281,7 +281,7 @@ class Camera:
     def fwhm_px(self) -> tuple[float, float]:
         """Widths (rows, columns) of the Gaussian with the second moments of the PSF, fine pixels."""
         offsets = torch.arange(len(self.psf), dtype=torch.float64, device="cpu") - (len(self.psf) - 1) / 2
-        psf = self.psf.detach().double().cpu()
+        psf = self.psf.detach().cpu().double()
         widths = []
         for profile in (psf.sum(1), psf.sum(0)):
             centre = profile @ offsets
@@ -368,7 +368,7 @@ def _band_names(bands: Any, sensor: str | None) -> tuple[str, ...]:
 def _padded(psf: torch.Tensor, size: int) -> torch.Tensor:
     """A PSF with a rim of zeros, (size, size); sizes are of one parity."""
     rim = (size - len(psf)) // 2
-    return torch.nn.functional.pad(psf.double(), (rim, rim, rim, rim))
+    return torch.nn.functional.pad(double(psf), (rim, rim, rim, rim))
 
 
 def _widths(camera: Camera) -> str:

@@ -20,6 +20,7 @@ from ctmem.model import PARTS
 from ctmem.networks.variants import PRESETS
 from ctmem.observe.camera import Camera
 from ctmem.observe.responses import SENSORS
+from ctmem.teaching import forgiving_output
 from ctmem.train.loop import new_accelerator
 from ctmem.train.sources import embedded_sources, own_sources
 from ctmem.train.stages import train
@@ -112,6 +113,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
+    forgiving_output()
     options = new_parser().parse_args(arguments)
     # what is to be done, and on what
     preset = preset_of(options)

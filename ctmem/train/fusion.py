@@ -47,7 +47,7 @@ from ctmem.match.patches import turn_back, turned
 from ctmem.methods.fusion import MAPS, SCALE, components, new_denoiser
 from ctmem.networks.folded import SPREAD
 from ctmem.observe.camera import Camera
-from ctmem.teaching import progress
+from ctmem.teaching import forgiving_output, progress
 from ctmem.train.loop import Run, Score, device_name, fit, new_accelerator, versions_here
 from ctmem.train.pool import Pool
 from ctmem.train.sources import Source, embedded_sources
@@ -398,6 +398,7 @@ def _card(run: Run, options: argparse.Namespace, crops: int, seconds: float) -> 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
+    forgiving_output()
     parser = argparse.ArgumentParser(
         prog="python -m ctmem.train.fusion", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -31,6 +31,7 @@ from ctmem.match.patches import turned
 from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
 from ctmem.observe.camera import Camera
 from ctmem.observe.optics import upsample
+from ctmem.teaching import forgiving_output
 from ctmem.train.loop import device_name, versions_here
 from ctmem.train.sources import embedded_sources
 
@@ -283,6 +284,7 @@ def judge(network: ComponentPrior, tiles: torch.Tensor, batch: int, bf16: bool =
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status: 0 done, 1 an error, 130 stopped from the keyboard."""
+    forgiving_output()
     parser = argparse.ArgumentParser(prog="python -m ctmem.train.prior", description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", required=True, metavar="FOLDER", help="as `python -m ctmem.data.corpus` makes it")
     parser.add_argument("--minutes", type=float, default=2.0, metavar="N", help="of training (default: 2)")

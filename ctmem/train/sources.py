@@ -148,7 +148,7 @@ def read_response(path: Path, bands: int, camera: Camera) -> Camera:
     if not path.is_file():
         fail("path", "a text file with the bands' centres in nm", f"{path.name}, which is not there", FileNotFoundError)
     try:
-        table = np.loadtxt(path, delimiter="," if "," in path.read_text() else None, ndmin=1)
+        table = np.loadtxt(path, delimiter="," if "," in path.read_text(encoding="utf-8") else None, ndmin=1)
     except ValueError as error:
         raise ValueError(f"`path` must be a text file of numbers, got {path.name}: {error}") from error
     if table.shape == (bands,):
