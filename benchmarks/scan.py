@@ -142,7 +142,9 @@ def _peak(name: str, size, folder: str, queue) -> None:
     scan = implementations()[name]
     once(scan, inputs(1, 128, 64, size[3]))  # compiled, imported, pools made
     tensors = inputs(*size)
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the high-water mark starts anew from what is resident now
+    Path("/proc/self/clear_refs").write_text(
+        "5", encoding="utf-8"
+    )  # the high-water mark starts anew from what is resident now
     before = _high_water_mb()
     once(scan, tensors)
     queue.put(_high_water_mb() - before)

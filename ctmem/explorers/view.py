@@ -472,7 +472,7 @@ class Tabs(ipywidgets.Tab):
 
 
 def _show_text(widget: ipywidgets.Widget) -> None:
-    """Lets a widget that was closed be shown again, as a line of text: ipywidgets puts None in the place of a method."""
+    """Lets a widget that was closed be shown again, as a line of text: ipywidgets leaves None instead of a method."""
     text = f"{type(widget).__name__}: closed; make it again to see it"
     widget._repr_mimebundle_ = lambda **_: {"text/plain": text}
 

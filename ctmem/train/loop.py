@@ -320,6 +320,9 @@ def fit(
         OSError: checkpoint or log cannot be written; the last one stays whole.
     """
     check_count(config.steps, "steps")
+    if any(one.is_inference() for one in network.parameters()):
+        fail("network", "made outside of torch.inference_mode()", "parameters that cannot learn")
+    pool = Pool(*(x.clone() if x.is_inference() else x for x in (pool.base, pool.target, pool.texture, pool.weight)))
     run = Run(network, loss, config, seed, micro_batch=micro_batch, accelerator=accelerator)
     main = run.accelerator.is_main_process
     checkpoint = Path(checkpoint) if checkpoint else None
