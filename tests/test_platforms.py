@@ -255,7 +255,7 @@ def trained():
     weight = torch.ones(6, 2, 1, 1, dtype=torch.float32, device="cpu")
     with torch.inference_mode(False):
         network = torch.nn.Conv2d(2, 2, 1, dtype=torch.float32, device="cpu")
-    with torch.no_grad(), torch.inference_mode(False):
+    with torch.inference_mode(False), torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(0.1)
 

@@ -112,7 +112,7 @@ def test_wirings_on_bands_learn_from_a_shipped_scene(name, tmp_path):
     assert model.preset == replace(
         PRESETS[name], kernel_steps=2, cnn_steps=2, train=replace(PRESETS[name].train, steps=3, batch=2)
     )
-    losses = (tmp_path / "log_denoiser.csv").read_text().splitlines()
+    losses = (tmp_path / "log_denoiser.csv").read_text(encoding="utf-8").splitlines()
     assert [line.split(",")[0] for line in losses[1:]] == ["0", "3"]
     assert float(losses[-1].split(",")[2]) == PRESETS[name].train.learning_rate  # a constant one
     pred = super_resolve(model, torch.rand(1, 200, 4, 6), steps=2)
@@ -179,7 +179,7 @@ def test_what_is_wrong_is_said_in_one_line(options, message, data, trained, caps
 def test_other_data_in_the_same_folder(data, trained, capsys):
     other = data.with_name("other.npy")
     np.save(other, np.load(data)[:, ::-1])
-    other.with_suffix(".txt").write_text(data.with_suffix(".txt").read_text())
+    other.with_suffix(".txt").write_text(data.with_suffix(".txt").read_text(encoding="utf-8"), encoding="utf-8")
     assert main(["--data", str(other), "--out", str(trained), *SHORT]) == 1
     assert "error: `folder` must be a new one, or one of a run with the same data" in capsys.readouterr().err
 

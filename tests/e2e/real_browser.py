@@ -59,7 +59,7 @@ def serve(arguments: Sequence[str], port: int, folder: Path, **variables: str) -
     try:
         end = time.monotonic() + SECONDS
         while not answers(port):
-            assert server.poll() is None and time.monotonic() < end, log.read_text()
+            assert server.poll() is None and time.monotonic() < end, log.read_text(encoding="utf-8")
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -92,7 +92,7 @@ def jupyterlab(notebooks: Path, folder: Path) -> Iterator[str]:
     """JupyterLab with the notebooks of one folder, without news, tokens and a person's settings."""
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text(QUIET)
+    (settings / "notification.jupyterlab-settings").write_text(QUIET, encoding="utf-8")
     port = free_port()
     options = [
         "--allow-root", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",

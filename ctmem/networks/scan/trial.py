@@ -30,7 +30,7 @@ def is_observed(x: torch.Tensor) -> bool:
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
-        or torch.jit.is_tracing()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined]
         or _get_current_dispatch_mode() is not None
         or type(x).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
         or x.is_meta
