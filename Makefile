@@ -1,10 +1,14 @@
 # One virtual environment, one stamp: `make setup` installs once and is instant until pyproject.toml or
 # constraints.txt change. Every other target sets up first, so a fresh clone needs no step before it.
+# An environment that is active, of venv or conda (not conda's base), is used instead of a new one.
 
 PYTHON ?= python3
-VENV ?= .venv
-PY := $(VENV)/bin/python
-STAMP := $(VENV)/.installed
+CONDA := $(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
+VENV ?= $(or $(VIRTUAL_ENV),$(CONDA),.venv)
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PY := $(BIN)/python
+STAMP := $(VENV)/.ctmem-installed
+VISITS ?= 8
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint lab dashboard train corpus refresh clean
@@ -12,7 +16,7 @@ STAMP := $(VENV)/.installed
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-setup: $(STAMP) ## virtual environment and packages (instant when nothing changed)
+setup: $(STAMP) ## packages, into the active environment or .venv (instant when nothing changed)
 
 $(PY):
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; \
@@ -37,10 +41,12 @@ lint: setup ## ruff (rules, formatting) and mypy (types)
 	$(PY) -m mypy
 
 lab: setup ## open JupyterLab on the first notebook
-	$(VENV)/bin/jupyter lab notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
-dashboard: setup ## the explorers alone, as a web page (Voilà)
-	JUPYTER_PATH=notebooks $(VENV)/bin/voila notebooks/dashboard.ipynb --template=offline
+dashboard: setup ## the explorers alone, as a web page (Voilà); VISITS=N at a time
+	JUPYTER_PATH=notebooks PYTHONPATH=notebooks $(BIN)/voila notebooks/dashboard.ipynb --template=offline \
+	  --VoilaConfiguration.multi_kernel_manager_class=dashboard_kernels.Visits --Visits.most=$(VISITS) \
+	  --Voila.tornado_settings='{"allow_remote_access": False, "local_hostnames": ["localhost"]}'
 
 train: setup ## train kernel, CNN and denoiser of preset TINY from scratch (CPU, up to half an hour; resumable)
 	$(PY) -m ctmem.train
@@ -51,6 +57,6 @@ corpus: setup ## open imagery to learn from into corpus/, 44 MB; fetches 274 MB 
 refresh: setup ## execute the notebooks in place and store their outputs in the one canonical form
 	$(PY) notebooks/build.py refresh
 
-clean: ## remove the virtual environment, results/, caches and build leftovers (not runs/, not data/)
-	rm -rf $(VENV) results build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
+clean: ## remove .venv, results/, caches and build leftovers (not runs/, not data/)
+	rm -rf .venv results build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,6 +28,7 @@ import machine
 import torch
 import torch.nn.functional as F
 
+from ctmem.command import forgiving_output
 from ctmem.config import TINY, Preset
 from ctmem.data.samples import Degraded
 from ctmem.diffusion.samplers import sample_ddpm
@@ -377,6 +378,7 @@ one.""",
 
 def main() -> None:
     """Measures and writes results/ablation.md."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seconds", type=float, default=30, help="CPU seconds of each training run")
     parser.add_argument("--seeds", type=int, default=2)

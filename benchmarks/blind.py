@@ -20,6 +20,7 @@ import torch
 
 import ctmem
 from ctmem.benchmark.suites import Case, embedded, los_angeles, pair
+from ctmem.command import forgiving_output
 from ctmem.evaluation.metrics import psnr_db
 from ctmem.observe.camera import SIGMA_TO_FWHM, Camera
 from ctmem.observe.estimate import estimate_camera, estimate_fwhm, estimate_snr_db
@@ -81,6 +82,7 @@ def errors(case: Case) -> list[list[str]]:
 
 def main() -> None:
     """Measures and writes."""
+    forgiving_output()
     warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are for another camera is the point
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=Path, metavar="FOLDER", help="of the files of the suite la")

@@ -13,6 +13,7 @@ import machine
 import torch
 
 import ctmem
+from ctmem.command import forgiving_output
 from ctmem.data.areas import split_areas
 from ctmem.data.samples import Degraded, degrade_scene
 from ctmem.evaluation.metrics import psnr_db
@@ -40,6 +41,7 @@ def scores(model, area: Degraded, reference: torch.Tensor) -> list[str]:
 
 def main() -> None:
     """Measures and writes."""
+    forgiving_output()
     warnings.simplefilter("ignore", RuntimeWarning)  # that the camera is another one is the point
     model = ctmem.load_model("tiny")
     scene = ctmem.load_scene("indian_pines")

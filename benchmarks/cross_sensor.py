@@ -22,6 +22,7 @@ import scipy.ndimage
 import torch
 from skimage.registration import phase_cross_correlation
 
+from ctmem.command import forgiving_output
 from ctmem.data.scenes import load_scene
 from ctmem.match import align, matching, search
 from ctmem.match import patches as pt
@@ -267,6 +268,7 @@ def sensors_compared() -> str:
 
 def main() -> None:
     """Measures everything and writes the results."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=Path, default=SCENES, help="folder of the two Paris files")
     folder = parser.parse_args().scenes

@@ -15,6 +15,7 @@ import machine
 import torch
 from scan import SIZES, inputs
 
+from ctmem.command import forgiving_output
 from ctmem.config import PAPER, Preset
 from ctmem.diffusion.problem import DenoisingProblem
 from ctmem.diffusion.schedule import make_schedule
@@ -124,6 +125,7 @@ def scan_table(names: Sequence[str], size: tuple[int, ...], dtype: torch.dtype, 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the benchmark."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description="Scan backends, training and sampling on a CUDA device.")
     parser.add_argument("--minutes", type=float, default=5, help="about so long; at least one round of everything")
     seconds = 60 * parser.parse_args(arguments).minutes

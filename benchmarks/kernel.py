@@ -24,6 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ctmem.command import forgiving_output
 from ctmem.data import scenes
 from ctmem.data.areas import split_areas
 from ctmem.networks.kernel_net import KernelNet
@@ -326,6 +327,7 @@ def paris(folder: Path) -> str:
 
 def main() -> None:
     """Measures and writes."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--scenes", type=Path, default=SCENES, help="folder of the development scenes")
     parser.add_argument("--quick", action="store_true", help="one case, a few steps, writes nothing")

@@ -19,6 +19,7 @@ import machine
 import torch
 import torch.nn.functional as F
 
+from ctmem.command import forgiving_output
 from ctmem.config import MatchConfig
 from ctmem.data.areas import split_areas
 from ctmem.data.scenes import load_scene
@@ -195,6 +196,7 @@ def quality(library: TextureLibrary, truth: torch.Tensor) -> str:
 
 def main() -> None:
     """Measures everything and writes the results."""
+    forgiving_output()
     torch.set_num_threads(1)
     scene = load_scene("sentinel2_farmland").tensor()
     boxes = split_areas(*scene.shape[2:], CAMERA)

@@ -22,7 +22,7 @@ def describe(*packages: str) -> str:
     names = {line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")}
     try:
         call = ["git", "describe", "--always", "--dirty"]
-        commit = subprocess.run(call, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+        commit = subprocess.run(call, capture_output=True, encoding="utf-8", cwd=Path(__file__).parent).stdout.strip()
     except OSError:  # no git there
         commit = ""
     versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", *packages))
@@ -75,4 +75,4 @@ def _version(name: str) -> str:
 
 
 def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
+    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []

@@ -22,6 +22,7 @@ import machine
 import numpy as np
 import torch
 
+from ctmem.command import forgiving_output
 from ctmem.config import MatchConfig
 from ctmem.data import scenes
 from ctmem.data.areas import split_areas
@@ -261,7 +262,7 @@ def speed() -> str:
     for rows_, top_k in ((132, 64), (257, 64), (507, 64), (1000, 64), (1000, 1)):
         command = [sys.executable, "-c", PROGRAM, *map(str, (QUERY, REFERENCE, PATCH, rows_, top_k))]
         folder = Path(__file__).resolve().parents[1]
-        ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+        ran = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, cwd=folder)
         candidates, seconds, plain, megabytes = json.loads(ran.stdout)
         lines.append([
             f"{rows_}×{REFERENCE}", f"{candidates / 1e6:.2f}", f"{top_k}", f"{seconds:.1f}", f"{plain:.1f}",
@@ -296,6 +297,7 @@ for 0.0 to 0.4, and ten steps of sharpening add up to 0.3 without noise and lose
 
 def main() -> None:
     """Runs the parts that are asked for and writes their results."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=Path, default=SCENES, help="folder of the Los Angeles scenes")
     parser.add_argument("--parts", nargs="+", choices=("quality", "speed"), default=["quality", "speed"])

@@ -140,7 +140,7 @@ def pytest_there(folder: str, arguments: list[str]) -> None:
     assert found is not None and str(found.origin).startswith(folder), f"ctmem comes from {found}"
     import pytest
 
-    with Path(os.devnull).open("w") as nowhere:
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
         os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *arguments]))

@@ -21,6 +21,7 @@ import machine
 import numpy as np
 import torch
 
+from ctmem.command import forgiving_output
 from ctmem.config import TINY, Preset
 from ctmem.data.areas import Box, split_areas
 from ctmem.data.samples import Degraded, degrade_scene
@@ -265,6 +266,7 @@ What to read from it:
 
 def main() -> None:
     """Runs the parts that are asked for and writes the results."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=Path, default=SCENES, help="folder of the Los Angeles scenes")
     parser.add_argument(

@@ -23,6 +23,7 @@ import machine
 import torch
 
 import ctmem.networks.scan.selective
+from ctmem.command import forgiving_output
 from ctmem.networks.mamba import MambaBlock
 from ctmem.networks.scan.selective import selective_scan
 
@@ -141,7 +142,9 @@ def _peak(name: str, size, folder: str, queue) -> None:
     scan = implementations()[name]
     once(scan, inputs(1, 128, 64, size[3]))  # compiled, imported, pools made
     tensors = inputs(*size)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew from what is resident now
+    Path("/proc/self/clear_refs").write_text(
+        "5", encoding="utf-8"
+    )  # the high-water mark starts anew from what is resident now
     before = _high_water_mb()
     once(scan, tensors)
     queue.put(_high_water_mb() - before)
@@ -149,7 +152,7 @@ def _peak(name: str, size, folder: str, queue) -> None:
 
 def _high_water_mb() -> float:
     """Peak of this process's resident memory, MB (Linux)."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    line = next(x for x in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if x.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 
@@ -237,6 +240,7 @@ def measure(sizes: dict, rounds: int, folder: str) -> str:
 
 def main() -> None:
     """Runs the benchmark."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()

@@ -20,6 +20,7 @@ from torch import nn
 from training import PARTS, random_pool
 
 import ctmem
+from ctmem.command import forgiving_output
 from ctmem.config import TINY, MatchConfig
 from ctmem.inference import blur_of
 from ctmem.match import dmb, search
@@ -113,6 +114,7 @@ def steps() -> tuple[Callable, Callable]:
 
 def main() -> None:
     """Measures and writes."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()

@@ -41,6 +41,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ctmem.command import forgiving_output
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "structure.md"
 NAMES = ("lr_hsi", "ref_msi", "preset")
@@ -403,6 +405,7 @@ def scans(folder: Path) -> str:
 
 def main() -> None:
     """Reads the command line, prints, and writes where two checkouts were compared."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("path", nargs="?", default=str(ROOT), help="folder of a checkout, or a commit (this checkout)")
     parser.add_argument("--before", help="another one, to stand beside it")
@@ -424,13 +427,13 @@ def compare(options: argparse.Namespace) -> None:
             columns[label] = measure(read_package(folder))
             if options.before:
                 command = [sys.executable, __file__, "--scans", str(folder)]
-                ran = subprocess.run(command, capture_output=True, text=True, check=True)
+                ran = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
                 columns[label]["searches for NaN by one `super_resolve`"] = ran.stdout.strip()
     text = table(columns)
     print(text)
     if options.before:
         describe = ["git", "describe", "--always", "--dirty"]
-        commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run(describe, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout.strip()
         title = f"# Structure\n\n{datetime.date.today()}, commit {commit}; before: {options.before}.\n\n"
         RESULT.write_text(title + INTRODUCTION + text + "\n", encoding="utf-8")
 

@@ -24,6 +24,7 @@ from dataclasses import replace
 import machine
 import torch
 
+from ctmem.command import forgiving_output
 from ctmem.config import TINY
 from ctmem.model import build_networks
 from ctmem.train.loop import Run, new_accelerator
@@ -83,7 +84,7 @@ def measured(processes: int, threads: int, batch: int, steps: int) -> dict[str, 
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     options = ["--worker", str(threads), str(batch), "--steps", str(steps)]
     command = [sys.executable, *launch * (processes > 1), __file__, *options]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    ran = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     return json.loads(ran.stdout.splitlines()[-1])
 
 
@@ -98,6 +99,7 @@ def peak_memory_mb() -> float:
 
 def main() -> None:
     """Measures and writes results/training.md."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)

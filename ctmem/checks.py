@@ -191,6 +191,16 @@ def as_floats(x: Any, name: str, shape: str, *, double: bool = False) -> torch.T
     return x if x.dtype == torch.float32 or (double and x.dtype == torch.float64) else x.float()
 
 
+def has_float64(device: torch.device) -> bool:
+    """Whether a device has float64 numbers: Apple's GPUs have none."""
+    return device.type != "mps"
+
+
+def double(x: torch.Tensor) -> torch.Tensor:
+    """The numbers in float64, on their device or, where that has no such numbers, on the CPU."""
+    return x.double() if has_float64(x.device) else x.cpu().double()
+
+
 def as_image(
     x: Any,
     name: str,

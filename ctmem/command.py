@@ -12,7 +12,6 @@ Source: this project.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import signal
 import sys
@@ -34,8 +33,19 @@ ERRORS = (
 MOST_SEED = 2**62  # numbers may be added to a seed
 
 
+def forgiving_output() -> None:
+    """Lets a command print to any console or pipe: a sign that its encoding lacks, as "↑" or "×", becomes a "?"."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, too."""
+    """A parser whose complaints are one line, too, and whose help any console can show."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        forgiving_output()
 
     def error(self, message: str) -> NoReturn:
         """Ends the program."""
@@ -51,8 +61,6 @@ def run_command(work: Callable[[], object], stopped: str = "stopped") -> int:
     """
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a name that a terminal cannot show ends nothing
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:

@@ -18,7 +18,7 @@ from typing import Annotated, cast
 import numpy as np
 import torch
 
-from ctmem.checks import Bounds, Finite, as_image, check_choice, check_count, door, fail, typed, warn_once
+from ctmem.checks import Bounds, Finite, as_image, check_choice, check_count, door, fail, typed, usual_state, warn_once
 from ctmem.diffusion.encoding import Encoded, encode_image
 from ctmem.diffusion.problem import DenoisingProblem, Rematch, check_tile, rematched
 from ctmem.diffusion.samplers import SAMPLERS, Callback, Sampler, check_sampler, sample_ddim
@@ -40,6 +40,7 @@ THIS = "ctmem"  # the method of this module, the default
 
 
 @door
+@usual_state()
 @torch.no_grad()
 def super_resolve(
     model: Model,

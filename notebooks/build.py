@@ -48,6 +48,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbconvert import HTMLExporter
 from nbformat.reader import NotJSONError
 
+from ctmem.command import forgiving_output
 from ctmem.evaluation.tables import format_table, read_table
 from ctmem.files import check_writable, write_text
 from ctmem.teaching import STABLE_ENVIRONMENT
@@ -240,6 +241,7 @@ def _run_into(output: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
+    forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     runner = commands.add_parser("run", help="execute the spine notebooks into a folder")
@@ -248,8 +250,6 @@ def main(arguments: list[str] | None = None) -> None:
     refresher.add_argument("paths", type=Path, nargs="*", help="default: all of the workbook")
     chosen = parser.parse_args(arguments)
     os.environ.update(STABLE_ENVIRONMENT)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a pipe or a console that has no "↑" is a reason for a "?", not to stop
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if chosen.command == "run":

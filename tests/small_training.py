@@ -52,4 +52,4 @@ def train_on_a_full_disk(folder: Path, limit_bytes: int) -> None:
     try:
         train_in_a_process(folder)
     except OSError as error:
-        (folder / "error.txt").write_text(str(error))
+        (folder / "error.txt").write_text(str(error), encoding="utf-8")

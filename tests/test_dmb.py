@@ -197,7 +197,9 @@ def test_memory_is_bounded_by_the_chunk():
         dmb.texture(found, query, reference, reference, hard_k=64, chunk_mb=20)
         print(peak() - before)
     """
-    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, encoding="utf-8", timeout=60
+    )
     assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout) < 40  # MB: 20, and the maps; what 609 patches take from 64 windows each is 120 MB
 

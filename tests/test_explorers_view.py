@@ -30,7 +30,7 @@ RAMP = np.array([[0.0, 0.5, 1.0], [np.nan, -3.0, 9.0]])
 
 def test_without_the_widget_libraries_one_clear_error():
     program = "import sys; sys.modules['anywidget'] = None; import ctmem.explorers"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=60)
     assert "ImportError: `ctmem.explorers` needs ipywidgets and anywidget: pip install" in ran.stderr
 
 

@@ -150,7 +150,7 @@ corners = pt.windows(40, 50, 4, 1)
 search = ApproximateSearch.build([image], [corners], 4)
 print(search(pt.cut(image, corners[50:53], 4), [image], [corners])[1].flatten().tolist())
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
     assert ran.stdout == "[50, 51, 52]\n", ran.stderr
 
 

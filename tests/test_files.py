@@ -49,7 +49,7 @@ def test_a_half_written_file_of_a_killed_process_does_no_harm(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     check_writable(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(
         OSError, match="`path` must be a file that can be written, got .*: (Not a directory|File exists)"
     ):
@@ -90,5 +90,5 @@ def test_missing_and_damaged_files(tmp_path):
 
 def test_card_is_written_whole(tmp_path):
     write_json({"a": 1}, tmp_path / "new" / "card.json")
-    assert (tmp_path / "new" / "card.json").read_text() == '{\n  "a": 1\n}\n'
+    assert (tmp_path / "new" / "card.json").read_text(encoding="utf-8") == '{\n  "a": 1\n}\n'
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["card.json"]

@@ -271,7 +271,7 @@ def test_no_room_for_the_next_checkpoint(whole, processes, tmp_path):
     process.start()
     process.join()
     assert process.exitcode == 0
-    message = (tmp_path / "error.txt").read_text()
+    message = (tmp_path / "error.txt").read_text(encoding="utf-8")
     assert "`path` must be a file that can be written, got denoiser.safetensors: File too large" in message
     assert not list(tmp_path.rglob("*.part")) and not (tmp_path / "denoiser.safetensors").exists()
     process = processes(target=train_in_a_process, args=(tmp_path,))

@@ -265,7 +265,6 @@ def slope(tokens):
     ids=lambda one: "",
 )
 def test_transforms_and_traces_have_the_values_of_the_block(look, wanted, tokens):
-    import torch.fx.experimental.proxy_tensor
     import torch.utils.checkpoint
 
     x = tokens[:, :7, :8].clone()

@@ -278,7 +278,9 @@ def test_memory_is_bounded_by_the_chunk():
         match(query, reference, patch=8, stride=1, turns=True, top_k=4, chunk_mb=20)
         print(peak() - before)
     """
-    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, encoding="utf-8", timeout=60
+    )
     assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout) < 40  # MB: 20, and places of 146 000 windows; their vectors are 149 MB
 

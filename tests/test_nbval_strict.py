@@ -78,7 +78,7 @@ def outcomes(tmp_path_factory) -> dict[str, list[str]]:
     report = folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "--nbval", "-q", f"--junitxml={report}", "-p", "no:cacheprovider", "."]
     begin = time.monotonic()
-    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=170)
+    ran = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=170)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert time.monotonic() - begin < 120, "a killed kernel or a slow cell was waited for"
     found: dict[str, list[str]] = {name: [] for name in NOTEBOOKS}

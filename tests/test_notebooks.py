@@ -165,7 +165,7 @@ def test_solutions_solve(path, tmp_path):
     program.write_text("\n\n".join(parts), encoding="utf-8")
     environment = os.environ | {"MPLBACKEND": "agg", "CTMEM_RESULTS": str(tmp_path)}
     ran = subprocess.run(
-        [sys.executable, str(program)], cwd=FOLDER, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, str(program)], cwd=FOLDER, env=environment, capture_output=True, encoding="utf-8", timeout=120
     )
     assert ran.returncode == 0, ran.stderr
     for said in ran.stdout.split("--\n")[1:]:

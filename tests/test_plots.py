@@ -175,7 +175,7 @@ def test_no_state_is_touched():
         "plots.show_images([np.ones((4, 4))])._repr_png_(); assert 'matplotlib.pyplot' not in sys.modules;"
         "assert dict(matplotlib.rcParams) == before"
     )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=60)
     assert ran.returncode == 0, ran.stderr
 
 

@@ -222,11 +222,11 @@ def test_what_is_refused(lr_hsi, network, tmp_path):
         component_prior(torch.full((1, 3, 4, 4), 0.5), camera=CAMERA, weights=network)
     with pytest.raises(FileNotFoundError, match="`weights` must be a folder with card.json and prior.safetensors"):
         component_prior(lr_hsi, camera=CAMERA, weights=tmp_path)
-    (tmp_path / "card.json").write_text('{"network": {"depth": 3}}')
+    (tmp_path / "card.json").write_text('{"network": {"depth": 3}}', encoding="utf-8")
     with pytest.raises(ValueError, match="`weights` must be those of a card.json of this version"):
         load_prior(tmp_path)
     shutil.copy(data_path("weights/prior/prior.safetensors"), tmp_path)
-    (tmp_path / "card.json").write_text('{"network": {"width": 32}}')
+    (tmp_path / "card.json").write_text('{"network": {"width": 32}}', encoding="utf-8")
     with pytest.raises(ValueError, match="`path` must be weights with"):
         load_prior(tmp_path)
 
@@ -308,7 +308,7 @@ def test_a_few_steps_leave_weights_that_load_and_that_learn(images, tmp_path, ca
     tiles, times = training.training_tiles(images, {})
     options = {"batch": 8, "times": times, "sizes": {"width": 16, "blocks": 1, "head": 1}, "data": [{"image": "large"}]}
     card = training.train_prior(tiles, tmp_path, minutes=0.02, **options)
-    assert card == json.loads((tmp_path / "card.json").read_text())
+    assert card == json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))
     assert card["steps"] >= 1 and card["network"] == options["sizes"] and card["data"] == options["data"]
     assert "over bicubic" in capsys.readouterr().out
     trained = load_prior(tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import importlib
 import importlib.metadata
 import itertools
 import json
@@ -44,7 +43,7 @@ needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the list of
 
 def tracked() -> list[str]:
     """Paths of all files under version control that are there."""
-    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
     return [name for name in names.splitlines() if (ROOT / name).is_file()]
 
 
@@ -152,7 +151,9 @@ def test_the_snippet_of_the_readme_runs(tmp_path):
     scipy.io.savemat(tmp_path / "my_scene.mat", {"cube": scene.cube})
     np.savetxt(tmp_path / "my_wavelengths.txt", scene.wavelengths_nm)
     (tmp_path / "snippet.py").write_text(snippet + "\nprint(tuple(pred.shape))\n", encoding="utf-8")
-    ran = subprocess.run([sys.executable, "snippet.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(
+        [sys.executable, "snippet.py"], cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=120
+    )
     assert ran.stdout == "(1, 31, 48, 80)\n", ran.stderr
 
 
@@ -284,7 +285,7 @@ def test_lower_bounds_are_the_oldest_releases_allowed():
 
 def test_lower_bounds_need_nothing_installed():
     command = [sys.executable, "-I", "-S", "tests/lower_bounds.py", "test"]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
     assert printed.splitlines() == lower_bounds(PROJECT, "test")
 
 

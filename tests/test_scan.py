@@ -341,7 +341,9 @@ def test_mamba_ssm_gets_its_documented_layout(monkeypatch):
 
 def test_import_is_light_and_compiles_nothing():
     code = "import torch, sys; import ctmem.networks.mamba; print(sorted({'numba', 'mamba_ssm', 'llvmlite'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout == "[]\n"
+    )
 
 
 @pytest.mark.parametrize(

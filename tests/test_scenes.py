@@ -331,13 +331,13 @@ def test_the_response_script_copies_what_the_package_holds(script, tmp_path, mon
         for place, band in enumerate(origin.bands):
             path = tmp_path / "source" / module.FOLDER / origin.folder / f"band_{band}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"1 {sensor}\n{(400 + place) / origin.unit_nm} 0.{place}5\n")
+            path.write_text(f"1 {sensor}\n{(400 + place) / origin.unit_nm} 0.{place}5\n", encoding="utf-8")
     monkeypatch.setattr(module, "__file__", str(tmp_path / "make_srf.py"))
     module.main(str(tmp_path / "source"))
     assert capsys.readouterr().out.splitlines()[2] == "srf_landsat8.csv: 9 rows, 9 bands"
-    lines = (tmp_path / "srf_sentinel2b.csv").read_text().splitlines()
+    lines = (tmp_path / "srf_sentinel2b.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "band,wavelength_nm,response" and lines[9] == "B8A,408,0.85"
-    assert (tmp_path / "srf_landsat9.csv").read_text().splitlines()[9] == "B9,408,0.85"
+    assert (tmp_path / "srf_landsat9.csv").read_text(encoding="utf-8").splitlines()[9] == "B9,408,0.85"
 
 
 def test_rows_of_the_calibration_file(script):

@@ -162,7 +162,7 @@ def test_bands_file(tmp_path, scene_file):
         ValueError, match=r"`path` must be 31 centres in nm, or 4 rows of 31 numbers, got \(7,\) in fie"
     ):
         own_sources([scene_file], CAMERA)
-    path.write_text("blue green red")
+    path.write_text("blue green red", encoding="utf-8")
     with pytest.raises(ValueError, match="`path` must be a text file of numbers, got field.txt"):
         own_sources([scene_file], CAMERA)
     path.unlink()

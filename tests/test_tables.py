@@ -100,7 +100,7 @@ def test_csv_round_trip(tmp_path, rows):
 
 def test_csv_keeps_commas_and_nan(tmp_path):
     write_table([{"method": "cnn, then back-projection", "cc": math.nan}], tmp_path / "t.csv")
-    assert (tmp_path / "t.csv").read_text() == 'method,cc\n"cnn, then back-projection",nan\n'
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8") == 'method,cc\n"cnn, then back-projection",nan\n'
     (row,) = read_table(tmp_path / "t.csv")
     assert row["method"] == "cnn, then back-projection"
     assert math.isnan(row["cc"])
@@ -108,7 +108,7 @@ def test_csv_keeps_commas_and_nan(tmp_path):
 
 def test_csv_is_written_whole_or_not_at_all(tmp_path, rows, monkeypatch):
     write_table(rows[:1], tmp_path / "t.csv")
-    before = (tmp_path / "t.csv").read_text()
+    before = (tmp_path / "t.csv").read_text(encoding="utf-8")
 
     def full_disk(*_arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -116,7 +116,7 @@ def test_csv_is_written_whole_or_not_at_all(tmp_path, rows, monkeypatch):
     monkeypatch.setattr("ctmem.files.os.replace", full_disk)
     with pytest.raises(OSError, match="`path` must be a file that can be written, got t.csv: No space left"):
         write_table(rows, tmp_path / "t.csv")
-    assert (tmp_path / "t.csv").read_text() == before
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8") == before
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
@@ -133,6 +133,6 @@ def test_table_errors(tmp_path, rows):
         write_table(rows, tmp_path / "nowhere/t.csv")
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "t.csv")
-    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(ValueError, match="`rows` must be dicts of method and some of psnr_db.*, got a, b"):
         read_table(tmp_path / "other.csv")

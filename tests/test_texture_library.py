@@ -268,7 +268,7 @@ def test_a_failed_write_leaves_the_old_file(library, path, references, monkeypat
 def test_places_that_cannot_be_written(library, path):
     path.mkdir()
     for place in (path, path.parent / "file" / "library.safetensors"):
-        (path.parent / "file").write_text("not a folder")
+        (path.parent / "file").write_text("not a folder", encoding="utf-8")
         with pytest.raises(OSError, match="`path` must be a file that can be written, got library.safetensors: "):
             library.save(place)
     assert sorted(file.name for file in path.parent.iterdir()) == ["file", "library.safetensors"]

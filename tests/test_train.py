@@ -37,7 +37,9 @@ def trained(data):
     """A run in one process, each batch in two pieces; a process of its own, whatever earlier tests have set here."""
     folder = data.parent / "one"
     options = ["--data", str(data), "--out", str(folder), "--micro-batch", "2", "--threads", "1", *SHORT]
-    ran = subprocess.run([sys.executable, "-m", "ctmem.train", *options], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(
+        [sys.executable, "-m", "ctmem.train", *options], capture_output=True, encoding="utf-8", timeout=120
+    )
     assert ran.returncode == 0, ran.stderr[-2000:]
     return folder
 
@@ -110,7 +112,7 @@ def test_wirings_on_bands_learn_from_a_shipped_scene(name, tmp_path):
     assert model.preset == replace(
         PRESETS[name], kernel_steps=2, cnn_steps=2, train=replace(PRESETS[name].train, steps=3, batch=2)
     )
-    losses = (tmp_path / "log_denoiser.csv").read_text().splitlines()
+    losses = (tmp_path / "log_denoiser.csv").read_text(encoding="utf-8").splitlines()
     assert [line.split(",")[0] for line in losses[1:]] == ["0", "3"]
     assert float(losses[-1].split(",")[2]) == PRESETS[name].train.learning_rate  # a constant one
     pred = super_resolve(model, torch.rand(1, 200, 4, 6), steps=2)
@@ -140,7 +142,7 @@ def test_two_processes_learn_what_one_does_in_two_pieces(data, trained):
     folder = data.parent / "two"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "ctmem.train", "--data", str(data), "--out", str(folder), "--threads", "1", *SHORT]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stdout == f"weights and card.json are in {folder}\n"  # said once
     for name in ("kernel", "cnn", "denoiser", "state/cnn", "state/denoiser"):
@@ -180,7 +182,7 @@ def test_what_is_wrong_is_said_in_one_line(options, message, data, trained, caps
 def test_other_data_in_the_same_folder(data, trained, capsys):
     other = data.with_name("other.npy")
     np.save(other, np.load(data)[:, ::-1])
-    other.with_suffix(".txt").write_text(data.with_suffix(".txt").read_text())
+    other.with_suffix(".txt").write_text(data.with_suffix(".txt").read_text(encoding="utf-8"), encoding="utf-8")
     assert main(["--data", str(other), "--out", str(trained), *SHORT]) == 1
     assert "error: `folder` must be a new one, or one of a run with the same data" in capsys.readouterr().err
 

@@ -21,7 +21,8 @@ def commit() -> str:
     """The commit of a source tree, or else the version that is installed."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=True).stdout
+        here = Path(__file__).parent
+        found = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=here, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return version("ctmem")
     return found.strip()
@@ -31,7 +32,7 @@ def commit() -> str:
 def machine() -> str:
     """Processor, cores and threads in use, in words."""
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     names = sorted({line.split(":")[1].strip() for line in lines if line.startswith("model name")})
     name = "; ".join(names) or platform.processor() or platform.machine()
     return f"{name}; {os.cpu_count()} cores; {torch.get_num_threads()} thread(s); torch {torch.__version__}"
@@ -40,7 +41,7 @@ def machine() -> str:
 def forget_peak_memory() -> None:
     """Lets the peak of this process begin again at what it uses now, where the system can (Linux)."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return
 
@@ -48,6 +49,6 @@ def forget_peak_memory() -> None:
 def peak_memory_mb() -> float:
     """The most memory that this process has used since `forget_peak_memory`, MB; NaN where the system does not say."""
     path = Path("/proc/self/status")
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
     return found[0] / 1024 if found else math.nan

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torchmetrics.functional.image import spatial_distortion_index, spectral_distortion_index
 
+from ctmem.checks import double
 from ctmem.evaluation.metrics import METRICS, PSNR_CAP_DB, evaluate, psnr_per_band
 from ctmem.holes import find_holes, open_holes, split_holes
 from ctmem.observe.camera import Camera
@@ -27,7 +28,7 @@ WITH_TRUTH = (*METRICS[:1], "psnr_band_max_db", *METRICS[1:])
 
 def scores(pred: torch.Tensor, gt: torch.Tensor, scale: int) -> dict[str, float]:
     """All metrics with truth: those of `ctmem.evaluation.metrics`, and the PSNR whose peak is each band's maximum."""
-    pred, gt = pred.double(), gt.double()
+    pred, gt = double(pred), double(gt)
     found = evaluate(pred, gt, scale=scale)
     peaks = 20 * gt.nan_to_num(0).amax((2, 3)).clamp_min(1e-10).log10()
     bands = (psnr_per_band(pred, gt) + peaks).clamp(max=PSNR_CAP_DB)
@@ -66,9 +67,9 @@ def resampled_psnr(pred: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     Two answers for the same ground are drawn alike, so that differences of these numbers are paired. Holes of `gt` do
     not count.
     """
-    errors = (pred - gt).double().square()
+    errors = double(pred - gt).square()
     squares = F.avg_pool2d(errors.nan_to_num(0), BLOCK, ceil_mode=True)[0].flatten(1).T  # (blocks, C)
-    whole = (~find_holes(gt)).double()
+    whole = double(~find_holes(gt)).to(errors.device)
     share = F.avg_pool2d(whole, BLOCK, ceil_mode=True).flatten()
     squares = squares / torch.where(share > 0, share, 1)[:, None]
     pixels = F.avg_pool2d(F.pad(whole, [0, -gt.shape[3] % BLOCK, 0, -gt.shape[2] % BLOCK]), BLOCK).flatten()

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import torch
 
-from ctmem.checks import check_choice, fail, typed
+from ctmem.checks import check_choice, double, fail, typed
 from ctmem.diffusion.schedule import Schedule
 
 Denoise = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -143,5 +143,5 @@ def training_loss(
 
 def _shares(level: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What x at unit size has of the data and of the noise, level and √(1 − level²), each (B, 1, 1, 1) as `like`."""
-    level = level.double().reshape(-1, 1, 1, 1)
+    level = double(level).reshape(-1, 1, 1, 1)
     return level.to(like), (1 - level.square()).clamp_min(0).sqrt().to(like)

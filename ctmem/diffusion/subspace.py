@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ctmem.checks import Image, Size, as_image, check_count, check_same_shape, door, fail, typed
+from ctmem.checks import Image, Size, as_image, check_count, check_same_shape, door, double, fail, typed
 
 RIDGE = 1e-3  # share of the mean variance that regularises the map from MSI bands to coefficients
 
@@ -94,14 +94,15 @@ def fit(lr_hsi: torch.Tensor, channels: Size = 8) -> Subspace:
     check_count(channels, "channels")
     if lr_hsi.shape[0] != 1:
         fail("lr_hsi", "one image (1, C, h, w), for each scene has its own subspace", f"a batch of {len(lr_hsi)}")
-    spectra = lr_hsi[0].flatten(1).T.double()  # (pixels, C)
+    spectra = double(lr_hsi[0].flatten(1).T)  # (pixels, C)
     mean = spectra.mean(0)
     _, singular, directions = torch.linalg.svd(spectra - mean, full_matrices=False)
     std = singular / max(len(spectra) - 1, 1) ** 0.5
     if std[0] < 1e-9:
         fail("lr_hsi", "an image with more than one spectrum", "a constant image")
     kept = min(channels, int((std > 1e-6 * std[0]).sum()))
-    return Subspace(mean.float(), directions[:kept].T.float().contiguous(), std[:kept].float())
+    parts = mean, directions[:kept].T.contiguous(), std[:kept]
+    return Subspace(*(part.float().to(lr_hsi.device) for part in parts))
 
 
 @typed

@@ -47,6 +47,7 @@ from ctmem.checks import (
     check_finite,
     check_same_shape,
     door,
+    double,
     fail,
     typed,
     warn_once,
@@ -87,7 +88,8 @@ def _checked(pred: Tensor, target: Tensor, at_least: int | None = None) -> _Pair
         check_finite(pred, "pred")
     except ValueError as error:
         raise ValueError(f"{error} (NaN in `target` leaves a pixel out)") from None
-    return _Pair(pred.double(), target.double(), holes)
+    pred, target = double(pred), double(target)
+    return _Pair(pred, target, None if holes is None else holes.to(target.device))
 
 
 def _grain(x: Tensor) -> Tensor:

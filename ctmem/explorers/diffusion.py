@@ -333,7 +333,7 @@ def checked_target(target: Cube, shape: tuple[int, int, int]) -> torch.Tensor:
     image = target.cube if isinstance(target, Scene) else target
     if image.ndim not in (2, 3) and not (isinstance(image, torch.Tensor) and image.ndim == 4 and len(image) == 1):
         fail("target", wanted, f"shape {tuple(image.shape)}")
-    cube = to_array(image.float() if isinstance(image, torch.Tensor) and image.dtype == torch.bfloat16 else image)
+    cube = np.array(to_array(image))  # a copy: whoever handed it over may change it
     if cube.dtype.kind not in "fiu":
         fail("target", "numbers in [0, 1]", f"values of type {cube.dtype}", TypeError)
     if cube.shape != shape:

@@ -91,12 +91,12 @@ class MatchExplorer(Explorer):
         if wavelengths_nm is None and isinstance(lr_hsi, Scene):
             wavelengths_nm = lr_hsi.wavelengths_nm
         images = [image.tensor() if isinstance(image, Scene) else image for image in (lr_hsi, ref_msi)]
-        query = as_image(images[0], "lr_hsi", single=True, finite=False, double=True)
+        query = as_image(images[0], "lr_hsi", single=True, finite=False, double=True).clone()
         query, self._holes = split_holes(query, "lr_hsi")
         self.camera = _with_response(camera, checked_wavelengths(wavelengths_nm, query.shape[1]))
         up = self.camera.upsample(query)
         bands = self.camera.msi_channels
-        reference = as_image(images[1], "ref_msi", bands=bands, single=True, finite=False, double=True)
+        reference = as_image(images[1], "ref_msi", bands=bands, single=True, finite=False, double=True).clone()
         self.size = _size_of(up)
         self.reference_size = _size_of(reference)
         side = min(*self.size, *self.reference_size)

@@ -123,9 +123,10 @@ class ImageView(anywidget.AnyWidget):
             self._fill(numbers)
 
     def close(self) -> None:
-        """Takes the view off every page, and lets go of what it showed."""
+        """Takes the view off every page, and lets go of what it showed; closing it twice does nothing."""
         self._stacks = None
         super().close()
+        _show_text(self)
 
     def draw(self, ax: Axes) -> None:
         """Draws the view as it stands into matplotlib axes."""
@@ -204,6 +205,11 @@ class LinePlot(anywidget.AnyWidget):
     legend = traitlets.Bool(True).tag(sync=True)  # whether there is room for one below
 
     marker = traitlets.Int(-1).tag(sync=True)  # index in `positions`; -1: none
+
+    def close(self) -> None:
+        """Takes the plot off every page."""
+        super().close()
+        _show_text(self)
 
     def draw(self, ax: Axes) -> None:
         """Draws the plot as it stands into matplotlib axes."""
@@ -292,12 +298,20 @@ class Explorer(ipywidgets.VBox):
     Each has `picture()`, its state as a static figure, and `describe()`, one line on what is explored.
     """
 
+    closed = False
+
     def __init__(self, children: Sequence[ipywidgets.Widget] = ()) -> None:
         super().__init__(children)
-        self.add_class(type(self).__name__)  # a name for style sheets
+        self.add_class("ctmem-explorer").add_class(type(self).__name__)  # names for style sheets
 
     def close(self) -> None:
-        """Takes the explorer off every page, and frees what it holds: ipywidgets keeps a widget until it is closed."""
+        """Takes the explorer off every page, and frees what it holds: ipywidgets keeps a widget until it is closed.
+
+        What is closed shows a line that says so, and cannot be opened again; closing it twice does nothing.
+        """
+        if self.closed:
+            return
+        self.closed = True
         for widget in {id(one): one for one in owned(self)}.values():
             for made in getattr(widget, "_links", ()):
                 made.close()
@@ -305,9 +319,10 @@ class Explorer(ipywidgets.VBox):
             if widget is not self:
                 widget.close()
         super().close()
+        _show_text(self)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.describe()})"
+        return f"{type(self).__name__}({'closed' if self.closed else self.describe()})"
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, object]:
         return {**_bundle(super(), options), "text/plain": repr(self), "image/png": self.picture()._repr_png_()}
@@ -437,6 +452,11 @@ class Tabs(ipywidgets.Tab):
             raise
         del self._waiting[self.selected_index]
 
+    def close(self) -> None:
+        """Takes the tabs off every page."""
+        super().close()
+        _show_text(self)
+
     @property
     def opened(self) -> ipywidgets.Widget:
         """The widget of the open tab."""
@@ -452,10 +472,16 @@ class Tabs(ipywidgets.Tab):
         return {**_bundle(super(), options), "text/plain": repr(self), **still}
 
 
+def _show_text(widget: ipywidgets.Widget) -> None:
+    """Lets a widget that was closed be shown again, as a line of text: ipywidgets leaves None instead of a method."""
+    text = f"{type(widget).__name__}: closed; make it again to see it"
+    widget._repr_mimebundle_ = lambda **_: {"text/plain": text}
+
+
 def _bundle(widget: Any, options: dict[str, object]) -> dict[str, object]:
     """The mime bundle of a widget, without metadata."""
     bundle = widget._repr_mimebundle_(**options)
-    return bundle[0] if isinstance(bundle, tuple) else bundle
+    return (bundle[0] if isinstance(bundle, tuple) else bundle) or {}  # a widget that is closed has none
 
 
 def _check_alike(shape: tuple[int, ...], stack: Stack, other: Stack, number: int) -> None:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from ctmem.checks import double
+
 RADIUS = 6  # of the windowed sinc, pixels
 FINER = 4  # places to a pixel that images are bent from
 WIDE = 17  # side of the square on which query and reference are compared, pixels
@@ -62,7 +64,7 @@ class Trial(NamedTuple):
 
     def step(self, query: torch.Tensor) -> torch.Tensor:
         """How much farther down and across the reference is to be read, (2,), pixels, at most one."""
-        gram, right = (x.sum((-2, -1)).double().cpu() for x in self._equations(query))
+        gram, right = (x.sum((-2, -1)).cpu().double() for x in self._equations(query))
         ridge = 1e-9 * (gram.trace() + 1e-6) * torch.eye(2, dtype=torch.float64)
         return torch.linalg.solve(gram + ridge, right).clamp(-1, 1).float()
 
@@ -96,7 +98,7 @@ def box_mean(x: torch.Tensor, side: int) -> torch.Tensor:
     """Returns the means (N, c, H, W) over squares of an odd `side` around every pixel of x; outside are zeros."""
     for axis in (2, 3):
         rim = (0, 0) * (3 - axis) + (side // 2 + 1, side // 2)
-        sums = F.pad(x, rim).cumsum(axis, dtype=torch.float64)
+        sums = double(F.pad(x, rim)).cumsum(axis)
         size = x.shape[axis]
         x = ((sums.narrow(axis, side, size) - sums.narrow(axis, 0, size)) / side).to(x)
     return x

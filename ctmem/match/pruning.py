@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import torch
 
+from ctmem.checks import double
+
 LEFT = 0.015  # share of the energy that the directions may leave to the rests
 GROUP = 32  # neighbours whose largest bound is compared first
 CROWD = 8  # candidates of which more than one is left: computing all scores costs less
@@ -31,7 +33,7 @@ def directions(vectors: torch.Tensor) -> torch.Tensor | None:
     length = vectors.shape[1]
     # every vector counts the same, or a few long ones would set the directions
     unit = torch.nn.functional.normalize(vectors, dim=1)
-    energy, columns = torch.linalg.eigh((unit.T @ unit).double())
+    energy, columns = torch.linalg.eigh(double(unit.T @ unit))
     left = energy.clamp_min(0).cumsum(0) / energy.clamp_min(0).sum()
     count = length - int((left <= LEFT).sum())
     count += -count % 8

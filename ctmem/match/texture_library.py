@@ -91,6 +91,7 @@ class TextureLibrary:
         pairs = _checked_references(pairs, config.patch)
         if approximate_above is not None:
             check_count(approximate_above, "approximate_above", at_least=0)
+        pairs = [(name, image.detach().clone()) for name, image in pairs]  # whoever handed them over may change them
         # each image once as it is handed over, and once as it is compared
         prepared = [
             prepare_reference(image, blur, radiometry=config.radiometry, sharpening=config.sharpening)

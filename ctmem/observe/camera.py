@@ -31,6 +31,7 @@ from ctmem.checks import (
     check_count,
     described,
     door,
+    double,
     fail,
     inside,
     is_finite_number,
@@ -341,7 +342,7 @@ class Camera:
     def fwhm_px(self) -> tuple[float, float]:
         """Widths (rows, columns) of the Gaussian with the second moments of the PSF, fine pixels."""
         offsets = torch.arange(len(self.psf), dtype=torch.float64, device="cpu") - (len(self.psf) - 1) / 2
-        psf = self.psf.detach().double().cpu()
+        psf = self.psf.detach().cpu().double()
         widths = []
         for profile in (psf.sum(1), psf.sum(0)):
             centre = profile @ offsets
@@ -444,7 +445,7 @@ def _band_names(bands: Any, sensor: str | None) -> tuple[str, ...]:
 def _padded(psf: torch.Tensor, size: int) -> torch.Tensor:
     """A PSF with a rim of zeros, (size, size); sizes are of one parity."""
     rim = (size - len(psf)) // 2
-    return torch.nn.functional.pad(psf.double(), (rim, rim, rim, rim))
+    return torch.nn.functional.pad(double(psf), (rim, rim, rim, rim))
 
 
 def _widths(camera: Camera) -> str:

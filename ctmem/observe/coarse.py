@@ -75,7 +75,7 @@ def blurs_of(psf: torch.Tensor, scale: int, size: tuple[int, int], like: torch.T
         size: (h, w) of the coarse image.
         like: what it will be applied to.
     """
-    psf = psf.detach().double().cpu()
+    psf = psf.detach().cpu().double()
     left, strengths, right = torch.linalg.svd(psf)
     kept = strengths > len(psf) * torch.finfo(torch.float32).eps * strengths[0]
     tall, wide = (enlarging(side, scale) for side in size)

@@ -19,7 +19,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import as_image, door, fail
+from ctmem.checks import as_image, door, double, fail
 from ctmem.holes import open_holes, split_holes
 from ctmem.observe.camera import SIGMA_TO_FWHM, Camera
 from ctmem.observe.optics import gaussian_psf
@@ -97,7 +97,7 @@ def estimate_snr_db(lr_hsi: torch.Tensor) -> float:
         TypeError: an image that is not of floating-point numbers.
         ValueError: a smaller image, or values that are not finite.
     """
-    x = _observed(lr_hsi).double()
+    x = double(_observed(lr_hsi))
     x = x / x.square().nanmean((2, 3), keepdim=True).sqrt().clamp_min(1e-12)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x)
     noise = torch.where(x.isnan(), torch.nan, noise)
@@ -123,15 +123,15 @@ def estimate_fwhm(lr_hsi: torch.Tensor, ref_msi: torch.Tensor | None = None, *, 
     """
     lr_hsi = _observed(lr_hsi)
     seen = lr_hsi.mean(1, keepdim=True) if camera.srf is None else apply_srf(lr_hsi, camera.srf.to(lr_hsi))
-    seen = seen.double().cpu()
+    seen = seen.cpu().double()
     if not bool((_deviation(seen, (2, 3)) > 0).all()):
         fail("lr_hsi", "an image that is not constant", "a constant band")
     candidates = torch.tensor(CANDIDATES, dtype=torch.float64)
     taught = torch.tensor(USUAL_RATIOS, dtype=torch.float64)
-    ref_msi = None if ref_msi is None else as_image(ref_msi, "ref_msi").double().cpu()
+    ref_msi = None if ref_msi is None else as_image(ref_msi, "ref_msi").cpu().double()
     large = ref_msi is not None and min(ref_msi.shape[2:]) >= LEAST_REFERENCE * camera.scale
     if ref_msi is not None and large and bool((ref_msi.std((2, 3)) > FLAT).all()):
-        noise = _noise_to_contrast(lr_hsi.double().cpu(), seen, camera)
+        noise = _noise_to_contrast(lr_hsi.cpu().double(), seen, camera)
         blurred = [_blurred_ratios(ref_msi, width * camera.scale, camera.scale, noise) for width in CANDIDATES]
         clean, noisy = torch.stack(blurred).unbind(1)
         taught = noisy + (1 - OWN_SHARE) * (taught - clean)
@@ -193,7 +193,7 @@ def _noise_to_contrast(lr_hsi: torch.Tensor, seen: torch.Tensor, camera: Camera)
         return 0.0
     share = lr_hsi.square().nanmean((0, 2, 3)) * 10 ** (-camera.snr_db / 10)
     weights = torch.full((1, len(share)), 1 / len(share)) if camera.srf is None else camera.srf
-    share = weights.double().cpu().square() @ share
+    share = weights.cpu().double().square() @ share
     return float((share.sqrt() / _deviation(seen, (0, 2, 3))).mean())
 
 

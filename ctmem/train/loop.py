@@ -345,6 +345,10 @@ def fit(
         RuntimeError: a gradient that is not finite.
         OSError: checkpoint or log cannot be written; the last one stays whole.
     """
+    check_count(config.steps, "steps")
+    if any(one.is_inference() for one in network.parameters()):
+        fail("network", "made outside of torch.inference_mode()", "parameters that cannot learn")
+    pool = Pool(*(x.clone() if x.is_inference() else x for x in (pool.base, pool.target, pool.texture, pool.weight)))
     run = Run(network, loss, config, seed, micro_batch=micro_batch, accelerator=accelerator, about=about)
     main = run.accelerator.is_main_process
     checkpoint = Path(checkpoint) if checkpoint else None

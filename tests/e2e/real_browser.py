@@ -52,14 +52,14 @@ def serve(arguments: Sequence[str], port: int, folder: Path, **variables: str) -
     }
     environment = dict(os.environ, OMP_NUM_THREADS="1", **variables)
     environment |= {name: str(folder / place) for name, place in places.items()}
-    with log.open("w") as out:
+    with log.open("w", encoding="utf-8") as out:
         server = subprocess.Popen(
             [sys.executable, "-m", *arguments], stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=folder
         )
     try:
         end = time.monotonic() + SECONDS
         while not answers(port):
-            assert server.poll() is None and time.monotonic() < end, log.read_text()
+            assert server.poll() is None and time.monotonic() < end, log.read_text(encoding="utf-8")
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -92,7 +92,7 @@ def jupyterlab(notebooks: Path, folder: Path) -> Iterator[str]:
     """JupyterLab with the notebooks of one folder, without news, tokens and a person's settings."""
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text(QUIET)
+    (settings / "notification.jupyterlab-settings").write_text(QUIET, encoding="utf-8")
     port = free_port()
     options = [
         "--allow-root", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
@@ -107,8 +107,11 @@ def jupyterlab(notebooks: Path, folder: Path) -> Iterator[str]:
 def voila(notebook: Path, folder: Path) -> Iterator[str]:
     """The Voilà page of one notebook, as `make dashboard` shows it."""
     port = free_port()
-    options = [str(notebook), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1", "--template=offline"]
-    with serve(["voila", *options], port, folder, JUPYTER_PATH=str(ROOT / "notebooks")) as address:
+    options = [str(notebook), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1", "--template=offline",
+               "--VoilaConfiguration.multi_kernel_manager_class=dashboard_kernels.Visits"]  # fmt: skip
+    notebooks = str(ROOT / "notebooks")
+    paths = os.pathsep.join(filter(None, [notebooks, os.environ.get("PYTHONPATH")]))
+    with serve(["voila", *options], port, folder, JUPYTER_PATH=notebooks, PYTHONPATH=paths) as address:
         yield address
 
 

@@ -61,6 +61,6 @@ def stop_caching() -> None:
 
 def cure() -> str:
     """What a person may do where numba fails although it starts afresh."""
-    if config.DISABLE_JIT:
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]
         return "unset NUMBA_DISABLE_JIT"
     return f"delete {', '.join(map(str, folders())) or 'its cache'}, or install numba again"
