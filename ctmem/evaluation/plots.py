@@ -87,9 +87,15 @@ def to_array(image: Inside[ImageLike], name: str = "image") -> np.ndarray:
         image = image[..., None]
     if image.ndim != 3:
         fail(name, "an array (H, W, C) or a tensor (1, C, H, W) or (C, H, W)", f"shape {tuple(image.shape)}")
-    if image.dtype.kind not in "biuf" or 0 in image.shape:
-        fail(name, "an image of real numbers, with at least one pixel and band", described(image))
     return image
+
+
+def _to_picture(image: ImageLike, name: str) -> np.ndarray:
+    """`to_array` of what is to be shown: real numbers, at least one."""
+    found = to_array(image, name)
+    if found.dtype.kind not in "biuf" or 0 in found.shape:
+        fail(name, "an image of real numbers, with at least one pixel and band", described(found))
+    return found
 
 
 @typed
@@ -115,11 +121,11 @@ def rgb(
         ValueError: a shape that is not that of an image, wavelengths that don't fit its bands or don't reach the
             visible.
     """
-    cube = to_array(image)
+    cube = _to_picture(image, "image")
     chosen = list(_visible(cube.shape[2], wavelengths_nm) if bands is None else bands)
     if len(chosen) == 0 or not all(-cube.shape[2] <= band < cube.shape[2] for band in chosen):
         fail("bands", f"numbers of the image's {cube.shape[2]} bands, at least one", chosen)
-    source = cube if like is None else to_array(like, "like")
+    source = cube if like is None else _to_picture(like, "like")
     source, cube = (x.astype(np.float32) if x.dtype.kind == "b" else x for x in (source, cube))
     low, high = np.nanpercentile(source[..., chosen], (1, 99), axis=(0, 1))
     return np.clip((cube[..., chosen] - low) / np.maximum(high - low, 1e-6), 0, 1) ** GAMMA
@@ -150,7 +156,7 @@ def show_images(
     Raises:
         ValueError: no image, or not as many titles as images.
     """
-    arrays = [to_array(image, f"images[{place}]") for place, image in enumerate(images)]
+    arrays = [_to_picture(image, f"images[{place}]") for place, image in enumerate(images)]
     if cmap not in matplotlib.colormaps:
         fail("cmap", "the name of a colour map of matplotlib", repr(cmap))
     pictures = [array[..., 0] if array.shape[2] == 1 else array for array in arrays]
@@ -175,7 +181,7 @@ def show_images(
 
 @typed
 def plot_spectra(
-    wavelengths_nm: Sequence[float], spectra: Mapping[str, ImageLike], *, ylabel: str = "radiance (scaled)"
+    wavelengths_nm: Sequence[float], spectra: Inside[Mapping[str, ImageLike]], *, ylabel: str = "radiance (scaled)"
 ) -> Picture:
     """Returns the spectra over wavelength; gaps, such as those of water absorption, stay empty.
 
@@ -187,8 +193,8 @@ def plot_spectra(
     Raises:
         ValueError: a spectrum that is not as long as the wavelengths.
     """
-    if not spectra:
-        fail("spectra", "a dict of at least one spectrum", "an empty one")
+    if not isinstance(spectra, Mapping) or not spectra:
+        fail("spectra", "a dict of at least one spectrum", described(spectra))
     figure, axes = grid(1, 1, size=(7.0, 3.2))
     for (label, values), style in zip(spectra.items(), styles(len(spectra))):
         nm, shown = with_gaps(np.asarray(wavelengths_nm, float), np.asarray(values, float), label)
@@ -213,14 +219,13 @@ def error_map(
     """
     if not preds:
         fail("preds", "a dict of at least one image", "an empty one")
-    truth = to_array(target, "target").astype(np.float64)
+    truth = _to_picture(target, "target").astype(np.float64)
     errors = {}
     for name, pred in preds.items():
-        if to_array(pred, f"preds[{name!r}]").shape != truth.shape:
-            fail(
-                f"preds[{name!r}]", f"of the shape of `target` {truth.shape}", to_array(pred, f"preds[{name!r}]").shape
-            )
-        errors[name] = np.sqrt(((to_array(pred, f"preds[{name!r}]") - truth) ** 2).mean(-1))
+        cube = _to_picture(pred, f"preds[{name!r}]")
+        if cube.shape != truth.shape:
+            fail(f"preds[{name!r}]", f"of the shape of `target` {truth.shape}", cube.shape)
+        errors[name] = np.sqrt(((cube - truth) ** 2).mean(-1))
     top = float(np.nanpercentile(np.stack(list(errors.values())), 99.5))
     titles = [f"{name}\nmean {error.mean():.4f}" for name, error in errors.items()]
     return show_images(list(errors.values()), titles, label=label, limits=(0, top), cmap="magma", size=size)

@@ -29,7 +29,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from ctmem.checks import fail
+from ctmem.checks import Count, Whole, fail, typed
 from ctmem.evaluation.plots import with_gaps
 from ctmem.explorers.render import paint, palette
 
