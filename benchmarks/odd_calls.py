@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
 import itertools
@@ -198,7 +199,7 @@ def calls(folder: Path) -> Calls:
             {"blur": soften, "sharp": [query], "blurry": [query.flip(2)], "margin": 1},
         ),
         "kernel.train_kernel": (
-            lambda **o: kernel.train_kernel(kernel.PsfKernel(4), **o),
+            functools.partial(kernel.train_kernel, kernel.PsfKernel(4)),
             {"sharp": [query], "blurry": [query.flip(2)], "val_sharp": [query], "val_blurry": [query], "steps": 2,
              "crop": 8, "batch": 1, "margin": 1, "learning_rate": 0.01, "validate_every": 1, "generator": seeded(),
              "on_step": lambda step, loss: None},
@@ -647,6 +648,10 @@ def odd_tensors(value: Any, kind: str) -> Iterator[tuple[str, Any, str, Any]]:
 # --- what became of a call --------------------------------------------------------------------------------------------
 
 
+OWN = {*vars(TINY), *vars(MatchConfig()), *vars(DenoiserConfig())}  # settings, named as such
+OWN |= {"camera", "config", "preset", "psf", "scale", "srf", "sensor", "box"}  # what a method's own object has
+
+
 class TooLongError(Exception):
     """A call took more than its time."""
 
@@ -768,20 +773,8 @@ def outcome(
         if match is None or not isinstance(error, (TypeError, ValueError, OSError, KeyError, ImportError)):
             return "raw", f"{type(error).__name__}: {text[:150]}"
         own = {one for one in re.split(r"[^A-Za-z_0-9]+", match[1]) if one}
-        known = own & {
-            *arguments,
-            "camera",
-            "config",
-            "preset",
-            *TINY.__dict__,
-            *vars(MatchConfig()),
-            *vars(DenoiserConfig()),
-            "psf",
-            "scale",
-            "srf",
-            "sensor",
-            "box",
-        }
+        inside = {key for one in arguments.values() if isinstance(one, Mapping) for key in one}
+        known = own & {*arguments, *inside, *OWN}
         return ("clear", text) if known else ("inner name", text[:150])
     what = meaning(kind, argument, name, optional)
     if what == "silent":
