@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ctmem.checks import Bounds, Count, Finite, Inside, Positive, Whole, check_in_memory, described, fail, typed
+from ctmem.checks import Bounds, Count, Finite, Inside, Whole, check_in_memory, described, fail, typed
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DASHES = ("-", "--", "-.", ":")
@@ -30,6 +30,7 @@ GAP = 3.0  # a step between bands longer than this many median steps is a gap
 GAMMA = 0.7
 DPI = 88
 
+Inches = Annotated[float, Bounds(0.1, 100)]
 Few = Annotated[int, Bounds(1, 64)]  # rows or columns of a figure
 ImageLike = np.ndarray | torch.Tensor
 
@@ -50,7 +51,7 @@ class Picture(Figure):
 
 @typed
 def grid(
-    rows: Few, columns: Few, *, size: tuple[Positive, Positive] = (3.0, 3.0), **options: Any
+    rows: Few, columns: Few, *, size: tuple[Inches, Inches] = (3.0, 3.0), **options: Any
 ) -> tuple[Picture, np.ndarray]:
     """Returns an empty figure and its axes, an array (rows, columns).
 
@@ -140,7 +141,7 @@ def show_images(
     columns: Few = 4,
     limits: tuple[Finite, Finite] | None = None,
     cmap: str = "viridis",
-    size: Positive = 2.4,
+    size: Inches = 2.4,
 ) -> Picture:
     """Returns the images side by side: colour images as they are, single bands with one shared colour bar.
 
@@ -197,14 +198,17 @@ def plot_spectra(
         fail("spectra", "a dict of at least one spectrum", described(spectra))
     figure, axes = grid(1, 1, size=(7.0, 3.2))
     for (label, values), style in zip(spectra.items(), styles(len(spectra))):
-        nm, shown = with_gaps(np.asarray(wavelengths_nm, float), np.asarray(values, float), label)
+        given = values.detach().cpu().float() if isinstance(values, torch.Tensor) else values
+        if np.asarray(given).dtype.kind not in "biuf":
+            fail(f"spectra[{label!r}]", "a vector of numbers", described(values))
+        nm, shown = with_gaps(np.asarray(wavelengths_nm, float), np.asarray(given, float), label)
         axes[0, 0].plot(nm, shown, label=label, linewidth=1.6, **style)
     return _finish(figure, axes[0, 0], "wavelength (nm)", ylabel, legend=len(spectra) > 1)
 
 
 @typed
 def error_map(
-    preds: Mapping[str, ImageLike], target: ImageLike, *, label: str = "RMSE over bands", size: Positive = 2.4
+    preds: Mapping[str, ImageLike], target: ImageLike, *, label: str = "RMSE over bands", size: Inches = 2.4
 ) -> Picture:
     """Returns one map per prediction, all on one scale: root mean square error over the bands of each pixel.
 
