@@ -1,6 +1,6 @@
 """Odd calls: every public function with one argument at a time that nobody should hand in. Some minutes.
 
-    python benchmarks/odd_calls.py [NAME …]
+    python benchmarks/odd_calls.py [NAME …]     # parts of names; a number N: every Nth call
 
 `CALLS` has one valid call of each; each of its arguments in turn is replaced by odd values of all kinds, under limits of
 memory and time. Writes results/odd_calls.md; `tests/test_odd_calls.py` runs a share of them.
@@ -660,7 +660,8 @@ def numbers(result: Any, depth: int = 0) -> Iterator[torch.Tensor]:
     """All numbers in what a call returned, as float64 tensors, in order."""
     if isinstance(result, torch.Tensor | np.ndarray):
         if isinstance(result, torch.Tensor) or result.dtype.kind in "fiub":
-            yield torch.as_tensor(result).detach().double()
+            found = result if isinstance(result, torch.Tensor) else torch.from_numpy(np.array(result))
+            yield found.detach().double()
     elif isinstance(result, bool | int | float):
         yield torch.tensor(float(result), dtype=torch.float64)
     elif depth < 4:
@@ -832,18 +833,23 @@ def main() -> None:
         for function, arguments in calls(Path(folder)).values():  # what is loaded only once
             answer(function, arguments, 600)
     limit_memory()
-    found = survey(sys.argv[1:] or None, say=True)
+    names, share = (
+        [one for one in sys.argv[1:] if not one.isdigit()],
+        [int(one) for one in sys.argv[1:] if one.isdigit()],
+    )
+    found = survey(names or None, share[0] if share else 1, say=True)
     bad = {key: one for key, one in found.items() if one[0] not in GOOD}
     counts = Counter(kind for kind, _ in found.values())
     print(len(found), dict(counts))
-    if sys.argv[1:]:
+    if names:
         return
     kinds = ("right", "clear", "raw", "inner name", "silent", "wrong", "memory", "time")
     rows = [[kind, str(counts[kind])] for kind in kinds]
     listed = "\n".join(f"- {one[0]}: {' · '.join(key)}: {one[1]}" for key, one in bad.items()) or "None."
     said = (
         f"{len(found)} calls of {len({key[0] for key in found})} public functions and classes, one argument at a time "
-        f"replaced by a value that nobody should hand in, within {MEGABYTES} MB and {SECONDS} s each."
+        f"replaced by a value that nobody should hand in, within {MEGABYTES} MB and {SECONDS} s each"
+        f"{f'; every {share[0]}th call of the survey' if share else ''}."
     )
     counted = machine.table(["what became of it", "calls"], rows)
     text = ["# Odd calls", machine.describe(), said, counted, f"## What is not right or clear\n\n{listed}"]

@@ -139,7 +139,10 @@ def backends(device: Inside[torch.device | str] = "cpu") -> dict[str, str]:
         >>> backends()["torch"].startswith("available")
         True
     """
-    device = torch.device(device)
+    try:
+        device = torch.device(device)
+    except (RuntimeError, TypeError):
+        fail("device", "a device, such as 'cpu'", repr(device), TypeError)
     taken = choose(device, torch.float32, warn=False)
     lines = {name: obstacle(name, device, torch.float32) for name in BACKENDS}
     return {
