@@ -491,7 +491,7 @@ ZERO = NEGATIVE | {
     "k", "draw", "position", "row", "column", "number", "band", "s_churn", "offset", "radius", "most of vote",
     "steps of sharpen", "count", "approximate_above", "ranks", "blocks",
 }  # fmt: skip
-FREE = {"unit", "label", "text", "titles", "ylabel", "xlabel", "claim", "name", "factory", "value", "answer"}
+FREE = {"unit", "label", "text", "titles", "ylabel", "xlabel", "claim", "name", "factory", "colour", "value", "answer"}
 HOLES = {
     "ref_msi",
     "reference",
