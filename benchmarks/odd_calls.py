@@ -1,6 +1,6 @@
 """Odd calls: every public function with one argument at a time that nobody should hand in. Some minutes.
 
-    python benchmarks/odd_calls.py [NAME …]
+    python benchmarks/odd_calls.py [NAME …]     # parts of names; a number N: every Nth call
 
 `CALLS` has one valid call of each; each of its arguments in turn is replaced by odd values of all kinds, under limits of
 memory and time. Writes results/odd_calls.md; `tests/test_odd_calls.py` runs a share of them.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
 import itertools
@@ -198,7 +199,7 @@ def calls(folder: Path) -> Calls:
             {"blur": soften, "sharp": [query], "blurry": [query.flip(2)], "margin": 1},
         ),
         "kernel.train_kernel": (
-            lambda **o: kernel.train_kernel(kernel.PsfKernel(4), **o),
+            functools.partial(kernel.train_kernel, kernel.PsfKernel(4)),
             {"sharp": [query], "blurry": [query.flip(2)], "val_sharp": [query], "val_blurry": [query], "steps": 2,
              "crop": 8, "batch": 1, "margin": 1, "learning_rate": 0.01, "validate_every": 1, "generator": seeded(),
              "on_step": lambda step, loss: None},
@@ -490,7 +491,7 @@ ZERO = NEGATIVE | {
     "k", "draw", "position", "row", "column", "number", "band", "s_churn", "offset", "radius", "most of vote",
     "steps of sharpen", "count", "approximate_above", "ranks", "blocks",
 }  # fmt: skip
-FREE = {"unit", "label", "text", "titles", "ylabel", "xlabel", "claim", "name", "factory", "value", "answer"}
+FREE = {"unit", "label", "text", "titles", "ylabel", "xlabel", "claim", "name", "factory", "colour", "value", "answer"}
 HOLES = {
     "ref_msi",
     "reference",
@@ -647,6 +648,10 @@ def odd_tensors(value: Any, kind: str) -> Iterator[tuple[str, Any, str, Any]]:
 # --- what became of a call --------------------------------------------------------------------------------------------
 
 
+OWN = {*vars(TINY), *vars(MatchConfig()), *vars(DenoiserConfig())}  # settings, named as such
+OWN |= {"camera", "config", "preset", "psf", "scale", "srf", "sensor", "box"}  # what a method's own object has
+
+
 class TooLongError(Exception):
     """A call took more than its time."""
 
@@ -655,7 +660,8 @@ def numbers(result: Any, depth: int = 0) -> Iterator[torch.Tensor]:
     """All numbers in what a call returned, as float64 tensors, in order."""
     if isinstance(result, torch.Tensor | np.ndarray):
         if isinstance(result, torch.Tensor) or result.dtype.kind in "fiub":
-            yield torch.as_tensor(result).detach().double()
+            found = result if isinstance(result, torch.Tensor) else torch.from_numpy(np.array(result))
+            yield found.detach().double()
     elif isinstance(result, bool | int | float):
         yield torch.tensor(float(result), dtype=torch.float64)
     elif depth < 4:
@@ -705,8 +711,8 @@ def meaning(kind: str, argument: str, name: str, optional: bool) -> str:
         argument in ANYTHING
         or (name.endswith("exercise") and argument == "equals")
         or (
-            name.startswith(("patches.turn", "observation.trimmed", "observation.enlarged"))
-            and argument in ("x", "plane")
+            name.startswith(("patches.turn", "observation.trimmed", "observation.enlarged", "plots.to_array"))
+            and argument in ("x", "plane", "image")
         )
     ):
         return "any"
@@ -768,20 +774,8 @@ def outcome(
         if match is None or not isinstance(error, (TypeError, ValueError, OSError, KeyError, ImportError)):
             return "raw", f"{type(error).__name__}: {text[:150]}"
         own = {one for one in re.split(r"[^A-Za-z_0-9]+", match[1]) if one}
-        known = own & {
-            *arguments,
-            "camera",
-            "config",
-            "preset",
-            *TINY.__dict__,
-            *vars(MatchConfig()),
-            *vars(DenoiserConfig()),
-            "psf",
-            "scale",
-            "srf",
-            "sensor",
-            "box",
-        }
+        inside = {key for one in arguments.values() if isinstance(one, Mapping) for key in one}
+        known = own & {*arguments, *inside, *OWN}
         return ("clear", text) if known else ("inner name", text[:150])
     what = meaning(kind, argument, name, optional)
     if what == "silent":
@@ -803,13 +797,13 @@ GOOD = ("right", "clear")
 
 
 def survey(
-    names: list[str] | None = None, share: int = 1, *, say: bool = False
+    names: list[str] | None = None, share: int = 1, *, say: bool = False, skip: tuple[str, ...] = ()
 ) -> dict[tuple[str, str, str], tuple[str, str]]:
     """(name, argument, label) → what became of the call; `share`: every so manieth of them."""
     results, number = {}, 0
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for name, (function, arguments) in calls(Path(folder)).items():
-            if names and not any(one in name for one in names):
+            if (names and not any(one in name for one in names)) or any(one in name for one in skip):
                 continue
             answer(function, arguments, 600)  # the valid call
             for argument, value in arguments.items():
@@ -839,18 +833,23 @@ def main() -> None:
         for function, arguments in calls(Path(folder)).values():  # what is loaded only once
             answer(function, arguments, 600)
     limit_memory()
-    found = survey(sys.argv[1:] or None, say=True)
+    names, share = (
+        [one for one in sys.argv[1:] if not one.isdigit()],
+        [int(one) for one in sys.argv[1:] if one.isdigit()],
+    )
+    found = survey(names or None, share[0] if share else 1, say=True)
     bad = {key: one for key, one in found.items() if one[0] not in GOOD}
     counts = Counter(kind for kind, _ in found.values())
     print(len(found), dict(counts))
-    if sys.argv[1:]:
+    if names:
         return
     kinds = ("right", "clear", "raw", "inner name", "silent", "wrong", "memory", "time")
     rows = [[kind, str(counts[kind])] for kind in kinds]
     listed = "\n".join(f"- {one[0]}: {' · '.join(key)}: {one[1]}" for key, one in bad.items()) or "None."
     said = (
         f"{len(found)} calls of {len({key[0] for key in found})} public functions and classes, one argument at a time "
-        f"replaced by a value that nobody should hand in, within {MEGABYTES} MB and {SECONDS} s each."
+        f"replaced by a value that nobody should hand in, within {MEGABYTES} MB and {SECONDS} s each"
+        f"{f'; every {share[0]}th call of the survey' if share else ''}."
     )
     counted = machine.table(["what became of it", "calls"], rows)
     text = ["# Odd calls", machine.describe(), said, counted, f"## What is not right or clear\n\n{listed}"]

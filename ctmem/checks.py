@@ -287,8 +287,8 @@ class Array(NamedTuple):
     def read(self, x: Any, name: str) -> np.ndarray:
         """The array itself, with as many axes as the form has names."""
         if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf":
-            fail(name, f"an array of real numbers {self.form}", described(x, shows=False), TypeError)
-        if x.ndim != _axes(self.form) or 0 in x.shape:
+            fail(name, f"an array of real numbers {self.form}", described(x), TypeError)
+        if (self.form != "(…)" and x.ndim != _axes(self.form)) or 0 in x.shape:
             fail(name, f"of shape {self.form}, none of them 0", f"shape {x.shape}")
         return x
 

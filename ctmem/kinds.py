@@ -130,7 +130,7 @@ class Kind:
 
 def described(value: Any, *, shows: bool = True) -> str:
     """A value in a message: itself where it is short and plain, otherwise what it is."""
-    if isinstance(value, torch.Tensor | np.ndarray):
+    if shows and isinstance(value, torch.Tensor | np.ndarray):
         form = "tensor" if isinstance(value, torch.Tensor) else "array"
         return f"a {value.dtype} {form}, shape {tuple(value.shape)}"
     if shows and (value is None or isinstance(value, str | bytes | Real | np.generic | list | tuple | dict)):

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ctmem.checks import Bounds, Count, Finite, Inside, Positive, Whole, check_in_memory, described, fail, typed
+from ctmem.checks import Bounds, Count, Finite, Inside, Whole, check_in_memory, described, fail, typed
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DASHES = ("-", "--", "-.", ":")
@@ -31,6 +31,7 @@ GAMMA = 0.7
 NO_DATA = 0.8  # grey of pixels without data
 DPI = 88
 
+Inches = Annotated[float, Bounds(0.1, 100)]
 Few = Annotated[int, Bounds(1, 64)]  # rows or columns of a figure
 ImageLike = np.ndarray | torch.Tensor
 
@@ -51,7 +52,7 @@ class Picture(Figure):
 
 @typed
 def grid(
-    rows: Few, columns: Few, *, size: tuple[Positive, Positive] = (3.0, 3.0), **options: Any
+    rows: Few, columns: Few, *, size: tuple[Inches, Inches] = (3.0, 3.0), **options: Any
 ) -> tuple[Picture, np.ndarray]:
     """Returns an empty figure and its axes, an array (rows, columns).
 
@@ -90,9 +91,15 @@ def to_array(image: Inside[ImageLike], name: str = "image") -> np.ndarray:
         image = image[..., None]
     if image.ndim != 3:
         fail(name, "an array (H, W, C) or a tensor (1, C, H, W) or (C, H, W)", f"shape {tuple(image.shape)}")
-    if image.dtype.kind not in "biuf" or 0 in image.shape:
-        fail(name, "an image of real numbers, with at least one pixel and band", described(image))
     return image
+
+
+def _to_picture(image: ImageLike, name: str) -> np.ndarray:
+    """`to_array` of what is to be shown: real numbers, at least one."""
+    found = to_array(image, name)
+    if found.dtype.kind not in "biuf" or 0 in found.shape:
+        fail(name, "an image of real numbers, with at least one pixel and band", described(found))
+    return found
 
 
 @typed
@@ -119,11 +126,11 @@ def rgb(
         ValueError: a shape that is not that of an image, wavelengths that don't fit its bands or don't reach the
             visible.
     """
-    cube = to_array(image)
+    cube = _to_picture(image, "image")
     chosen = list(_visible(cube.shape[2], wavelengths_nm) if bands is None else bands)
     if len(chosen) == 0 or not all(-cube.shape[2] <= band < cube.shape[2] for band in chosen):
         fail("bands", f"numbers of the image's {cube.shape[2]} bands, at least one", chosen)
-    source = cube if like is None else to_array(like, "like")
+    source = cube if like is None else _to_picture(like, "like")
     source, cube = (x.astype(np.float32) if x.dtype.kind == "b" else x for x in (source, cube))
     shown, source = cube[..., chosen], source[..., chosen]
     known = source[np.isfinite(source).all(-1)]
@@ -141,7 +148,7 @@ def show_images(
     columns: Few = 4,
     limits: tuple[Finite, Finite] | None = None,
     cmap: str = "viridis",
-    size: Positive = 2.4,
+    size: Inches = 2.4,
 ) -> Picture:
     """Returns the images side by side: colour images as they are, single bands with one shared colour bar.
 
@@ -157,7 +164,7 @@ def show_images(
     Raises:
         ValueError: no image, or not as many titles as images.
     """
-    arrays = [to_array(image, f"images[{place}]") for place, image in enumerate(images)]
+    arrays = [_to_picture(image, f"images[{place}]") for place, image in enumerate(images)]
     if cmap not in matplotlib.colormaps:
         fail("cmap", "the name of a colour map of matplotlib", repr(cmap))
     pictures = [array[..., 0] if array.shape[2] == 1 else array for array in arrays]
@@ -184,7 +191,7 @@ def show_images(
 
 @typed
 def plot_spectra(
-    wavelengths_nm: Sequence[float], spectra: Mapping[str, ImageLike], *, ylabel: str = "radiance (scaled)"
+    wavelengths_nm: Sequence[float], spectra: Inside[Mapping[str, ImageLike]], *, ylabel: str = "radiance (scaled)"
 ) -> Picture:
     """Returns the spectra over wavelength; gaps, such as those of water absorption, stay empty.
 
@@ -196,18 +203,21 @@ def plot_spectra(
     Raises:
         ValueError: a spectrum that is not as long as the wavelengths.
     """
-    if not spectra:
-        fail("spectra", "a dict of at least one spectrum", "an empty one")
+    if not isinstance(spectra, Mapping) or not spectra:
+        fail("spectra", "a dict of at least one spectrum", described(spectra))
     figure, axes = grid(1, 1, size=(7.0, 3.2))
     for (label, values), style in zip(spectra.items(), styles(len(spectra))):
-        nm, shown = with_gaps(np.asarray(wavelengths_nm, float), np.asarray(values, float), label)
+        given = values.detach().cpu().float() if isinstance(values, torch.Tensor) else values
+        if np.asarray(given).dtype.kind not in "biuf":
+            fail(f"spectra[{label!r}]", "a vector of numbers", described(values))
+        nm, shown = with_gaps(np.asarray(wavelengths_nm, float), np.asarray(given, float), label)
         axes[0, 0].plot(nm, shown, label=label, linewidth=1.6, **style)
     return _finish(figure, axes[0, 0], "wavelength (nm)", ylabel, legend=len(spectra) > 1)
 
 
 @typed
 def error_map(
-    preds: Mapping[str, ImageLike], target: ImageLike, *, label: str = "RMSE over bands", size: Positive = 2.4
+    preds: Mapping[str, ImageLike], target: ImageLike, *, label: str = "RMSE over bands", size: Inches = 2.4
 ) -> Picture:
     """Returns one map per prediction, all on one scale: root mean square error over the bands of each pixel.
 
@@ -222,14 +232,13 @@ def error_map(
     """
     if not preds:
         fail("preds", "a dict of at least one image", "an empty one")
-    truth = to_array(target, "target").astype(np.float64)
+    truth = _to_picture(target, "target").astype(np.float64)
     errors = {}
     for name, pred in preds.items():
-        if to_array(pred, f"preds[{name!r}]").shape != truth.shape:
-            fail(
-                f"preds[{name!r}]", f"of the shape of `target` {truth.shape}", to_array(pred, f"preds[{name!r}]").shape
-            )
-        errors[name] = np.sqrt(((to_array(pred, f"preds[{name!r}]") - truth) ** 2).mean(-1))
+        cube = _to_picture(pred, f"preds[{name!r}]")
+        if cube.shape != truth.shape:
+            fail(f"preds[{name!r}]", f"of the shape of `target` {truth.shape}", cube.shape)
+        errors[name] = np.sqrt(((cube - truth) ** 2).mean(-1))
     top = float(np.nanpercentile(np.stack(list(errors.values())), 99.5))
     titles = [f"{name}\nmean {np.nanmean(error):.4f}" for name, error in errors.items()]
     return show_images(list(errors.values()), titles, label=label, limits=(0, top), cmap="magma", size=size)

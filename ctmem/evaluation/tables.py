@@ -124,11 +124,16 @@ def read_table(path: str | Path) -> list[Row]:
         FileNotFoundError: no such file.
         ValueError: a file with other columns.
     """
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        rows = [
-            {name: text if name == "method" else float(text) for name, text in row.items()}
-            for row in csv.DictReader(file)
-        ]
+    if not Path(path).is_file():
+        fail("path", "an existing file", path, FileNotFoundError)
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            rows = [
+                {name: text if name == "method" else float(text) for name, text in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    except (TypeError, ValueError, csv.Error) as error:
+        fail("path", "a table that `write_table` wrote", f"{Path(path).name}: {error}")
     _columns(rows)
     return rows
 

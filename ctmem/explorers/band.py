@@ -9,7 +9,7 @@ import ipywidgets
 import numpy as np
 import torch
 
-from ctmem.checks import Array, Whole, check_choice, check_count, fail, typed
+from ctmem.checks import Array, Inside, Whole, check_choice, check_count, fail, typed
 from ctmem.data.scenes import Scene
 from ctmem.evaluation.plots import COLOURS, Picture, to_array
 from ctmem.explorers.render import COMPOSITES, INDICES, bands_of, colours, normalised_difference, quantise, stretch
@@ -68,9 +68,9 @@ class BandExplorer(CubeExplorer):
     @typed
     def __init__(
         self,
-        cubes: Cube | Mapping[str, Cube],
+        cubes: Inside[Cube | Mapping[str, Cube]],
         *,
-        wavelengths_nm: Sequence[float] | None = None,
+        wavelengths_nm: Inside[Sequence[float] | None] = None,
         target: str | None = None,
         unit: str = "radiance (scaled)",
     ) -> None:
@@ -336,12 +336,17 @@ def number(value: np.number) -> str:
 @typed
 def absolute_error(cube: CubeArray, target: CubeArray, band: Whole) -> np.ndarray:
     """Returns |cube − target| of one band, (H, W) float32."""
+    if cube.shape != target.shape:
+        fail("cube", f"of the shape of `target` {target.shape}", cube.shape)
+    check_count(band, "band", at_least=0, at_most=cube.shape[2] - 1)
     return np.abs(cube[..., band].astype(np.float32) - target[..., band])
 
 
 @typed
 def rms_error(cube: CubeArray, target: CubeArray) -> np.ndarray:
     """Returns the root mean square over bands of cube − target, (H, W), some rows at a time to save memory."""
+    if cube.shape != target.shape:
+        fail("cube", f"of the shape of `target` {target.shape}", cube.shape)
     pairs = ((cube[top : top + ROWS], target[top : top + ROWS]) for top in range(0, len(cube), ROWS))
     return np.concatenate([np.sqrt(np.square(a.astype(np.float32) - b).mean(-1)) for a, b in pairs])
 
@@ -380,7 +385,7 @@ def _common_wavelengths(scenes: Sequence[Scene]) -> np.ndarray | None:
 
 
 @typed
-def checked_wavelengths(wavelengths_nm: Wavelengths | None, bands: int) -> np.ndarray | None:
+def checked_wavelengths(wavelengths_nm: Inside[Wavelengths | None], bands: int) -> np.ndarray | None:
     """The wavelengths as an array, or the error of what does not fit."""
     if wavelengths_nm is None:
         return None

@@ -10,7 +10,7 @@ import ipywidgets
 import numpy as np
 import torch
 
-from ctmem.checks import check_count, fail, typed
+from ctmem.checks import Inside, check_count, fail, typed
 from ctmem.data.scenes import Scene
 from ctmem.evaluation.plots import COLOURS, Picture, to_array
 from ctmem.explorers.band import WIDTH, Cube, checked_wavelengths
@@ -55,8 +55,8 @@ class DiffusionExplorer(CubeExplorer):
         self,
         run: Recording,
         *,
-        target: Cube | None = None,
-        wavelengths_nm: Wavelengths | None = None,
+        target: Inside[Cube | None] = None,
+        wavelengths_nm: Inside[Wavelengths | None] = None,
         unit: str = "radiance (scaled)",
     ) -> None:
         if not isinstance(run, Recording):
@@ -324,7 +324,7 @@ class DiffusionExplorer(CubeExplorer):
 
 
 @typed
-def checked_target(target: Cube, shape: tuple[int, int, int]) -> torch.Tensor:
+def checked_target(target: Inside[Cube], shape: tuple[int, int, int]) -> torch.Tensor:
     """The target as a tensor (1, C, H, W), or the error of what is wrong with it; `shape` is (H, W, C)."""
     wanted = "a Scene, an array (H, W, C) or a tensor (1, C, H, W)"
     if not isinstance(target, Scene | np.ndarray | torch.Tensor):

@@ -30,6 +30,7 @@ INDICES = {  # name → wavelengths of a and b in (a − b) / (a + b)
     "NDMI, moisture": (860.0, 1650.0),
 }
 Colours = Annotated[np.ndarray, Array("(H, W, 3)")]
+Numbers = Annotated[np.ndarray, Array("(…)")]
 Plane = Annotated[np.ndarray, Array("(H, W)")]
 
 
@@ -121,7 +122,9 @@ def bands_of(name: str, wavelengths_nm: Annotated[np.ndarray, Array("(C,)")] | N
 
 
 @typed
-def normalised_difference(a: Plane, b: Plane) -> np.ndarray:
+def normalised_difference(a: Numbers, b: Numbers) -> np.ndarray:
     """Returns (a − b) / (a + b), within −1 and 1 for values that are not negative; 0 where both are 0."""
+    if a.shape != b.shape:
+        fail("a", f"of the shape of `b` {b.shape}", a.shape)
     total = a + b
     return np.where(total == 0, np.where(np.isnan(total), np.nan, 0), (a - b) / np.where(total == 0, 1, total))

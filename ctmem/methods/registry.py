@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctmem.checks import Count, HoledImage, Image, as_image, check_choice, check_count, fail, typed
+from ctmem.checks import Count, HoledImage, Image, Inside, as_image, check_choice, check_count, fail, typed
 from ctmem.data.samples import Degraded
 from ctmem.holes import enlarged, fill_in, open_holes, split_holes
 from ctmem.model import Model
@@ -62,7 +62,9 @@ METHODS: dict[str, Entry] = {}
 
 
 @typed
-def register_method(name: str, function: Method | None = None, *, uses_reference: bool = True) -> Callable[..., object]:
+def register_method(
+    name: str, function: Inside[Method | None] = None, *, uses_reference: bool = True
+) -> Callable[..., object]:
     """Enters a method under a name: `register_method("mine", function)`, or as a decorator.
 
     Args:

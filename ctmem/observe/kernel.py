@@ -26,6 +26,7 @@ from torch import nn
 
 from ctmem.checks import (
     Count,
+    Inside,
     Positive,
     Scale,
     Size,
@@ -96,7 +97,7 @@ class PsfKernel(LearnedBlur):
     learning_rate = 0.1
 
     @typed
-    def __init__(self, scale: Scale = 4, size: Side | None = None, *, psf: torch.Tensor | None = None) -> None:
+    def __init__(self, scale: Scale = 4, size: Side | None = None, *, psf: Inside[torch.Tensor | None] = None) -> None:
         super().__init__()
         check_count(scale, "scale")
         if psf is not None:
