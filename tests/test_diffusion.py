@@ -76,6 +76,12 @@ def test_each_sample_has_its_own_step_and_every_step_is_drawn():
     assert float(x_t[0]) > float(x_t[1])
 
 
+def test_the_generator_alone_decides_which_steps_are_drawn():
+    before = torch.get_rng_state()
+    one, same, other = (draw_steps(50, Schedule.linear(1000), seeded(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other) and torch.equal(before, torch.get_rng_state())
+
+
 # --- what the output of a network means ---
 
 
