@@ -98,7 +98,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
     def on_cell_execute(cell: object, cell_index: int) -> None:
         running["index"] = cell_index
-        with contextlib.suppress(NotImplementedError):  # on Windows; elsewhere nbclient's own handler loses its head
+        with contextlib.suppress(RuntimeError):  # Windows has none; nbclient's own handler loses its head
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, on_interrupt, asyncio.current_task())
 
     def on_interrupt(task: asyncio.Task[object]) -> None:

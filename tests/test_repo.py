@@ -268,7 +268,8 @@ def test_continuous_integration_begins_with_the_oldest_python_supported():
     assert PROJECT["requires-python"] == f">={versions[0]}"
     assert all(SpecifierSet(PROJECT["requires-python"]).contains(version) for version in versions)
     for job in ("coverage", "lower-bounds"):
-        assert {"uses": "actions/setup-python@v5", "with": {"python-version": versions[0]}} in WORKFLOW[job]["steps"]
+        (python,) = [step for step in WORKFLOW[job]["steps"] if step.get("uses", "").startswith("actions/setup-python@")]
+        assert python["with"] == {"python-version": versions[0]}
 
 
 def test_lower_bounds_are_the_oldest_releases_allowed():
