@@ -46,6 +46,7 @@ from ctmem.kinds import entered, reader
 from ctmem.kinds import fail as fail
 from ctmem.kinds import is_finite_number as is_finite_number
 from ctmem.kinds import typed as typed
+from ctmem.kinds import unmasked as unmasked
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -178,7 +179,7 @@ def as_floats(x: Any, name: str, shape: str, *, double: bool = False) -> torch.T
         TypeError: neither a tensor nor an array, or one of whole numbers, truth values or complex numbers.
     """
     if isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.dtype.itemsize <= 8:
-        x = x.filled(np.nan) if isinstance(x, np.ma.MaskedArray) else x  # no data is NaN, not what stands under a mask
+        x = unmasked(x)
         x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))  # files of other machines have the other order
         x = torch.from_numpy(x if x.flags.writeable else x.copy())
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():

@@ -186,9 +186,17 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and value != "" and "\0" not in value
 
 
+def unmasked(array: np.ndarray) -> np.ndarray:
+    """An array with NaN under its mask, if it is one of `numpy.ma`; whole numbers are then float32."""
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    return np.ma.filled(array if array.dtype.kind == "f" else array.astype(np.float32), np.nan)
+
+
 def _tensor(value: Any, name: str) -> torch.Tensor:
     """A tensor with numbers in memory: arrays become one, half precision becomes single."""
     if isinstance(value, np.ndarray):
+        value = unmasked(value)
         value = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("="))
         value = torch.from_numpy(value if value.flags.writeable else value.copy())
     check_in_memory(value, name)

@@ -146,7 +146,7 @@ def test_without_a_suite_it_lists_them_and_says_what_is_absent(tmp_path, capsys)
         (["--suite", "embedded", "--methods", "magic"], "`methods` must be one of 'bicubic', .*, got 'magic'"),
         (["--suite", "embedded", "--references", "magic"], "`references` must be one of 'none', .*, got 'magic'"),
         (["--suite", "embedded", "--cameras", "x4-x2"], "`cameras` must be 'usual', or each once of x2"),
-        (["--suite", "embedded", "--seeds", "0"], "`seeds` must be a whole number ≥ 1, got 0"),
+        (["--suite", "embedded", "--seeds", "0"], "`seeds` must be a whole number from 1 to 10000, got 0"),
         (["--suite", "embedded", "--quick", "--areas", "test"], "`areas` must be 'validation' but for the whole suite"),
         (["--suite", "embedded", "--weights", "nowhere"], "`folder` must be one with card.json and weights"),
     ],

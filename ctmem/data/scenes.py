@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from ctmem.checks import Count, Size, Whole, check_choice, check_count, fail, typed
+from ctmem.checks import Count, Size, Whole, check_choice, check_count, fail, typed, unmasked
 from ctmem.data.levels import find_holes, scaled, warn_of_missing
 from ctmem.files import data_path
 from ctmem.reading.arrays import find_array, read_array, split_key
@@ -107,8 +107,7 @@ class Scene:
 
 def _with_holes(cube: np.ndarray) -> np.ndarray:
     """An own float32 copy of the cube, NaN where a mask of `numpy.ma` covers it."""
-    if np.ma.isMaskedArray(cube):
-        cube = np.where(np.ma.getmaskarray(cube), np.nan, np.ma.getdata(cube))
+    cube = unmasked(cube) if isinstance(cube, np.ndarray) else cube
     return np.array(cube, dtype=np.float32)
 
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ctmem.checks import Bounds, Count, Finite, Inside, Whole, check_in_memory, described, fail, typed
+from ctmem.checks import Bounds, Count, Finite, Inside, Whole, check_in_memory, described, fail, typed, unmasked
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DASHES = ("-", "--", "-.", ":")
@@ -85,8 +85,7 @@ def to_array(image: Inside[ImageLike], name: str = "image") -> np.ndarray:
         x = x.float() if x.dtype == torch.bfloat16 else x  # numpy has no such type
         x = x[0] if x.ndim == 4 and len(x) == 1 else x
         image = x.movedim(0, -1).numpy() if x.ndim == 3 else x.numpy()
-    if isinstance(image, np.ma.MaskedArray):  # no data is NaN, not what stands under the mask
-        image = np.where(np.ma.getmaskarray(image), np.nan, np.ma.getdata(image)).astype(np.float32)
+    image = unmasked(image) if isinstance(image, np.ndarray) else image
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3:

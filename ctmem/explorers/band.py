@@ -362,7 +362,8 @@ def _checked(cubes: Mapping[str, Cube]) -> dict[str, np.ndarray]:
             fail(f"cubes[{name!r}]", wanted, type(cube).__name__, TypeError)
         if not isinstance(name, str):
             fail("cubes", "a dict of names (text) and cubes", f"the name {name!r}", TypeError)
-        arrays[name] = cube.cube if isinstance(cube, Scene) else np.array(to_array(cube, f"cubes[{name!r}]"))
+        array = cube.cube if isinstance(cube, Scene) else to_array(cube, f"cubes[{name!r}]")
+        arrays[name] = array.copy() if array.flags.writeable else array  # whoever handed it over may change it
         if arrays[name].dtype.kind not in "fiu" or 0 in arrays[name].shape:
             fail(f"cubes[{name!r}]", "numbers (H, W, C)", f"{arrays[name].dtype} of shape {arrays[name].shape}")
     first, shape = next((name, array.shape) for name, array in arrays.items())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ctmem.checks import Image, Repeats, as_image, check_choice, check_same_shape, door, fail, typed
+from ctmem.checks import ExactImage, Repeats, as_image, check_choice, check_same_shape, door, fail, typed
 from ctmem.holes import fill_holes, open_holes
 
 Blur = Callable[[torch.Tensor], torch.Tensor]  # K: (·, c, H, W) → the same as the LR sensor would show it
@@ -83,7 +83,7 @@ def match_radiometry(reference: torch.Tensor, query: torch.Tensor) -> torch.Tens
 
 
 @typed
-def to_standard(x: Image) -> tuple[torch.Tensor, torch.Tensor]:
+def to_standard(x: ExactImage) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (gain, offset), (B, C, 1, 1) each, that bring every band to mean 0 and deviation 1.
 
     Pixels that are not finite do not count. A constant band gets gain 1, so that it becomes 0.
@@ -97,7 +97,7 @@ def to_standard(x: Image) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @typed
-def sharpen(blurry: Image, blur: Blur, steps: Repeats) -> torch.Tensor:
+def sharpen(blurry: ExactImage, blur: Blur, steps: Repeats) -> torch.Tensor:
     """Returns a sharper image, same shape, whose blur comes closer to `blurry`: y ← y + blurry − K(y), `steps` times.
 
     Brings back what the blur has damped but not deleted. Done to both sides, it tells patches apart better. Where
