@@ -14,15 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 STOPPED = "\nstopped; every notebook is as it was, or new and whole\n"
@@ -50,7 +47,8 @@ from nbformat.reader import NotJSONError
 
 from ctmem.command import forgiving_output
 from ctmem.evaluation.tables import format_table, read_table
-from ctmem.files import check_writable, write_text
+from ctmem.files import write_text
+from ctmem.lock import locked
 from ctmem.teaching import STABLE_ENVIRONMENT
 
 HERE = Path(__file__).parent
@@ -143,53 +141,6 @@ def canonical(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-@contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Keeps others who ask for the same folder out, until the end; a lock whose process has died on this machine is void.
-
-    Raises:
-        OSError: somebody else works there (says who), or the folder cannot be written.
-    """
-    path, me = folder / ".lock", {"process": os.getpid(), "machine": socket.gethostname()}
-    check_writable(folder)
-    for _ in range(2):
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                json.dump(me, file)
-            break
-        except FileExistsError:
-            owner = _owner(path)
-            if owner is None or _lives(owner):
-                who = "another process" if owner is None else f"process {owner['process']} on {owner['machine']}"
-                raise OSError(f"{folder}: {who} is at work here; wait for its end, or delete {path.name}") from None
-            path.unlink(missing_ok=True)
-    try:
-        yield
-    finally:
-        if _owner(path) == me:
-            path.unlink(missing_ok=True)
-
-
-def _owner(path: Path) -> dict[str, object] | None:
-    """Who holds a lock; None where that cannot be read, as in the moment when it is written."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {"process": int(found["process"]), "machine": str(found["machine"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _lives(owner: dict[str, object]) -> bool:
-    """Whether the owner of a lock may still be at work; of another machine nothing is known."""
-    if owner["machine"] != socket.gethostname():
-        return True
-    try:
-        import psutil
-    except ImportError:
-        return True
-    return psutil.pid_exists(owner["process"])
-
-
 def text_of(notebook: nbformat.NotebookNode) -> str:
     """The notebook as it stands in a file."""
     return nbformat.writes(notebook) + "\n"
@@ -202,7 +153,7 @@ def refresh(paths: list[Path]) -> None:
             raise FileNotFoundError(f"{path}: no such notebook")
     with contextlib.ExitStack() as stack:
         for folder in sorted({path.resolve().parent for path in paths}):
-            stack.enter_context(lock_folder(folder))
+            stack.enter_context(locked(folder))
         for path in paths:
             begin = time.perf_counter()
             write_text(text_of(execute(path)), path)
@@ -214,7 +165,7 @@ def run(output: Path) -> None:
     missing = [name for name in SPINE if not (HERE / f"{name}.ipynb").is_file()]
     if missing:
         raise SystemExit(f"notebooks missing from {HERE.name}/: {', '.join(missing)}")
-    with lock_folder(output):
+    with locked(output, what="output"):
         _run_into(output)
 
 
