@@ -140,10 +140,10 @@ def described(value: Any, *, shows: bool = True) -> str:
 
 
 def _alone(value: Any) -> Any:
-    """The number that a tensor or array without axes holds; anything else as it is."""
-    if isinstance(value, torch.Tensor) and value.ndim == 0 and not value.is_meta:
-        return value.item()
-    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind != "O" else value
+    """The number that a tensor or array of one element holds, as the metric of one image; anything else as it is."""
+    if isinstance(value, torch.Tensor):
+        return value.item() if value.numel() == 1 and not value.is_meta else value
+    return value.item() if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind != "O" else value
 
 
 def _is_whole(value: Any) -> bool:

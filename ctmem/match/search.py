@@ -33,7 +33,7 @@ from ctmem.checks import Axes, Count, check_choice, fail, typed
 from ctmem.match import patches as pt
 from ctmem.match.pruning import GROUP, directions, pair_scores, shadows, spread, survivors
 
-Patches = Annotated[torch.Tensor, Axes("(n, c, P, P)")]
+Patches = Annotated[torch.Tensor, Axes("(n, c, P, P)", double=True)]
 SIMILARITIES = ("dot", "cosine", "zncc", "l2")
 FLAT = 1e-6  # a patch whose deviation is below this share of its length is constant up to rounding
 PIECE = 4096  # candidates cut at a time: they stay in the cache
