@@ -137,7 +137,7 @@ def checked_scene(scene: Cube) -> np.ndarray:
     one = isinstance(scene, torch.Tensor) and scene.ndim == 4 and len(scene) == 1
     if not isinstance(scene, Scene) and scene.ndim not in (2, 3) and not one:
         fail("scene", "one array (H, W, C) or one tensor (1, C, H, W)", f"shape {tuple(scene.shape)}")
-    cube = scene.cube if isinstance(scene, Scene) else np.array(to_array(scene))
+    cube = scene.cube if isinstance(scene, Scene) else to_array(scene)
     if cube.dtype.kind not in "fiu" or 0 in cube.shape:
         fail("scene", "numbers (H, W, C)", f"{cube.dtype} of shape {cube.shape}")
     if min(cube.shape[:2]) < SMALLEST:
