@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -180,35 +181,45 @@ def test_a_fault_of_the_program_is_not_hidden():
         command.run_command(lambda: pytest.fail.Exception("x") and (_ for _ in ()).throw(AssertionError("a fault")))
 
 
+@contextlib.contextmanager
+def training(*options, python=()):
+    """A training that hears Ctrl-C, even where who runs the tests does not; it does not outlive its test."""
+    quiet = os.environ | {"CTMEM_QUIET": "1"}
+    child = subprocess.Popen(
+        [sys.executable, *python, "-m", "ctmem.train", *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        text=True, encoding="utf-8", env=quiet, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    try:
+        yield child
+    finally:
+        child.kill()
+
+
+def said_by(child):
+    """What it says but for its imports, once it has ended."""
+    return [line for line in child.communicate(timeout=300)[1].splitlines() if not line.startswith("import time:")]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
 def test_stopped_from_the_keyboard_while_it_imports():
     """The interpreter tells what it has imported: torch is on its way when this package's own shell is there."""
-    child = subprocess.Popen(
-        [sys.executable, "-X", "importtime", "-m", "ctmem.train"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    while "ctmem.train" not in (line := child.stderr.readline()):
-        assert line, "it ended by itself"
-    child.send_signal(signal.SIGINT)
-    said = [line for line in child.communicate(timeout=60)[1].splitlines() if not line.startswith("import time:")]
-    assert child.returncode == 130 and said == ["stopped before it began"]
+    with training("--steps", "0", python=["-X", "importtime"]) as child:
+        while "ctmem.train" not in (line := child.stderr.readline()):
+            assert line, "it ended by itself"
+        child.send_signal(signal.SIGINT)
+        assert said_by(child) == ["stopped before it began"]
+    assert child.returncode == 130
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
 def test_stopped_from_the_keyboard_while_it_trains(place, tmp_path):
     """One line, no traceback, nothing half-written, and the lock is gone."""
     options = ["--data", str(place / "field.npy"), "--out", str(tmp_path / "run"), "--device", "cpu", "--threads", "1"]
-    quiet = os.environ | {"CTMEM_QUIET": "1"}
-    child = subprocess.Popen(
-        [sys.executable, "-m", "ctmem.train", *options], stderr=subprocess.PIPE, text=True, env=quiet
-    )
-    while not (tmp_path / "run" / ".lock").exists():
-        assert child.poll() is None
-        time.sleep(0.02)
-    child.send_signal(signal.SIGINT)
-    said = child.communicate(timeout=60)[1]
+    with training(*options) as child:
+        while not (tmp_path / "run" / ".lock").exists():
+            assert child.poll() is None
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        assert said_by(child) == [f"stopped; the same command goes on from the last checkpoint in {tmp_path / 'run'}"]
     assert child.returncode == 130
-    assert said == f"stopped; the same command goes on from the last checkpoint in {tmp_path / 'run'}\n"
     assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.rglob(".lock"))

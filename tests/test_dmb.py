@@ -461,8 +461,14 @@ def transferred(query, sharp, blurred):
     ("call", "message"),
     [
         (lambda: dmb.texture(FOUND, OK, OK, OK, temperature=0), "`temperature` must be a finite number above 0, got 0"),
-        (lambda: dmb.texture(FOUND, OK, OK, OK, temperature=-1), "`temperature` must be a finite number above 0, got -1"),
-        (lambda: dmb.texture(FOUND, OK, OK, OK, temperature=torch.nan), "`temperature` must be a finite number above 0, got nan"),
+        (
+            lambda: dmb.texture(FOUND, OK, OK, OK, temperature=-1),
+            "`temperature` must be a finite number above 0, got -1",
+        ),
+        (
+            lambda: dmb.texture(FOUND, OK, OK, OK, temperature=torch.nan),
+            "`temperature` must be a finite number above 0, got nan",
+        ),
         (lambda: dmb.texture(FOUND, OK, OK, OK, hard_k=2), "`hard_k` must be a whole number from 1 to 1, got 2"),
         (lambda: dmb.texture(FOUND, OK, OK, OK, hard_k=0), "`hard_k` must be a whole number ≥ 1, got 0"),
         (lambda: dmb.texture(FOUND, OK, OK, OK, chunk_mb=0), "`chunk_mb` must be a whole number ≥ 1, got 0"),

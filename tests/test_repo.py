@@ -268,7 +268,9 @@ def test_continuous_integration_begins_with_the_oldest_python_supported():
     assert PROJECT["requires-python"] == f">={versions[0]}"
     assert all(SpecifierSet(PROJECT["requires-python"]).contains(version) for version in versions)
     for job in ("coverage", "lower-bounds"):
-        (python,) = [step for step in WORKFLOW[job]["steps"] if step.get("uses", "").startswith("actions/setup-python@")]
+        (python,) = [
+            step for step in WORKFLOW[job]["steps"] if step.get("uses", "").startswith("actions/setup-python@")
+        ]
         assert python["with"] == {"python-version": versions[0]}
 
 
