@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import shutil
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -265,22 +266,21 @@ def json_free(metadata, run):
 # --- two at once ----------------------------------------------------------------------------------------------------
 
 
-def hold(folder, held, done):
+def hold(folder, held):
     with locked(folder):
         held.set()
-        done.wait(60)
+        time.sleep(600)
 
 
 @pytest.fixture
 def owner(tmp_path):
     """A process that has the lock of a folder."""
     context = multiprocessing.get_context("spawn")
-    held, done = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path, held, done))
+    held = context.Event()
+    process = context.Process(target=hold, args=(tmp_path, held))
     process.start()
-    assert held.wait(60)
+    assert held.wait(300)
     yield process
-    done.set()
     process.kill()
     process.join()
 
