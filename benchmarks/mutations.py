@@ -275,7 +275,7 @@ MUTATIONS: dict[str, list[Mutation]] = {
         ("back-projection starts from the observation alone", "lr_hsi - self.downsample(pred), blurs_of", "lr_hsi, blurs_of", "test_camera"),
         ("consistency without its noise", "tolerance = max(MISMATCH, self.noise_share)", "tolerance = MISMATCH", "test_camera"),
         ("consistency of the whole batch together", "zip(pred.split(1), lr_hsi.split(1), holes_of_each(holes, len(pred)))", "zip([pred], [lr_hsi], [holes])", "test_camera"),
-        ("the adjoint averages", "return adjoint(self.downsample, y.new_zeros(*y.shape[:-2], height, width))(y)", "return adjoint(self.downsample, y.new_zeros(*y.shape[:-2], height, width))(y) / self.scale**2", "test_camera"),
+        ("the adjoint averages", "return adjoint(self.downsample, y.new_zeros(*y.shape[:-2], height, width))(y)", "return adjoint(self.downsample, y.new_zeros(*y.shape[:-2], height, width))(y) / self.scale**2", "test_camera -k transpose"),
         ("the noise is added without the generator", "add_noise(low, self.snr_db, generator=generator)", "add_noise(low, self.snr_db, generator=torch.Generator().manual_seed(0))", "test_camera"),
     ],
     "ctmem/observe/coarse.py": [
@@ -417,7 +417,7 @@ MUTATIONS: dict[str, list[Mutation]] = {
         ("the deviation is that of the population", "torch.stack(squares).sum(0) / (draws - 1)", "torch.stack(squares).sum(0) / draws", "test_inference -k uncertainty"),
         ("draws are not averaged", "preds.append(finish(drawn.mean(0, keepdim=True)))", "preds.append(finish(drawn[:1]))", "test_inference -k draws"),
         ("consistency though the preset says no", "consistency = model.preset.consistency if consistency is None else consistency", "consistency = True", "test_inference -k 'open or consistency or cached'"),
-        ("the estimate is not clamped before it is matched again", "query = encoded.decode(z).clamp(0, 1)", "query = encoded.decode(z)", "test_inference -k matching"),
+        ("the estimate is not clamped before it is matched again", "query = encoded.decode(z).clamp(0, 1)", "query = encoded.decode(z)", "test_inference -k matching_again_asks"),
         ("every image is matched with the first reference again", "ref_msi = ref_msi[number : number + 1]", "ref_msi = ref_msi[:1]", "test_inference -k matching"),
         ("the learned blur for every camera", "return model.kernel if camera.same_optics(model.camera) else camera.blur", "return model.kernel", "test_inference -k camera"),
         ("start is not handed on", "steps=steps, sampler=sampler, start=start, generator=generator, callback=callback", "steps=steps, sampler=sampler, generator=generator, callback=callback", "test_inference -k start"),

@@ -524,6 +524,20 @@ def test_the_oracle_has_no_loss_and_is_handed_its_own_estimate(prediction, sched
         assert float((estimate - x0).abs().median()) < 0.01
 
 
+def test_the_own_estimate_is_handed_over_in_that_share_of_the_draws(x0):
+    calls = []
+    for seed in range(100):
+        training_loss(
+            lambda *_: (calls.append(0), x0)[1],
+            x0,
+            x0,
+            Schedule.linear(10),
+            self_condition=0.25,
+            generator=seeded(seed),
+        )
+    assert 112 <= len(calls) <= 138  # 125, and three standard deviations
+
+
 def test_its_own_estimate_is_data_to_the_gradient(x0):
     """From w · x0 to w · (1 + w) · x0: at w = 1 the slope is 2 of the second w alone, 3 through both."""
     w = torch.tensor(1.0, requires_grad=True)
