@@ -411,7 +411,7 @@ MUTATIONS: dict[str, list[Mutation]] = {
         ("the noise is not told", "fine = sharpened_components(z, camera, network, noise_of_components(whole, space, camera))", "fine = sharpened_components(z, camera, network)", "test_prior -k told"),
         ("the noise of components is not whitened", ".sqrt() / space.std", ".sqrt()", "test_prior -k noise"),
         ("consistency though it is not wanted", "camera.consistent(preds, lr_hsi, holes=holes) if consistency else preds", "camera.consistent(preds, lr_hsi, holes=holes)", "test_prior -k 'told or count'"),
-        ("what lies outside the components is lost", "return lr_hsi_up + space.decode_difference(fine.transpose(0, 1) - space.encode(lr_hsi_up))", "return space.decode(fine.transpose(0, 1))", "test_prior -k told"),
+        ("what lies outside the components is lost", "return lr_hsi_up + space.decode_difference(fine.transpose(0, 1) - space.encode(lr_hsi_up))", "return space.decode(fine.transpose(0, 1))", "test_prior -k no_component_holds"),
     ],
     "ctmem/inference.py": [
         ("the deviation is that of the population", "torch.stack(squares).sum(0) / (draws - 1)", "torch.stack(squares).sum(0) / draws", "test_inference -k uncertainty"),
