@@ -66,15 +66,6 @@ def test_whole_pixels_stay_as_they_are():
     assert min(correlation(one, other) for one, other in bands) == pytest.approx(1, abs=1e-5)
 
 
-def test_whole_pixels_are_found_from_a_place_beside_them():
-    """Steps alone end some hundredths off."""
-    query = prepare(SEEN, GROUND, CAMERA, CONFIG).query[0]
-    beside = agreement.Placement(0, 0, 13, 11, 1.0)
-    data = torch.ones(GROUND.shape[2:], dtype=torch.bool)
-    layer = agreement._layer(query, GROUND[0], data, beside, CAMERA.blur, CONFIG.sharpening)
-    assert layer.placement == beside._replace(down=12.0, across=12.0)
-
-
 @pytest.mark.parametrize("other", [texture(5), 1 - GROUND, GROUND.roll(1, 1), torch.full_like(GROUND, 0.5)])
 def test_other_ground_is_not_laid(other):
     found = laid_under(other)
