@@ -145,6 +145,13 @@ def test_moving_reads_between_pixels_and_repeats_the_border(by):
         assert torch.allclose(found, wave[0, 0, :1].expand(20))
 
 
+@pytest.mark.parametrize("by", [0.5, 3.3, -7.1])
+def test_moving_keeps_a_constant(by):
+    for axis in (1, 2):
+        moved = moved_along(torch.full((1, 40, 40), 0.5), by, 20, axis)
+        torch.testing.assert_close(moved, torch.full_like(moved, 0.5), atol=1e-6, rtol=0)
+
+
 def test_where_there_is_no_data_the_query_stands():
     query = torch.full((1, 6, 8), 7.0)
     data = torch.ones(5, 9, dtype=torch.bool)
@@ -186,3 +193,12 @@ def test_detail_follows_the_bands_as_they_do_around_each_place():
     assert float(local_detail(blurry, SEEN, SEEN, weight)[0].abs().max()) == 0
     with pytest.raises(ValueError, match="`weight`"):
         local_detail(blurry, TRUTH, SEEN, weight[..., 1:])
+
+
+def test_where_the_reference_shows_nothing_detail_follows_the_bands_as_in_the_whole_image():
+    """The blurred reference is constant on the right: only the fit of the whole image knows that z is twice band 0."""
+    low, sharp = SEEN.clone(), TRUTH.clone()
+    low[..., WIDTH // 2 :], sharp[..., WIDTH // 2 :] = 0.5, 0.6
+    detail, _ = local_detail(2 * low[:, :1], sharp, low, torch.ones_like(low[:, :1]))
+    right = detail[..., WIDTH // 2 + 12 :]
+    torch.testing.assert_close(right, torch.full_like(right, 0.2), atol=0.01, rtol=0)

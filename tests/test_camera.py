@@ -219,6 +219,14 @@ def test_back_projection_is_of_the_cameras_own_blur(scene):
     assert mismatch(told, lr_hsi, wide) < 0.5 * mismatch(not_told, lr_hsi, wide)
 
 
+def test_with_noise_back_projection_stops_where_only_that_is_missing(scene):
+    """At 20 dB a tenth may be missing: what is 4.8% off stays as it is, what is 23% off gets the one step it needs."""
+    noisy, one = replace(USUAL, snr_db=20.0), scene[:1]
+    seen = USUAL.observe(one)
+    assert torch.equal(noisy.consistent(one, 1.05 * seen), one)
+    assert torch.equal(noisy.consistent(one, 1.3 * seen), USUAL.back_project(one, 1.3 * seen, steps=1))
+
+
 # --- what is known about it ---
 
 

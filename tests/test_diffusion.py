@@ -260,6 +260,15 @@ def test_ddpm_with_exact_draws_of_x0_keeps_the_marginals(schedule):
     assert float(found.std()) == pytest.approx(std, rel=0.02)
 
 
+def test_ddpm_draws_once_between_two_steps_and_never_after_the_last(x0):
+    """Of one generator: the start and three draws in four steps, so that the next image has the fifth."""
+    one, other = seeded(3), seeded(3)
+    sample(Oracle(x0), x0, Schedule.linear(20), steps=4, sampler=sample_ddpm, generator=one)
+    for _ in range(4):
+        torch.randn(SHAPE, generator=other)
+    assert torch.equal(one.get_state(), other.get_state())
+
+
 def even_in_log_sigma(first=4.0, last=-4.0, steps=4096):
     """A variance-preserving chain whose level/noise falls geometrically from exp(first) to exp(last)."""
     ratio = torch.linspace(first, last, steps, dtype=torch.float64).exp()
@@ -513,6 +522,31 @@ def test_the_oracle_has_no_loss_and_is_handed_its_own_estimate(prediction, sched
     for start, estimate in zip(oracle.previous[::2], oracle.previous[1::2]):
         assert not start.any()
         assert float((estimate - x0).abs().median()) < 0.01
+
+
+def test_the_own_estimate_is_handed_over_in_that_share_of_the_draws(x0):
+    calls = []
+    for seed in range(100):
+        training_loss(
+            lambda *_: (calls.append(0), x0)[1],
+            x0,
+            x0,
+            Schedule.linear(10),
+            self_condition=0.25,
+            generator=seeded(seed),
+        )
+    assert 112 <= len(calls) <= 138  # 125, and three standard deviations
+
+
+def test_its_own_estimate_is_data_to_the_gradient(x0):
+    """From w · x0 to w · (1 + w) · x0: at w = 1 the slope is 2 of the second w alone, 3 through both."""
+    w = torch.tensor(1.0, requires_grad=True)
+    loss = training_loss(
+        lambda x_t, level, previous: w * (x0 + previous), x0, torch.zeros_like(x0), Schedule.linear(10),
+        self_condition=1.0, generator=seeded(0),
+    )  # fmt: skip
+    loss.backward()
+    assert float(w.grad) == pytest.approx(2 * float(x0.abs().mean()), rel=1e-5)
 
 
 def test_each_channel_counts_by_its_weight(x0):

@@ -291,6 +291,18 @@ def test_matching_again_asks_with_the_last_estimate(model, monkeypatch):
     assert not torch.equal(again, once)
 
 
+def test_matching_again_asks_with_reflectances_whatever_the_estimate(model, monkeypatch):
+    _gt, lr_hsi, camera = observed(height=16, width=20)
+    (encoded,) = encode(model, lr_hsi, reference(), camera=camera)
+    queries, real = [], inference.dmb
+    monkeypatch.setattr(inference, "dmb", lambda query, *a, **o: (queries.append(query), real(query, *a, **o))[1])
+    monkeypatch.setattr(model.denoiser, "denoise", lambda x_t, level, previous, condition: 10 * condition.base)
+    super_resolve(model, lr_hsi, reference(), camera=camera, steps=2, rematch_every=1, generator=seeded())
+    wanted = encoded.decode(10 * encoded.base)
+    assert float(wanted.min()) < 0 and float(wanted.max()) > 1
+    torch.testing.assert_close(queries[-1], wanted.clamp(0, 1))
+
+
 def test_matching_again_later_than_the_last_call_changes_nothing(model):
     _gt, lr_hsi, camera = observed(height=16, width=20)
     once, never_again = (

@@ -184,6 +184,14 @@ def test_rows_and_columns_and_the_noise_are_told_where_they_belong(lr_hsi, netwo
     assert float(told[0][1].min()) > 0
 
 
+def test_what_no_component_holds_is_enlarged_bicubically(network, monkeypatch):
+    """Told nothing of eight of 31 directions, all of which vary."""
+    monkeypatch.setattr(network, "forward", lambda y, y_up, mtf, noise, scale: y_up)
+    noise = random(1, 31, 6, 8)
+    pred = component_prior(noise, camera=CAMERA, weights=network, consistency=False)
+    torch.testing.assert_close(pred, CAMERA.upsample(noise), atol=1e-4, rtol=0)
+
+
 def test_blocks_add_to_what_goes_into_them():
     """With second convolutions of zeros the blocks leave the features as they are, however many there are."""
     network = untrained()

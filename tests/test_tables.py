@@ -42,6 +42,10 @@ def test_pred_and_gt_are_not_swapped(gt):
         {"x": torch.full((1, 2, 12, 12), 0.5)}, torch.full((1, 2, 12, 12), 0.2), scale=4, metrics=["ergas"]
     )
     assert row["ergas"] == pytest.approx(37.5, rel=1e-5)
+    (row,) = compare(
+        {"x": torch.full((1, 2, 12, 12), 0.5)}, torch.full((1, 2, 12, 12), 0.2), scale=5, metrics=["ergas"]
+    )
+    assert row["ergas"] == pytest.approx(30.0, rel=1e-5)
 
 
 def test_metrics_may_be_chosen(predictions, gt):

@@ -127,6 +127,19 @@ def test_the_estimate_of_the_truth_is_the_truth(target, schedule):
 
 
 @every_target
+def test_a_predicted_noise_is_scored_after_ten_calls_the_others_after_one(target):
+    """From noise alone it says nothing of the image."""
+    data, calls = pool(1), []
+    oracle = knows_all(target, data.target)
+    real = oracle.denoise
+    oracle.denoise = lambda *given: (calls.append(0), real(*given))[1]
+    one_step_estimate(preset(target, timesteps=15))(
+        oracle, Encoded(data.base, Subspace.identity(Z), data.base, data.texture)
+    )
+    assert len(calls) == (10 if target == "eps" else 1)
+
+
+@every_target
 def test_every_target_learns(target):
     """Forty steps on one crop that differs from its base by constants: the loss falls well below that of the start."""
     net, data, generator = network(target).train(), pool(1), torch.Generator().manual_seed(1)
