@@ -121,6 +121,8 @@ def load_model(name: str | None = None, *, folder: str | Path | None = None) -> 
             "folder", "one with card.json and weights", f"{card_file.parent.name}, without card.json", FileNotFoundError
         )
     card, preset = read_model_card(card_file)
+    if name not in (None, preset.name):
+        fail("name", f"that of the weights in `folder`, {preset.name!r}, or None", repr(name))
     files = {part: card_file.with_name(f"{part}.safetensors") for part in PARTS}
     with RoomFor(*files.values()):
         networks = build_networks(preset, None if preset.denoiser.subspace else _bands(files["cnn"]))
