@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -22,26 +21,12 @@ def without_gradients(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def detached(value: Any) -> Any:
-    """A tensor without gradients, and a mapping or a dataclass, such as a `Camera`, of such; all else as it is.
+    """A tensor without gradients, and a mapping of such; all else as it is: a `Camera` and a `Scene` have none.
 
     Example:
         >>> detached({"a": torch.ones(1, requires_grad=True)})
         {'a': tensor([1.])}
     """
-    if not _learns(value):
-        return value
     if isinstance(value, torch.Tensor):
         return value.detach()
-    if isinstance(value, Mapping):
-        return {key: detached(one) for key, one in value.items()}
-    return replace(value, **{one.name: detached(getattr(value, one.name)) for one in fields(value) if one.init})
-
-
-def _learns(value: Any) -> bool:
-    """Whether gradients would flow into a tensor, or into one that a mapping or a dataclass holds."""
-    if isinstance(value, torch.Tensor):
-        return value.requires_grad
-    if isinstance(value, Mapping):
-        return any(map(_learns, value.values()))
-    dataclass = is_dataclass(value) and not isinstance(value, type)
-    return dataclass and any(_learns(getattr(value, one.name)) for one in fields(value))
+    return {key: detached(one) for key, one in value.items()} if isinstance(value, Mapping) else value
