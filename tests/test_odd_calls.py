@@ -10,6 +10,7 @@ from benchmarks import odd_calls
 from ctmem.benchmark.scores import resampled_psnr
 from ctmem.config import TINY, CameraConfig, MatchConfig, Preset
 from ctmem.data.scenes import Scene
+from ctmem.diffusion.samplers import SAMPLERS
 from ctmem.explorers.degradation import DegradationExplorer
 from ctmem.explorers.gradients import detached
 from ctmem.explorers.match import MatchExplorer
@@ -81,7 +82,8 @@ def test_what_was_taken_in_silence_or_ended_in_a_raw_error_is_named(call, text):
 PIXEL = (torch.zeros(1, 8, 1, 1), torch.zeros(1, 32, 1, 1))
 
 
-def test_the_sensors_of_the_settings_are_those_with_a_table():
+def test_the_names_in_the_settings_are_those_there_are():
+    assert Preset.BOUNDS["sampler"] == tuple(SAMPLERS)
     assert CameraConfig.BOUNDS["sensor"] == tuple(SENSORS) and TINY.camera.sensor in SENSORS
 
 
