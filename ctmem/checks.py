@@ -20,7 +20,7 @@ import functools
 import numbers
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Annotated, Any, NamedTuple, TypeVar, cast
@@ -403,6 +403,19 @@ def check_count(value: int, name: str, *, at_least: int = 1, at_most: int | None
     if not whole or value < at_least or (at_most is not None and value > at_most):
         span = f"≥ {at_least}" if at_most is None else f"from {at_least} to {at_most}"
         fail(name, f"a whole number {span}", repr(value))
+
+
+def check_places(places: Iterable[int], name: str, count: int) -> None:
+    """Raises unless `places` are whole numbers from 0 to `count` − 1, at least one of them.
+
+    Raises:
+        ValueError: none, another type, or one out of range.
+    """
+    listed = list(places)
+    if not listed:
+        fail(name, f"at least one number from 0 to {count - 1}", "none")
+    for number, place in enumerate(listed):
+        check_count(place, f"{name}[{number}]", at_least=0, at_most=count - 1)
 
 
 def check_choice(value: str, name: str, choices: Collection[str]) -> None:

@@ -105,7 +105,12 @@ class CameraConfig(Settings):
     bands: tuple[str, ...] | None = None  # of that sensor; None: blue, green, red, near infrared
     snr_db: float | None = None  # signal-to-noise ratio of the coarse image, dB; None: no noise
 
-    BOUNDS: ClassVar[dict[str, Bounds]] = {"scale": (1, 64), "fwhm_px": (ABOVE_0, 1000), "snr_db": (-100, 300)}
+    BOUNDS: ClassVar[dict[str, Bounds]] = {
+        "scale": (1, 64),
+        "fwhm_px": (ABOVE_0, 1000),
+        "sensor": ("sentinel2a", "sentinel2b", "landsat8", "landsat9"),
+        "snr_db": (-100, 300),
+    }
 
 
 @dataclass(frozen=True)
@@ -234,6 +239,7 @@ class Preset(Settings):
         "crop": (1, 100_000),
         "timesteps": (1, 1_000_000),
         "schedule": ("linear", "cosine", "shifted"),
+        "sampler": ("ddpm", "ddim", "dpmpp", "heun", "edm"),
         "sampling_steps": (1, 1_000_000),
         "kernel_width": (1, 4096),
         "cnn_width": (1, 8192),
@@ -259,9 +265,16 @@ class Preset(Settings):
             ValueError: a setting of another type, or out of its bounds.
         """
         parts = {"camera": CameraConfig, "match": MatchConfig, "denoiser": DenoiserConfig, "train": TrainConfig}
-        for name, part in {"preset": plain, **{key: plain[key] for key in parts if key in plain}}.items():
-            if not isinstance(part, dict):
-                raise TypeError(f"`{name}` must be a dict of settings, got {_short(part)}")
+        known = {"preset": (cls, plain)}
+        if isinstance(plain, dict):
+            known |= {key: (part, plain[key]) for key, part in parts.items() if key in plain}
+        for name, (part, given) in known.items():
+            if not isinstance(given, dict):
+                raise TypeError(f"`{name}` must be a dict of settings, got {_short(given)}")
+            if odd := [one for one in given if one not in {field.name for field in dataclasses.fields(part)}]:
+                raise TypeError(f"`{name}` must be a dict of settings, got {_short(odd[0])} among them")
+        if "name" not in plain:
+            raise TypeError("`preset` must be a dict of settings, got one without `name`")
         return cls(**plain | {key: part(**plain[key]) for key, part in parts.items() if key in plain})
 
 

@@ -28,7 +28,7 @@ from safetensors.torch import save
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ctmem.checks import fail, warn_once
+from ctmem.checks import check_choice, fail, typed, warn_once
 
 VERSIONS = {"weights": 1, "checkpoint": 1, "texture library": 2}  # kind: version of its form
 KINDS = {"weights": "weights", "checkpoint": "a checkpoint", "texture library": "a texture library"}
@@ -36,6 +36,7 @@ ENVELOPE = ("kind", "version", "ctmem", "sha256")
 OLD_PART = 600.0  # seconds after which a half-written file has no writer any more
 
 
+@typed
 def data_path(name: str) -> Path:
     """Path of a file shipped with the project: in `ctmem/_data` of a wheel, in `data/` of a source tree.
 
@@ -52,6 +53,7 @@ def data_path(name: str) -> Path:
 # --- tensors ----------------------------------------------------------------------------------------------------------
 
 
+@typed
 def save_tensors(
     tensors: Mapping[str, torch.Tensor], path: str | Path, metadata: Mapping[str, str], *, kind: str = "weights"
 ) -> str:
@@ -62,6 +64,7 @@ def save_tensors(
     Raises:
         OSError: it cannot be written; what was there before stays.
     """
+    check_choice(kind, "kind", VERSIONS)
     held = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
     header = {key: text for key, text in metadata.items() if key not in ENVELOPE}
     header |= {"kind": f"ctmem {kind}", "version": str(VERSIONS[kind]), "ctmem": package_version("ctmem")}
@@ -70,6 +73,7 @@ def save_tensors(
     return header["sha256"]
 
 
+@typed
 def load_tensors(path: str | Path, *, kind: str = "weights") -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of a file that `save_tensors` wrote.
 
@@ -79,6 +83,7 @@ def load_tensors(path: str | Path, *, kind: str = "weights") -> tuple[dict[str, 
         FileNotFoundError: there is no such file.
         ValueError: not a whole safetensors file, a damaged one, or one of another kind or version.
     """
+    check_choice(kind, "kind", VERSIONS)
     path = Path(path)
     if not path.is_file():
         fail("path", "a safetensors file", f"{path.name}, which is not there", FileNotFoundError)

@@ -15,7 +15,7 @@ import math
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from ctmem.checks import as_image, door, fail
+from ctmem.checks import Inside, as_image, door, fail, typed
 
 
 @door
@@ -84,17 +84,19 @@ def fill_in(image: torch.Tensor, holes: torch.Tensor, name: str = "image") -> to
     return image
 
 
-def open_holes(image: torch.Tensor, holes: torch.Tensor | None) -> torch.Tensor:
+@typed
+def open_holes(image: Inside[torch.Tensor], holes: Inside[torch.Tensor | None]) -> torch.Tensor:
     """Returns an image (B, C, H, W) with NaN in its holes (B, 1, H, W), or (B, 1, h, w) of a coarser grid; None: none.
 
     Raises:
-        TypeError: holes that are not truth values.
-        ValueError: holes of another shape.
+        TypeError: an image that is not of floating-point numbers, or holes that are not truth values.
+        ValueError: another rank, or holes of another shape.
 
     Example:
         >>> open_holes(torch.ones(1, 1, 2, 4), torch.tensor([False, True]).reshape(1, 1, 1, 2))[0, 0, 0].tolist()
         [1.0, 1.0, nan, nan]
     """
+    image = as_image(image, "image", finite=False, double=True)
     if holes is None:
         return image
     if not isinstance(holes, torch.Tensor) or holes.dtype != torch.bool:

@@ -170,6 +170,8 @@ def _number(kind: type, bounds: Bounds | None) -> Kind:
             plain = float(plain)
         if bounds is not None and not bounds.holds(plain):
             fail(name, bounds.text(plain, text), described(value))
+        if kind is int and not -(2**63) <= plain < 2**63:  # neither torch nor numpy can take it
+            fail(name, "a whole number that fits 64 bits", described(value))
         return plain
 
     return Kind(text, fits, read, shows=True, error=ValueError if kind is int else TypeError, bounds=bounds)

@@ -15,7 +15,6 @@ import torch
 from ctmem.card import MODEL, PARTS, read_card
 from ctmem.checks import Width, check_choice, door, fail, typed
 from ctmem.config import Preset
-from ctmem.diffusion.samplers import SAMPLERS
 from ctmem.files import RoomFor, data_path, load_module, load_tensors
 from ctmem.networks.kernel_net import KernelNet
 from ctmem.networks.residual_cnn import ResidualCNN
@@ -121,6 +120,8 @@ def load_model(name: str | None = None, *, folder: str | Path | None = None) -> 
             "folder", "one with card.json and weights", f"{card_file.parent.name}, without card.json", FileNotFoundError
         )
     card, preset = read_model_card(card_file)
+    if name not in (None, preset.name):
+        fail("name", f"that of the weights in `folder`, {preset.name!r}, or None", repr(name))
     files = {part: card_file.with_name(f"{part}.safetensors") for part in PARTS}
     with RoomFor(*files.values()):
         networks = build_networks(preset, None if preset.denoiser.subspace else _bands(files["cnn"]))
@@ -140,11 +141,9 @@ def read_model_card(path: Path, needed: Sequence[str] = ()) -> tuple[dict[str, A
     return card, Preset.from_dict(card["preset"])
 
 
-def _check_preset(plain: Any, name: str) -> None:
+def _check_preset(plain: Any, name: str) -> None:  # noqa: ARG001  (the form of all checks)
     """Raises unless it is a preset, of a camera and of names that there are."""
-    preset = Preset.from_dict(plain)
-    check_choice(preset.sampler, f"{name}.sampler", SAMPLERS)
-    Camera.from_config(preset.camera)
+    Camera.from_config(Preset.from_dict(plain).camera)
 
 
 def _check_camera(plain: Any, name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from ctmem.checks import typed
+from ctmem.checks import Finite, Whole, fail, typed
 
 # What every notebook runs under when its outputs are stored or compared: the same text and numbers each time.
 STABLE_ENVIRONMENT = {
@@ -31,8 +31,8 @@ def check(
     claim: str,
     value: float,
     *,
-    at_least: float | None = None,
-    at_most: float | None = None,
+    at_least: Finite | None = None,
+    at_most: Finite | None = None,
     equals: float | None = None,
 ) -> None:
     """Prints `ok: <claim> (<bound>)` if the bound holds; raises otherwise.
@@ -71,11 +71,20 @@ def _bounds(at_least: float | None, at_most: float | None, equals: float | None)
     given = {"≥": at_least, "≤": at_most, "=": equals}
     text = " and ".join(f"{sign} {bound:g}" for sign, bound in given.items() if bound is not None)
     if not text:
-        raise ValueError("`check` needs `at_least`, `at_most` or `equals`, got none of them")
+        fail("at_least", "given, or `at_most` or `equals`", "none of them")
     return text
 
 
-def exercise(claim: str, answer: Any, measure: Callable[[Any], float] = float, **bounds: float) -> None:
+@typed
+def exercise(
+    claim: str,
+    answer: Any,
+    measure: Callable[[Any], float] = float,
+    *,
+    at_least: Finite | None = None,
+    at_most: Finite | None = None,
+    equals: float | None = None,
+) -> None:
     """Checks a reader's answer like `check`; prints `open: …` while there is none yet (None or `...`).
 
     A notebook stays runnable from top to bottom with its exercises unsolved, and a solved one is really checked.
@@ -84,7 +93,9 @@ def exercise(claim: str, answer: Any, measure: Callable[[Any], float] = float, *
         claim: what the right answer does, in words.
         answer: the reader's answer: a number, or whatever `measure` turns into one.
         measure: from the answer to the number that is bounded; called only when there is an answer.
-        **bounds: `at_least`, `at_most`, `equals`, as for `check`.
+        at_least: as of `check`, like the other two bounds.
+        at_most: upper bound, included.
+        equals: the exact value wanted.
 
     Raises:
         AssertionError: there is an answer and it is wrong.
@@ -99,16 +110,13 @@ def exercise(claim: str, answer: Any, measure: Callable[[Any], float] = float, *
         ok: a list that sums to 3 (= 3)
     """
     if answer is None or answer is ...:
-        text = _bounds(*(bounds.get(name) for name in ("at_least", "at_most", "equals")))
-        print(f"open: {claim} ({text})")
+        print(f"open: {claim} ({_bounds(at_least, at_most, equals)})")
         return
-    if not callable(measure):
-        raise TypeError(f"`measure` must be a function, got {type(measure).__name__}")
     try:
         value = measure(answer)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`answer` must be what {claim!r} can be measured of, got {answer!r}") from error
-    check(claim, value, **bounds)
+    check(claim, value, at_least=at_least, at_most=at_most, equals=equals)
 
 
 def results_folder() -> Path:
@@ -122,8 +130,14 @@ def results_folder() -> Path:
     return folder
 
 
+@typed
 def progress(
-    iterable: Iterable[Any], description: str = "", *, total: int | None = None, initial: int = 0, disable: bool = False
+    iterable: Iterable[Any],
+    description: str = "",
+    *,
+    total: Whole | None = None,
+    initial: Whole = 0,
+    disable: bool = False,
 ) -> tqdm:
     """Returns a tqdm bar over `iterable`, silent where the environment variable `CTMEM_QUIET` is set.
 

@@ -130,7 +130,7 @@ def test_a_card_that_was_changed(tmp_path):
             "`cim_blocks` must be a whole number from 0 to 64",
         ),
         ({"preset": {"name": "x", "denoiser": {"width": 1e9}}}, "`width` must be a whole number from 2 to 4096"),
-        ({"preset": {"name": "x", "sampler": "magic"}}, "`preset.sampler` must be one of"),
+        ({"preset": {"name": "x", "sampler": "magic"}}, "`sampler` must be one of"),
         ({"camera": {"scale": 4}}, "psf"),
         ({"camera": {"psf": [["a"]]}}, "a list of rows of numbers"),
         ({"version": 2}, "`version` must be 1 of a ctmem card"),

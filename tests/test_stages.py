@@ -154,7 +154,9 @@ def test_the_kernel_is_of_the_kind_that_the_preset_says(network, kind, source, t
 def test_a_variant_of_a_preset_loads_by_its_card(trained):
     model = load_model("tiny", folder=trained[0])
     assert model.preset == SMALL and model.card["steps"] == trained[1]["steps"]
-    with pytest.raises(ValueError, match="`path` must be weights of preset 'small', got preset 'tiny'"):
+    with pytest.raises(
+        ValueError, match="`name` must be that of the weights in `folder`, 'tiny', or None, got 'small'"
+    ):
         load_model("small", folder=trained[0])
 
 

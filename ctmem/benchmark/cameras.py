@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ctmem.checks import fail
+from ctmem.checks import fail, typed
 from ctmem.observe.camera import Camera
 
 USUAL = "usual"  # ×4, a Gaussian of 4 px, no noise
@@ -41,6 +41,7 @@ class Told:
         return replace(self, true=true, told=told)
 
 
+@typed
 def parse_camera(name: str) -> Told:
     """Returns the cameras of a name.
 
@@ -73,11 +74,14 @@ def parse_camera(name: str) -> Told:
     return Told(name, true, usual if "assumed" in found else true)
 
 
-def parse_cameras(names: Sequence[str]) -> list[Told]:
+@typed
+def parse_cameras(cameras: Sequence[str]) -> list[Told]:
     """Returns the cameras of several names, each once; `grid` is all of `GRID`.
 
     Raises:
         ValueError: as `parse_camera`.
     """
-    every = [one for name in names for one in (GRID if name == "grid" else (name,))]
+    if not cameras:
+        fail("cameras", "at least one name", "none")
+    every = [one for name in cameras for one in (GRID if name == "grid" else (name,))]
     return [parse_camera(name) for name in dict.fromkeys(every)]

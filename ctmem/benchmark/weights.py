@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 
-from ctmem.checks import fail
+from ctmem.checks import fail, typed
 from ctmem.config import Preset
 from ctmem.files import RoomFor, data_path, load_module
 from ctmem.model import PARTS, SHIPPED, Model, build_networks, load_model, read_model_card
@@ -28,7 +28,8 @@ class Weights:
     model: Model
 
 
-def find_weights(folders: Sequence[Path] = ()) -> dict[str, list[Weights]]:
+@typed
+def find_weights(folders: Sequence[str | Path] = ()) -> dict[str, list[Weights]]:
     """Returns the weights of each wiring: shipped ones first, then `seed…` folders beside them, then `folders`.
 
     Args:
@@ -42,7 +43,7 @@ def find_weights(folders: Sequence[Path] = ()) -> dict[str, list[Weights]]:
     others = {path.parent for part in PARTS for path in shipped.parent.rglob(f"{part}.safetensors")} - {shipped}
     beside = sorted(folder for folder in others if (folder / "card.json").is_file())
     found: dict[str, list[Weights]] = {}
-    for folder in (shipped, *beside, *folders):
+    for folder in (shipped, *beside, *map(Path, folders)):
         model = _load(folder)
         label = folder.name if folder.parent == shipped.parent else f"{folder.parent.name}/{folder.name}"
         one = Weights(label, variant_of(model.preset), model)

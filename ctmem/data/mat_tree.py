@@ -44,7 +44,7 @@ def write_mat_tree(root: str | Path, split: str, samples: Sequence[dict[str, Ten
             NaN or infinite values, or H×W that is not a whole multiple of h×w.
     """
     # everything is checked first
-    if split in ("", "..") or Path(split).name != split:
+    if split in ("", "..") or "\0" in split or Path(split).name != split:
         fail("split", "a plain folder name", repr(split))
     target = Path(root) / split
     if target.exists():

@@ -24,7 +24,19 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from ctmem.checks import Count, Size, Whole, check_choice, check_count, fail, typed, unmasked
+from ctmem.checks import (
+    Count,
+    Inside,
+    Size,
+    Whole,
+    as_vector,
+    check_choice,
+    check_count,
+    described,
+    fail,
+    typed,
+    unmasked,
+)
 from ctmem.data.levels import find_holes, scaled, warn_of_missing
 from ctmem.files import data_path
 from ctmem.reading.arrays import find_array, read_array, split_key
@@ -32,6 +44,7 @@ from ctmem.reading.arrays import find_array, read_array, split_key
 __all__ = ["Scene", "data_path", "load_scene", "read_array", "read_scene", "scene_names", "synthetic"]
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Scene:
     """A cube (H, W, C) float32 in [0, 1], read-only, and what is known about it.
@@ -40,8 +53,8 @@ class Scene:
     """
 
     name: str
-    cube: np.ndarray  # (H, W, C)
-    wavelengths_nm: np.ndarray | None = None  # (C,), centres of the bands
+    cube: Inside[np.ndarray]  # (H, W, C)
+    wavelengths_nm: Inside[np.ndarray | None] = None  # (C,), centres of the bands
     gsd_m: float | None = None  # ground sampling distance: metres from pixel to pixel
     bad_bands: tuple[int, ...] = ()  # indices of bands still in the cube that are better not used
     sensor: str = "unknown"
@@ -72,7 +85,7 @@ class Scene:
             fail("cube", "in [0, 1]", f"values from {low:.4g} to {high:.4g}")
         if not set(self.bad_bands) <= set(range(cube.shape[2])):
             fail("bad_bands", f"indices from 0 to {cube.shape[2] - 1}", self.bad_bands)
-        if self.gsd_m is not None and not self.gsd_m > 0:
+        if self.gsd_m is not None and not 0 < self.gsd_m < math.inf:
             fail("gsd_m", "a positive number of metres", self.gsd_m)
         object.__setattr__(self, "cube", _read_only(cube))
         object.__setattr__(self, "wavelengths_nm", _own_wavelengths(self.wavelengths_nm, cube.shape[2]))
@@ -107,8 +120,13 @@ class Scene:
 
 def _with_holes(cube: np.ndarray) -> np.ndarray:
     """An own float32 copy of the cube, NaN where a mask of `numpy.ma` covers it."""
-    cube = unmasked(cube) if isinstance(cube, np.ndarray) else cube
-    return np.array(cube, dtype=np.float32)
+    try:
+        found = unmasked(cube) if isinstance(cube, np.ndarray) else np.asarray(cube)
+    except (RuntimeError, TypeError, ValueError):
+        found = np.empty(0, object)
+    if found.dtype.kind not in "iuf":
+        fail("cube", "an array of real numbers (H, W, C)", described(cube), TypeError)
+    return np.array(found, dtype=np.float32)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
@@ -121,7 +139,7 @@ def _own_wavelengths(wavelengths_nm: np.ndarray | None, bands: int) -> np.ndarra
     """A read-only float64 copy of the wavelengths, checked against the number of bands."""
     if wavelengths_nm is None:
         return None
-    own = np.array(wavelengths_nm, dtype=np.float64)
+    own = as_vector(wavelengths_nm, "wavelengths_nm", f"{bands} numbers, one per band").copy()
     if own.shape != (bands,):
         fail("wavelengths_nm", f"{bands} numbers, one per band", f"shape {own.shape}")
     if not (np.isfinite(own) & (own > 0)).all():
@@ -275,17 +293,18 @@ def _textured_abundances(generator: np.random.Generator, height: int, width: int
     return weights / weights.sum(-1, keepdims=True)
 
 
+@typed
 def read_scene(
     path: str | Path,
     *,
     key: str | None = None,
-    wavelengths_nm: np.ndarray | None = None,
+    wavelengths_nm: Inside[np.ndarray | None] = None,
     gsd_m: float | None = None,
     white: float | None = None,
     name: str | None = None,
     no_data: float | Sequence[float] | None = None,
     axes: str | None = None,
-    bands: int | None = None,
+    bands: Count | None = None,
 ) -> Scene:
     """Returns a scene from a file of your own: MATLAB, HDF5 or numpy, with an array (H, W, C); see `read_array`.
 

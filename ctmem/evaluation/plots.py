@@ -270,8 +270,8 @@ def loss_curve(
 @typed
 def outline(ax: Axes, corner: Sequence[int], patch: Count, colour: str, text: str = "") -> None:
     """Draws the border of the P×P window at (row, column) into the axes of an image, with a text beside."""
-    if len(corner) < 2:
-        fail("corner", "(row, column)", corner)
+    if len(corner) < 2 or min(map(int, corner[:2])) < 0:
+        fail("corner", "(row, column), both ≥ 0", corner)
     if not is_color_like(colour):
         fail("colour", "a colour that matplotlib knows", repr(colour))
     row, column = (int(value) - 0.5 for value in corner[:2])

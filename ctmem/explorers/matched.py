@@ -7,14 +7,26 @@ what a click needs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 
-from ctmem.checks import Bounds, Count, Positive, Whole, check_choice, check_count, typed
+from ctmem.checks import (
+    Array,
+    Bounds,
+    Count,
+    Positive,
+    Size,
+    Whole,
+    check_choice,
+    check_count,
+    check_places,
+    fail,
+    typed,
+)
 from ctmem.config import MatchConfig
 from ctmem.match import dmb
 from ctmem.match.align import Prepared
@@ -92,10 +104,20 @@ class Matched:
         scores = self.match.scores[0, :, : self.config.hard_k]
         return torch.softmax(scores / self.config.temperature, dim=1)
 
+    def check(self, number: int, ranks: Sequence[int] = (0,)) -> None:
+        """Raises unless there are a query patch of this number, and windows of these ranks (from 0, at least one).
+
+        Raises:
+            ValueError: one that there is not.
+        """
+        patches, windows = self.match.scores.shape[1:]
+        check_count(number, "number", at_least=0, at_most=patches - 1)
+        check_places(ranks, "ranks", windows)
+
     @typed
     def apart(self, number: Whole, count: Count) -> list[int]:
         """Ranks (from 0) of the best windows of a patch that do not overlap a better one, at most `count`."""
-        check_count(number, "number", at_least=0, at_most=self.match.scores.shape[1] - 1)
+        self.check(number)
         kept: list[int] = []
         places = self.match.windows[0, number, :, :2].cpu().numpy()
         for rank, place in enumerate(places):
@@ -128,7 +150,7 @@ class Matched:
 
         The best of all turns, where turns are tried; NaN where a window holds a hole.
         """
-        check_count(number, "number", at_least=0, at_most=self.match.scores.shape[1] - 1)
+        self.check(number)
         config = self.config
         # the patch against all candidates, in every turn that is tried
         patch = cut(self.prepared.query[0], self.match.corners[number, None], config.patch)
@@ -155,7 +177,14 @@ class Matched:
 
 
 @typed
-def spread(plane: np.ndarray, size: tuple[int, int], patch: int, stride: int, *, most: int = 320) -> np.ndarray:
+def spread(
+    plane: Annotated[np.ndarray, Array("(windows down, windows across)")],
+    size: tuple[Size, Size],
+    patch: Size,
+    stride: Size,
+    *,
+    most: Size = 320,
+) -> np.ndarray:
     """Returns values of windows as an image over the whole reference: each pixel has that of the window around it.
 
     Args:
@@ -170,6 +199,9 @@ def spread(plane: np.ndarray, size: tuple[int, int], patch: int, stride: int, *,
         [[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]]
     """
     places = []
+    wanted = tuple(len(starts(count, patch, stride)) for count in size)
+    if plane.shape != wanted:
+        fail("plane", f"of shape {wanted}, a value of each window", plane.shape)
     for count in size:
         shown = min(count, most)
         pixels = (np.arange(shown) + 0.5) * count / shown - 0.5

@@ -73,6 +73,7 @@ def gaps_of(holes: torch.Tensor, camera: Camera) -> torch.Tensor:
 
 
 @typed
+@torch.no_grad()
 def upsampled_psnr_db(lr_hsi: Image, gt: Image, camera: Camera, gaps: torch.Tensor | None = None) -> float:
     """Returns `metrics.psnr_db` of the bicubic enlargement of `lr_hsi` against `gt`, dB: what was lost.
 
@@ -106,6 +107,8 @@ def trimmed(x: torch.Tensor, scale: Scale) -> torch.Tensor:
 @typed
 def enlarged(plane: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Returns the plane (h, w) with every pixel repeated, (scale·h, scale·w)."""
+    if plane.ndim != 2:
+        fail("plane", "of shape (h, w)", f"shape {tuple(plane.shape)}")
     return plane.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
 
 
@@ -120,7 +123,7 @@ def on_fine_grid(coarse: Coarse, scale: Scale, size: tuple[Size, Size]) -> np.nd
     """
     drawn = np.full((*size, len(coarse)), np.nan, np.float32)
     height, width = (scale * side for side in coarse.shape[1:])
-    drawn[:height, :width] = coarse.numpy().transpose(1, 2, 0).repeat(scale, 0).repeat(scale, 1)
+    drawn[:height, :width] = coarse.detach().numpy().transpose(1, 2, 0).repeat(scale, 0).repeat(scale, 1)
     return drawn
 
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
 
-from ctmem.checks import Count, Finite, HoledImage, Whole, as_image, check_count, door, fail, typed
+from ctmem.checks import Axes, Count, Finite, HoledImage, Whole, as_image, check_count, check_places, door, fail, typed
 from ctmem.diffusion.encoding import Encoded
 from ctmem.diffusion.samplers import Sampler, sample_ddim
 from ctmem.diffusion.schedule import make_schedule
@@ -30,6 +31,8 @@ from ctmem.model import Model
 from ctmem.observe.camera import Camera
 
 Bands = Sequence[int] | None  # indices; None: all
+Channels = Annotated[torch.Tensor, Axes("(B, Z, H, W)", finite=False)]
+Numbers = Annotated[torch.Tensor, Axes("(B, C, H, W)", finite=False, double=True)]
 Pixel = tuple[int, int] | None  # (row, column); None: all
 
 
@@ -67,14 +70,15 @@ class Recording:
         check_count(position, "position", at_least=0, at_most=self.steps)
 
     @typed
-    def decode(self, z: torch.Tensor, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
+    def decode(self, z: Channels, *, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
         """Spectra (B, C, H, W) of channels (B, Z, H, W); of some bands or of one pixel alone without the rest."""
+        lr_hsi_up = cut(self.encoded.lr_hsi_up, bands, pixel)
         space = self.encoded.space
         if bands is not None:
             space = replace(space, mean=space.mean[list(bands)], basis=space.basis[list(bands)])
         part = replace(
             self.encoded,
-            lr_hsi_up=cut(self.encoded.lr_hsi_up, bands, pixel),
+            lr_hsi_up=lr_hsi_up,
             base=cut(self.encoded.base, pixel=pixel),
             space=space,
         )
@@ -105,12 +109,15 @@ class Recording:
 
 
 @typed
-def cut(image: torch.Tensor, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
-    """Some bands, or one pixel, of an image (B, C, H, W), which stays four-dimensional."""
+def cut(image: Numbers, bands: Bands = None, pixel: Pixel = None) -> torch.Tensor:
+    """Some bands, at least one, or one pixel of an image (B, C, H, W), which stays four-dimensional."""
     if bands is not None:
+        check_places(bands, "bands", image.shape[1])
         image = image[:, list(bands)]
     if pixel is None:
         return image
+    for place, (index, count) in enumerate(zip(pixel, image.shape[2:])):
+        check_count(index, f"pixel[{place}]", at_least=0, at_most=count - 1)
     row, column = pixel
     return image[..., row : row + 1, column : column + 1]
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import matplotlib
 import numpy as np
 
-from ctmem.checks import Array, Finite, check_choice, fail, typed
+from ctmem.checks import Array, Finite, Positive, check_choice, fail, typed
 from ctmem.evaluation.plots import GAMMA
 
 PERCENTILES = (1.0, 99.0)
@@ -37,6 +37,7 @@ Plane = Annotated[np.ndarray, Array("(H, W)")]
 @typed
 def sample(plane: Plane) -> np.ndarray:
     """Returns at most about `SAMPLE` pixels of the plane (H, W), evenly spread, without holes."""
+    plane = plane.astype(np.float32) if plane.dtype.kind == "b" else plane  # numpy has no percentiles of truth values
     every = max(1, int(np.sqrt(plane.size / SAMPLE)))
     values = plane[::every, ::every].ravel()
     return values[np.isfinite(values)]
@@ -103,7 +104,7 @@ def paint(numbers: np.ndarray, colour_map: str = "viridis") -> np.ndarray:
 
 
 @typed
-def nearest_band(wavelengths_nm: Annotated[np.ndarray, Array("(C,)")], wanted_nm: Finite) -> int | None:
+def nearest_band(wavelengths_nm: Annotated[np.ndarray, Array("(C,)")], wanted_nm: Positive) -> int | None:
     """Returns the index of the band nearest to a wavelength, or None where that is more than 60 nm away."""
     distances = np.abs(np.asarray(wavelengths_nm, float) - wanted_nm)
     return int(distances.argmin()) if distances.min() <= NEAR_NM else None

@@ -7,13 +7,16 @@ import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from PIL import Image
 
-from ctmem.checks import typed
+from ctmem.checks import Axes as Form
+from ctmem.checks import Size, fail, typed
+from ctmem.evaluation.plots import Few
 from ctmem.explorers.matched import Matched
 from ctmem.explorers.render import colours, stretch
 from ctmem.match.matching import cut_windows
@@ -22,6 +25,7 @@ from ctmem.match.patches import cut
 SIDE = 58  # of a tile, screen pixels
 TURNS = ("as it is", "90°", "180°", "270°", "mirror", "mirror 90°", "mirror 180°", "mirror 270°")  # `turned` 0 … 7
 HEADS = ("score, weight,", "turn")
+Bands = Annotated[torch.Tensor, Form("(c, H, W)", finite=False)]
 ROWS = (("as compared,", "both blurred"), ("handed over,", "sharp"))
 
 
@@ -36,14 +40,14 @@ class Tile:
 
 
 @typed
-def composite(image: torch.Tensor) -> np.ndarray:
+def composite(image: Bands) -> np.ndarray:
     """Returns what is drawn of an image (c, H, W): (H, W, 3) red, green and blue, or one band as grey; NaN in holes.
 
     Bands are in the order of a multispectral image that begins with blue, green, red; of two, the first is drawn.
     """
     bands = [2, 1, 0] if len(image) >= 3 else [0, 0, 0]
     holes = ~torch.isfinite(image).all(0)
-    return image[bands].masked_fill(holes, torch.nan).movedim(0, -1).cpu().numpy()
+    return image[bands].masked_fill(holes, torch.nan).movedim(0, -1).detach().cpu().numpy()
 
 
 def limits_of(*images: np.ndarray) -> list[tuple[float, float]]:
@@ -59,6 +63,7 @@ def tiles(matched: Matched, number: int, ranks: Sequence[int]) -> list[Tile]:
     Of the query, the second picture is what came of all windows: the texture. Where the similarity is blind to
     brightness and contrast (zncc), each tile is stretched by itself, otherwise all alike.
     """
+    matched.check(number, ranks)
     prepared = matched.prepared
     config = matched.config
     match = matched.match
@@ -81,6 +86,7 @@ def tiles(matched: Matched, number: int, ranks: Sequence[int]) -> list[Tile]:
 @typed
 def captions(matched: Matched, number: int, ranks: Sequence[int]) -> list[tuple[str, str]]:
     """Returns two lines for each tile: rank from 1, score and weight in the average, and the turn."""
+    matched.check(number, ranks)
     match = matched.match
     weights = matched.weights()[number].tolist()
     row, column = match.corners[number].tolist()
@@ -93,7 +99,7 @@ def captions(matched: Matched, number: int, ranks: Sequence[int]) -> list[tuple[
 
 
 @typed
-def tiles_html(tiles: Sequence[Tile], columns: int, width: int) -> str:
+def tiles_html(tiles: Sequence[Tile], columns: Few, width: Size) -> str:
     """Returns tiles as a table: two lines of text, below them how each was compared, below that what it hands over.
 
     Args:
@@ -101,6 +107,8 @@ def tiles_html(tiles: Sequence[Tile], columns: int, width: int) -> str:
         columns: there is room for so many: nothing moves when there are fewer.
         width: of the table, screen pixels.
     """
+    if not 0 < len(tiles) <= columns:
+        fail("tiles", f"1 to {columns} of them, as `columns` says", f"{len(tiles)}")
     rows = [[_lines(*tile.lines) for tile in tiles]]
     rows += [[_image(getattr(tile, kind), kind) for tile in tiles] for kind in ("compared", "handed")]
     table = ""
@@ -113,7 +121,7 @@ def tiles_html(tiles: Sequence[Tile], columns: int, width: int) -> str:
 
 
 @typed
-def draw_tiles(ax: Axes, tiles: Sequence[Tile], columns: int) -> None:
+def draw_tiles(ax: Axes, tiles: Sequence[Tile], columns: Few) -> None:
     """Draws tiles, at most `columns`, and their text into matplotlib axes."""
     ax.set_axis_off()
     for number, tile in enumerate(tiles):

@@ -31,6 +31,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ctmem.checks import Count, Whole, fail, typed
 from ctmem.evaluation.plots import with_gaps
+from ctmem.explorers.gradients import without_gradients
 from ctmem.explorers.render import paint, palette
 
 HERE = Path(__file__).parent
@@ -299,6 +300,12 @@ class Explorer(ipywidgets.VBox):
     """
 
     closed = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Every explorer is made of what it is given without gradients."""
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            setattr(cls, "__init__", without_gradients(cls.__init__))  # noqa: B010  (mypy knows of no such assignment)
 
     def __init__(self, children: Sequence[ipywidgets.Widget] = ()) -> None:
         super().__init__(children)

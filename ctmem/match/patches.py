@@ -10,6 +10,8 @@ Shapes: images (B, C, H, W) or (C, H, W); patches (B, N, C, P, P), N windows in 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -98,7 +100,7 @@ def unfold(image: torch.Tensor, patch: Size, stride: Size | None = None) -> torc
 
 
 @door
-def fold(patches: torch.Tensor, size: tuple[int, int], stride: Size | None = None) -> torch.Tensor:
+def fold(patches: torch.Tensor, size: tuple[Size, Size], stride: Size | None = None) -> torch.Tensor:
     """Returns the image the patches make, (B, C, H, W); where windows overlap, their mean.
 
     `fold(unfold(x, P, s), x.shape[2:], s)` is x for any height and width and any stride ≤ P.
@@ -118,9 +120,10 @@ def fold(patches: torch.Tensor, size: tuple[int, int], stride: Size | None = Non
     stride = patch if stride is None else stride
     check_count(stride, "stride", at_most=patch)
     height, width = (max(side, patch) for side in size)
+    wanted = math.prod(grid_shape(height, width, patch, stride))
+    if count != wanted:
+        fail("patches", f"{wanted} windows for {size[0]}×{size[1]} px", f"{count}")
     corners = windows(height, width, patch, stride)
-    if count != len(corners):
-        fail("patches", f"{len(corners)} windows for {size[0]}×{size[1]} px", f"{count}")
     places = torch.arange(height * width).reshape(1, height, width)
     pixels = cut(places, corners, patch).flatten().to(patches.device)
     values = patches.transpose(1, 2).reshape(batch * bands, -1)

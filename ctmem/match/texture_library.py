@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from ctmem.checks import Count, Inside, Whole, as_image, check_count, door, fail, typed
+from ctmem.checks import Count, Inside, Whole, as_image, check_count, described, door, fail, typed
 from ctmem.config import MatchConfig
 from ctmem.files import load_tensors, save_tensors
 from ctmem.match import patches as pt
@@ -91,6 +91,9 @@ class TextureLibrary:
         pairs = _checked_references(pairs, config.patch)
         if approximate_above is not None:
             check_count(approximate_above, "approximate_above", at_least=0)
+        for name, value in {"factory": factory, "nprobe": nprobe}.items():
+            if approximate_above is None and value is not None:
+                fail(name, "left out where `approximate_above` is: the search is exact", described(value))
         pairs = [(name, image.detach().clone()) for name, image in pairs]  # whoever handed them over may change them
         # each image once as it is handed over, and once as it is compared
         prepared = [

@@ -29,7 +29,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ctmem.checks import Whole, Width, as_image, check_choice, check_same_shape, door, fail, typed
+from ctmem.checks import Whole, Width, as_floats, as_image, check_choice, check_same_shape, door, fail, typed
 from ctmem.config import DenoiserConfig
 from ctmem.networks.mamba import CrossMambaBlock, MambaBlock
 from ctmem.networks.plain_scan import PlainScan
@@ -108,9 +108,11 @@ class TCMM(nn.Module):
             texture: (B, texture_channels, H, W); all zeros where there is no reference.
 
         Raises:
-            ValueError: wrong channels, sizes that differ, or values that are not finite.
+            ValueError: wrong channels, sizes that differ, a single pixel, or values that are not finite.
         """
         base = as_image(base, "base", bands=self.channels)
+        if base.shape[2:].numel() < 2:  # features are normed over the image
+            fail("base", "of at least 2 pixels", "1×1")
         texture = as_image(texture, "texture", bands=self.texture_channels)
         check_same_shape(texture[:, :1], base[:, :1], ("texture", "base"))
         guide = self.reference_branch(texture, to_tokens=self.to_guide_tokens)
@@ -126,6 +128,7 @@ class TCMM(nn.Module):
             x, carried = block(x, guide, carried)
         return x
 
+    @typed
     def denoise(
         self, x_t: torch.Tensor, noise_level: torch.Tensor, x0_previous: torch.Tensor, condition: Condition
     ) -> torch.Tensor:
@@ -139,8 +142,12 @@ class TCMM(nn.Module):
             condition: of the same images.
 
         Raises:
+            TypeError: tensors that are not of floating-point numbers.
             ValueError: shapes that do not fit.
         """
+        x_t = as_image(x_t, "x_t", finite=False)
+        x0_previous = as_image(x0_previous, "x0_previous", finite=False)
+        noise_level = as_floats(noise_level, "noise_level", "(B,)")
         check_same_shape(x_t, condition.base, ("x_t", "base"))
         check_same_shape(x0_previous, x_t, ("x0_previous", "x_t"))
         if noise_level.shape != (len(x_t),):

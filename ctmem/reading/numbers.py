@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctmem.checks import fail
+from ctmem.checks import fail, typed
 from ctmem.reading.border import _bytes, opened, size_of
 
 MOST = 2**20  # bytes of a text file
@@ -38,6 +38,7 @@ LOWEST_UM, HIGHEST_UM = 0.2, 100.0  # wavelengths below the latter are in µm
 LEAST_NM = 100.0
 
 
+@typed
 def read_text(path: str | Path) -> str:
     """The text of a file, whatever its encoding; its lines end as on Unix.
 
@@ -63,6 +64,7 @@ def read_text(path: str | Path) -> str:
     return "\n".join(text.splitlines())
 
 
+@typed
 def read_numbers(path: str | Path) -> np.ndarray:
     """The numbers of a text file, (rows, columns) float64.
 

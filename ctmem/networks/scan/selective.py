@@ -71,7 +71,8 @@ def selective_scan(
 ) -> torch.Tensor:
     """Returns y (b, L, d), the output of the recurrence above, in the type of `u`.
 
-    Half-precision inputs, and those under autocast, are computed in float32.
+    Half-precision inputs, and those under autocast, are computed in float32. NaN is not refused: the
+    answer shows it.
 
     Args:
         u: input (b, L, d).
