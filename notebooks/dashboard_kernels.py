@@ -1,6 +1,6 @@
 """The kernels of `make dashboard`: as many as there is memory for, and none for a page that has been closed.
 
-Each visit has a kernel of its own, of about 425 MB. The page asks for its end when it is closed, but a browser need not
+Each visit has a kernel of its own, of some hundred MB. The page asks for its end when it is closed, but a browser need not
 send that, and Voilà may refuse it. So a kernel that no page is connected to ends after five minutes, and when as many
 are running as `most` says, the next visitor is asked to come again.
 
