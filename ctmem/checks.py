@@ -157,7 +157,7 @@ def warn_once(message: str) -> None:
     """Issues a `RuntimeWarning` the first time it is called with a message; it names the line that called ctmem."""
     level = 2
     frame = sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("ctmem", "torch"):
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("ctmem", "torch", "contextlib"):
         frame = frame.f_back
         level += 1
     warnings.warn(message, RuntimeWarning, stacklevel=level)
