@@ -404,7 +404,7 @@ class Worker:
             environment["PYTHONPATH"] = os.pathsep.join(place for place in sys.path if place)
             self.process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).resolve()), "--serve"], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=self.folder, env=environment,
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", cwd=self.folder, env=environment,
             )  # fmt: skip
             assert self.process.stdout and self.process.stdout.readline()  # ready: its imports take a while
         assert self.process.stdin and self.process.stdout

@@ -187,7 +187,7 @@ def training(*options, python=()):
     quiet = os.environ | {"CTMEM_QUIET": "1"}
     child = subprocess.Popen(
         [sys.executable, *python, "-m", "ctmem.train", *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        text=True, encoding="utf-8", env=quiet, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        encoding="utf-8", env=quiet, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         yield child

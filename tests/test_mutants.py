@@ -39,12 +39,12 @@ def test_what_is_wrong_with_a_fault_is_said(source, new, message):
 def test_a_fault_is_in_the_copy_while_the_tests_run_and_not_after(tmp_path, monkeypatch):
     path = tmp_path / "ctmem" / "one.py"
     path.parent.mkdir()
-    path.write_text("def c(a, b):\n    return a + b\n")
+    path.write_text("def c(a, b):\n    return a + b\n", encoding="utf-8")
     before = path.stat().st_mtime
     seen = []
 
     def tests(folder, arguments, limit):
-        seen.append((path.read_text(), path.stat().st_mtime, folder, arguments))
+        seen.append((path.read_text(encoding="utf-8"), path.stat().st_mtime, folder, arguments))
         return SURVIVED
 
     monkeypatch.setattr(mutants, "run_tests", tests)
@@ -52,7 +52,7 @@ def test_a_fault_is_in_the_copy_while_the_tests_run_and_not_after(tmp_path, monk
     assert {text for text, *_ in seen} == {"def c(a, b):\n    return a - b\n"}
     assert len({before, *(time for _, time, *_ in seen)}) == 3  # no bytecode of one serves another
     assert seen[0][2:] == (tmp_path, ["tests/test_one.py", "tests/test_two.py", "-k", "this or that"])
-    assert path.read_text() == "def c(a, b):\n    return a + b\n" and path.stat().st_mtime == before
+    assert path.read_text(encoding="utf-8") == "def c(a, b):\n    return a + b\n" and path.stat().st_mtime == before
 
 
 def test_a_survivor_is_listed_with_its_reason(monkeypatch):

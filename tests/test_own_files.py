@@ -104,13 +104,13 @@ def test_a_card_that_was_changed(tmp_path):
     path = tmp_path / "card.json"
     write_card({"seed": 3, "note": "x"}, path)
     assert read_card(path, MODEL)["seed"] == 3
-    path.write_text(path.read_text().replace('"seed": 3', '"seed": 4'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"seed": 3', '"seed": 4'), encoding="utf-8")
     with pytest.raises(
         ValueError, match="a card.json of this version, got .*: `sha256` must be that of the card, which"
     ):
         read_card(path, MODEL)
-    by_hand = {key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"}
-    path.write_text(json.dumps(by_hand))
+    by_hand = {key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key != "sha256"}
+    path.write_text(json.dumps(by_hand), encoding="utf-8")
     assert read_card(path, MODEL)["seed"] == 4
 
 
@@ -137,14 +137,16 @@ def test_a_card_that_was_changed(tmp_path):
     ],
 )
 def test_values_of_a_card_out_of_their_bounds(change, message, tmp_path):
-    (tmp_path / "card.json").write_text(json.dumps(sealed({"preset": TINY.to_dict()} | change) | change))
+    (tmp_path / "card.json").write_text(
+        json.dumps(sealed({"preset": TINY.to_dict()} | change) | change), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match=f"`folder` must be one with a card.json of this version, got .*{message}"):
         load_model(folder=tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, '{"seed": ' + "9" * 5000 + "}", "\0"])
 def test_cards_that_are_none(text, tmp_path):
-    (tmp_path / "card.json").write_text(text)
+    (tmp_path / "card.json").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="`folder` must be one with a card.json of this version, got"):
         load_model(folder=tmp_path)
 
@@ -315,7 +317,7 @@ def test_without_locks_of_the_system_the_file_is_one(owner, tmp_path, monkeypatc
 
 def test_a_folder_is_looked_at_without_being_made(tmp_path):
     check_out(tmp_path / "a" / "b")
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(
         NotADirectoryError, match="`out` must be a folder that can be written, got .*: file is not a folder"
     ):

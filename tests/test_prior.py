@@ -231,7 +231,7 @@ def test_what_is_refused(lr_hsi, network, tmp_path):
     with pytest.raises(FileNotFoundError, match="`weights` must be a folder with card.json and prior.safetensors"):
         component_prior(lr_hsi, camera=CAMERA, weights=tmp_path)
     (tmp_path / "card.json").write_text('{"network": {"depth": 3}}', encoding="utf-8")
-    with pytest.raises(ValueError, match="`weights` must be those of a card.json of this version"):
+    with pytest.raises(ValueError, match="`folder` must be those of a card.json of this version"):
         load_prior(tmp_path)
     shutil.copy(data_path("weights/prior/prior.safetensors"), tmp_path)
     (tmp_path / "card.json").write_text('{"network": {"width": 32}}', encoding="utf-8")

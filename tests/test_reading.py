@@ -99,7 +99,7 @@ def test_the_axis_that_alone_has_as_many_as_there_are_bands(tmp_path):
         np.save(tmp_path / "a.npy", CUBE)
         for bands in (3, 7, None):
             assert np.array_equal(find_array(tmp_path / "a.npy", bands=bands).array, CUBE)
-    for axes in ("HWB", "HW", 3, "HHC"):
+    for axes in ("HWB", "HW", "", "HHC"):
         with pytest.raises(ValueError, match="`axes` must be 'HWC', 'CHW' or another order of these letters, got"):
             read_array(tmp_path / "a.npy", axes=axes)
 
@@ -194,7 +194,7 @@ def test_regular_files_only(tmp_path):
             read_array(tmp_path / name)
     with pytest.raises(OSError, match="`path` must be a file that may be read, got loop.npy"):
         read_array(tmp_path / "loop.npy")
-    with pytest.raises(ValueError, match="`path` must be the name of a file, got"):
+    with pytest.raises(TypeError, match="`path` must be a path, got"):
         read_array("a\0b.npy")
     np.save(tmp_path / "a.npy", CUBE)
     (tmp_path / "link.npy").symlink_to(tmp_path / "a.npy")
@@ -363,7 +363,7 @@ def test_the_child_has_limits_of_memory_and_time(tmp_path):
     )
     for end, expected in (("bytearray(2**30)", "MemoryError"), ("[0 for _ in iter(int, 1)]", "")):
         done = subprocess.run(
-            [sys.executable, "-c", code.format(str(hdf5.CHILD), end)], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code.format(str(hdf5.CHILD), end)], capture_output=True, encoding="utf-8", timeout=60
         )
         assert done.returncode and expected in done.stderr
 

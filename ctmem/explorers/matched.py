@@ -105,14 +105,15 @@ class Matched:
         return torch.softmax(scores / self.config.temperature, dim=1)
 
     def check(self, number: int, ranks: Sequence[int] = (0,)) -> None:
-        """Raises unless there are a query patch of this number, and windows of these ranks (from 0, at least one).
+        """Raises unless there are a query patch of this number, and windows of these ranks (from 0), if any are named.
 
         Raises:
             ValueError: one that there is not.
         """
         patches, windows = self.match.scores.shape[1:]
         check_count(number, "number", at_least=0, at_most=patches - 1)
-        check_places(ranks, "ranks", windows)
+        if len(ranks):
+            check_places(ranks, "ranks", windows)
 
     @typed
     def apart(self, number: Whole, count: Count) -> list[int]:
