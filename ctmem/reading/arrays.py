@@ -24,7 +24,7 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from ctmem.checks import fail
+from ctmem.checks import fail, typed
 from ctmem.reading.border import Contents, Member, Refused, opened
 from ctmem.reading.hdf5 import open_hdf5
 from ctmem.reading.mat5 import HEADER, open_mat5
@@ -46,6 +46,7 @@ class Found:
     no_data: tuple[float, ...] = ()
 
 
+@typed
 def read_array(path: str | Path, *, key: str | None = None, axes: str | None = None) -> np.ndarray:
     """Returns the 3-D array (H, W, C) of a MATLAB, HDF5 or numpy file, its numbers as stored.
 
