@@ -94,7 +94,7 @@ class Scene:
         return torch.from_numpy(self.cube.transpose(2, 0, 1)[None].copy())
 
     @typed
-    def crop(self, top: Whole, left: Whole, height: Count, width: Count) -> Scene:
+    def crop(self, top: int, left: int, height: int, width: int) -> Scene:
         """Returns the window of `height` × `width` pixels whose upper left pixel is (top, left).
 
         Raises:
