@@ -11,6 +11,7 @@ Source: this project.
 from __future__ import annotations
 
 import math
+from typing import NoReturn
 
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -75,13 +76,22 @@ def fill_in(image: torch.Tensor, holes: torch.Tensor, name: str = "image") -> to
     """
     for one, hole in zip(image, holes[:, 0]):
         if hole.all():
-            fail(name, "finite in at least one pixel", "NaN or infinite values in all of them")
+            _refuse(one, name)
         if hole.any():
             nearest = distance_transform_edt(hole.cpu(), return_distances=False, return_indices=True)
             rows, columns = (torch.from_numpy(places).to(hole.device)[hole] for places in nearest)
             for band in one:
                 band[hole] = band[rows, columns]
     return image
+
+
+def _refuse(image: torch.Tensor, name: str) -> NoReturn:
+    """Raises for an image (C, H, W) of holes only; names bands that are missing where others are not."""
+    empty = (~torch.isfinite(image)).all(-1).all(-1).nonzero().flatten().tolist()
+    if 0 < len(empty) < len(image):
+        some = ", ".join(map(str, empty[:8])) + ("" if len(empty) <= 8 else ", …")
+        fail(name, "of bands with data (leave the others out)", f"NaN or infinite values in all of band(s) {some}")
+    fail(name, "finite in at least one pixel", "NaN or infinite values in all of them")
 
 
 @typed

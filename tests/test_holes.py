@@ -333,3 +333,32 @@ def test_the_benchmark_judges_what_was_observed():
     known = ~gt.isnan().any(1)[0]
     errors = (pred - gt)[0][:, known].double().square().mean(1)
     assert resampled[0] == pytest.approx(float((-10 * errors.log10()).mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
+def test_infinite_values_are_holes_of_a_scene_too(missing):
+    cube = SCENE.cube.copy()
+    cube[HOLE][..., 3] = missing
+    scene = Scene("some", cube)
+    assert scene.holes.sum() == 9 * 12 and scene.holes[HOLE].all() and np.isnan(scene.cube[HOLE]).all()
+
+
+def test_a_list_of_masked_rows_keeps_its_masks():
+    rows = [np.ma.masked_array(row, mask=np.broadcast_to(row[:, :1] > 0.3, row.shape)) for row in SCENE.cube]
+    assert (Scene("rows", rows).holes == (SCENE.cube[..., 0] > 0.3)).all()
+
+
+def test_bands_without_data_are_named_at_every_reader():
+    image = SCENE.tensor()
+    image[:, [4, 7]] = torch.nan
+    message = (
+        r"must be of bands with data \(leave the others out\), got NaN or infinite values in all of band\(s\) 4, 7$"
+    )
+    for call in (split_holes, fill_holes):
+        with pytest.raises(ValueError, match=message):
+            call(image)
+    with pytest.raises(ValueError, match=r"`lr_hsi` must be of bands .* band\(s\) 4, 7$"):
+        super_resolve(load_model("tiny"), image, camera=CAMERA)
+    image[:] = torch.nan
+    with pytest.raises(ValueError, match="finite in at least one pixel"):
+        split_holes(image)

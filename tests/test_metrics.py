@@ -506,3 +506,11 @@ def test_windows_need_eleven_pixels(metric, images):
 def test_ergas_needs_a_whole_scale(scale, images):
     with pytest.raises(ValueError, match="`scale` must be a whole number ≥ 1, got"):
         metrics.ergas(*images, scale=scale)
+
+
+def test_an_image_with_gradients_is_evaluated_without_a_warning():
+    target = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = metrics.evaluate((0.9 * target).requires_grad_(), target, scale=4)
+    assert found == metrics.evaluate(0.9 * target, target, scale=4)

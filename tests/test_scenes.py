@@ -69,12 +69,54 @@ def test_a_scene_keeps_its_own_read_only_copies():
             "`wavelengths_nm` must be finite and positive, got values from -1 to 600",
         ),
         ({"bad_bands": (0, 3)}, r"`bad_bands` must be indices from 0 to 2, got \(0, 3\)"),
-        ({"gsd_m": 0.0}, "`gsd_m` must be a positive number of metres, got 0.0"),
+        ({"wavelengths_nm": [0.4, 0.5, 0.6]}, "`wavelengths_nm` must be in nm, got 0.4 to 0.6, as they are in µm"),
+        (
+            {"wavelengths_nm": np.ma.masked_array([400.0, 500, 600], mask=[0, 1, 0])},
+            "`wavelengths_nm` must be finite and positive, got values from nan",
+        ),
+        ({"gsd_m": 0.0}, "`gsd_m` must be a finite number above 0, got 0.0"),
+        ({"gsd_m": np.inf}, "`gsd_m` must be a finite number above 0, got inf"),
+        ({"gsd_m": "20"}, "`gsd_m` must be a finite number above 0, got '20'"),
+        ({"bad_bands": 2}, "`bad_bands` must be a list of whole numbers, got 2"),
+        ({"name": None}, "`name` must be text, got None"),
+        ({"cube": CUBE + 1j}, "`cube` must be an array of real numbers, got one of complex64"),
+        ({"cube": [[1], [0, 1]]}, "`cube` must be an array of real numbers, got a list"),
     ],
 )
 def test_scene_errors(changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         Scene(**({"name": "bad", "cube": CUBE} | changes))
+
+
+def test_fields_are_kept_as_python_has_them():
+    scene = Scene("small", CUBE, gsd_m=torch.tensor(20.0), bad_bands=np.array([0, 2]))
+    assert scene.gsd_m == 20 and type(scene.gsd_m) is float and scene.bad_bands == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path": None}, "`path` must be a path, got None"),
+        ({"path": ""}, "`path` must be a path, got ''"),
+        ({"key": 3}, "`key` must be text, or None, got 3"),
+        ({"no_data": "-9999"}, "`no_data` must be a number or a list of numbers, or None, got '-9999'"),
+        ({"no_data": True}, "`no_data` must be a number or a list of numbers, or None, got True"),
+        ({"no_data": 10**400}, "`no_data` must be a number that fits a float, got a larger one"),
+        ({"white": "500"}, "`white` must be a number, or None, got '500'"),
+    ],
+)
+def test_odd_arguments_of_read_scene(tmp_path, arguments, message):
+    np.save(tmp_path / "field.npy", CUBE)
+    with pytest.raises((TypeError, ValueError), match=message):
+        read_scene(**({"path": tmp_path / "field.npy"} | arguments))
+
+
+def test_no_data_that_is_nowhere_in_the_file_hides_no_other(tmp_path):
+    cube = np.pad(100 * CUBE, ((0, 0), (1, 0), (0, 0)), constant_values=-9999)
+    np.save(tmp_path / "field.npy", cube)
+    with pytest.warns(RuntimeWarning, match=r"no_data=-9999 makes them holes; no_data=\(\) takes them as they are"):
+        assert not read_scene(tmp_path / "field.npy", no_data=-999).holes.any()
+    assert read_scene(tmp_path / "field.npy", no_data=np.int16(-9999)).holes.sum() == 4
 
 
 @pytest.mark.parametrize("window", [(-1, 0, 2, 2), (0, 0, 5, 2), (0, 4, 2, 2), (0, 0, 0, 2)])

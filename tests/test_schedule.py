@@ -165,3 +165,15 @@ def test_the_last_of_all_steps_is_the_cleanest(share):
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("make", [Schedule.linear, Schedule.cosine, Schedule.shifted, Schedule.geometric])
+def test_chains_lie_on_the_cpu_whatever_torchs_default_device_is(make):
+    wanted = make(20)
+    torch.set_default_device("meta")
+    try:
+        chain = make(20)
+    finally:
+        torch.set_default_device(None)
+    assert chain.levels.device.type == chain.times.device.type == "cpu"
+    assert torch.equal(chain.levels, wanted.levels) and torch.equal(chain.times, wanted.times)

@@ -208,3 +208,17 @@ def test_a_trained_model_runs(trained, source):
     area = source.scene.cut(source.validation)
     pred = super_resolve(Model(SMALL, **loaded, card=card), area.lr_hsi, source.references[0], camera=area.camera)
     assert pred.shape == area.gt.shape and pred.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sources": small_source()}, "`sources` must be a list of"),
+        ({"parts": "cnn"}, "`parts` must be a list of names, got 'cnn'"),
+        ({"preset": "tiny"}, "`preset` must be a `Preset`, got str"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_before_anything_is_written(tmp_path, arguments, message):
+    with pytest.raises(TypeError, match=message):
+        train(**({"preset": SMALL, "sources": [small_source()], "folder": tmp_path / "run"} | arguments))
+    assert not (tmp_path / "run").exists()

@@ -151,7 +151,8 @@ def _seen(values: np.ndarray) -> _Seen:
         seen.at_lowest += int((block == seen.lowest).sum())
         seen.at_highest += int((block == seen.highest).sum())
         seen.negative += int((block < 0).sum())
-        seen.total += float(np.abs(block).sum())
+        with np.errstate(over="ignore"):
+            seen.total += float(np.abs(block).sum())
         seen.count += block.size
     return seen
 

@@ -17,7 +17,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from scipy.ndimage import gaussian_filter
 from ctmem.checks import (
     Count,
     Inside,
+    Positive,
     Size,
     Whole,
     as_vector,
@@ -40,6 +40,7 @@ from ctmem.checks import (
 from ctmem.data.levels import find_holes, scaled, warn_of_missing
 from ctmem.files import data_path
 from ctmem.reading.arrays import find_array, read_array, split_key
+from ctmem.reading.numbers import LEAST_NM
 
 __all__ = ["Scene", "data_path", "load_scene", "read_array", "read_scene", "scene_names", "synthetic"]
 
@@ -49,13 +50,13 @@ __all__ = ["Scene", "data_path", "load_scene", "read_array", "read_scene", "scen
 class Scene:
     """A cube (H, W, C) float32 in [0, 1], read-only, and what is known about it.
 
-    A pixel with NaN in any band, or that a mask of `numpy.ma` covers in any, is a hole: NaN in all bands.
+    A pixel with NaN or infinity in any band, or that a mask of `numpy.ma` covers in any, is a hole: NaN in all bands.
     """
 
     name: str
     cube: Inside[np.ndarray]  # (H, W, C)
     wavelengths_nm: Inside[np.ndarray | None] = None  # (C,), centres of the bands
-    gsd_m: float | None = None  # ground sampling distance: metres from pixel to pixel
+    gsd_m: Positive | None = None  # ground sampling distance: metres from pixel to pixel
     bad_bands: tuple[int, ...] = ()  # indices of bands still in the cube that are better not used
     sensor: str = "unknown"
     licence: str = "unknown"
@@ -66,14 +67,16 @@ class Scene:
         """Checks the fields, and keeps its own read-only copies.
 
         Raises:
+            TypeError: fields of another kind, or a cube that is not of real numbers.
             ValueError: wrong rank, values outside [0, 1], holes only, a band without data, wavelengths that do not fit
                 the cube, a bad band it does not have, or a pixel size that is not positive.
         """
         cube = _with_holes(self.cube)
         if cube.ndim != 3 or 0 in cube.shape:
             fail("cube", "of shape (H, W, C), none of them 0", f"shape {cube.shape}")
-        holes = np.isnan(cube).any(-1)
-        empty = np.flatnonzero(np.isnan(cube).all((0, 1)))
+        missing = ~np.isfinite(cube)
+        holes = missing.any(-1)
+        empty = np.flatnonzero(missing.all((0, 1)))
         if 0 < len(empty) < cube.shape[2]:
             some = ", ".join(map(str, empty[:8])) + ("" if len(empty) <= 8 else ", …")
             fail("cube", "of bands with data (leave the others out)", f"NaN or masked values in all of band(s) {some}")
@@ -85,8 +88,7 @@ class Scene:
             fail("cube", "in [0, 1]", f"values from {low:.4g} to {high:.4g}")
         if not set(self.bad_bands) <= set(range(cube.shape[2])):
             fail("bad_bands", f"indices from 0 to {cube.shape[2] - 1}", self.bad_bands)
-        if self.gsd_m is not None and not 0 < self.gsd_m < math.inf:
-            fail("gsd_m", "a positive number of metres", self.gsd_m)
+        object.__setattr__(self, "bad_bands", tuple(self.bad_bands))
         object.__setattr__(self, "cube", _read_only(cube))
         object.__setattr__(self, "wavelengths_nm", _own_wavelengths(self.wavelengths_nm, cube.shape[2]))
 
@@ -105,7 +107,7 @@ class Scene:
         return torch.from_numpy(self.cube.transpose(2, 0, 1)[None].copy())
 
     @typed
-    def crop(self, top: Whole, left: Whole, height: Count, width: Count) -> Scene:
+    def crop(self, top: int, left: int, height: int, width: int) -> Scene:
         """Returns the window of `height` × `width` pixels whose upper left pixel is (top, left).
 
         Raises:
@@ -120,6 +122,8 @@ class Scene:
 
 def _with_holes(cube: np.ndarray) -> np.ndarray:
     """An own float32 copy of the cube, NaN where a mask of `numpy.ma` covers it."""
+    if isinstance(cube, list | tuple) and any(isinstance(part, np.ma.MaskedArray) for part in cube):
+        cube = np.ma.stack(cube)
     try:
         found = unmasked(cube) if isinstance(cube, np.ndarray) else np.asarray(cube)
     except (RuntimeError, TypeError, ValueError):
@@ -144,6 +148,8 @@ def _own_wavelengths(wavelengths_nm: np.ndarray | None, bands: int) -> np.ndarra
         fail("wavelengths_nm", f"{bands} numbers, one per band", f"shape {own.shape}")
     if not (np.isfinite(own) & (own > 0)).all():
         fail("wavelengths_nm", "finite and positive", f"values from {own.min():g} to {own.max():g}")
+    if own.max() < LEAST_NM:
+        fail("wavelengths_nm", "in nm", f"{own.min():g} to {own.max():g}, as they are in µm")
     return _read_only(own)
 
 
@@ -299,7 +305,7 @@ def read_scene(
     *,
     key: str | None = None,
     wavelengths_nm: Inside[np.ndarray | None] = None,
-    gsd_m: float | None = None,
+    gsd_m: Positive | None = None,
     white: float | None = None,
     name: str | None = None,
     no_data: float | Sequence[float] | None = None,
@@ -319,17 +325,17 @@ def read_scene(
         name: what to call the scene; default: the file's name.
         no_data: the value or values that mean "nothing here", -9999 say. These pixels become holes (NaN), as those with
             NaN and infinite values always do. Default: what the file itself says (HDF5's `_FillValue` and the like);
-            where it says nothing and many values look like missing ones, a warning names them. `()`: there are none.
+            where it says nothing, or what is stated is nowhere in the file,
+            and many values look like missing ones, a warning names them. `()`: there are none.
         axes: the order of the axes in the file, "HWC", "CHW" and so on; default: see `ctmem.reading.arrays`.
         bands: C, where known without wavelengths; like these it helps to tell the axes.
 
     Raises:
+        TypeError: a path, name or number that is none.
         FileNotFoundError: no such file.
         OSError: a file that may not be read.
         ValueError: as `read_array` and `Scene`, `white` is not positive, or a band or all pixels without data.
     """
-    if no_data is not None and not all(isinstance(value, Real) for value in np.atleast_1d(no_data).tolist()):
-        fail("no_data", "a number or several", repr(no_data))
     cube, units = _own_cube(
         path, key, axes, np.size(wavelengths_nm) if wavelengths_nm is not None else bands, white,
         None if no_data is None else tuple(np.atleast_1d(no_data).tolist()),
@@ -352,9 +358,10 @@ def _own_cube(
     values = found.array
     if 0 in values.shape:
         fail("path", "a file with an array (H, W, C), none of them 0", f"shape {values.shape}")
-    if no_data is None and not found.no_data:
+    stated = found.no_data if no_data is None else no_data
+    holes = find_holes(values, stated)
+    if no_data != () and not (stated and holes.any()):  # nothing was stated, or what is nowhere in the file
         warn_of_missing(values, Path(path).name)
-    holes = find_holes(values, found.no_data if no_data is None else no_data)
     cube, level, clipped = scaled(values, white, holes)
     text = f"; {int(holes.sum())} pixel(s) without data" if holes.any() else ""
     return cube, f"as in the file; 1.0 is {level:g}; {clipped}{text}"

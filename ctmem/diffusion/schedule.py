@@ -64,7 +64,7 @@ class Schedule:
         if not (ratio.diff() < 0).all():
             fail("signal", "such that signal/sigma falls at every step", "one that does not")
         if self.times is None:
-            object.__setattr__(self, "times", torch.arange(len(self.signal)))
+            object.__setattr__(self, "times", torch.arange(len(self.signal), device=self.signal.device))
         elif self.times.shape != self.signal.shape:
             fail("times", f"of shape ({len(self.signal)},), as `signal`", f"shape {tuple(self.times.shape)}")
 
@@ -105,7 +105,7 @@ class Schedule:
         if not 0 < first <= last < 1:
             fail("first", "above 0, and at most `last`, which must be below 1", f"{first} and {last}")
         length = max(steps, ENOUGH)
-        chain = cls.from_betas(torch.linspace(first, last, length, dtype=torch.float64))
+        chain = cls.from_betas(torch.linspace(first, last, length, dtype=torch.float64, device="cpu"))
         places = [round(length * (place + 1) / steps) - 1 for place in range(steps)]
         return cls(chain.signal[places], chain.sigma[places])
 
@@ -116,7 +116,7 @@ class Schedule:
         check_count(steps, "steps")
         if offset > 1:
             fail("offset", "a share of the chain, above 0 and at most 1", offset)
-        place = (torch.arange(steps + 1, dtype=torch.float64) / steps + offset) / (1 + offset)
+        place = (torch.arange(steps + 1, dtype=torch.float64, device="cpu") / steps + offset) / (1 + offset)
         alpha_bar = (place * math.pi / 2).cos().square()
         return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp_max(0.999))
 
@@ -140,7 +140,7 @@ class Schedule:
         if not 1e-2 <= power <= 10:
             fail("power", "an exponent from 0.01 to 10", power)
         first, last = min(0.04 / kappa, 0.001**0.5), 0.999**0.5
-        growth = torch.linspace(0, 1, steps, dtype=torch.float64) ** power
+        growth = torch.linspace(0, 1, steps, dtype=torch.float64, device="cpu") ** power
         root = first * (last / first) ** growth  # √η
         return cls(1 - root.square(), kappa * root)
 
@@ -164,7 +164,7 @@ class Schedule:
             fail("most", "at most a million", most)
         if not 0 < least < most:
             fail("least", f"a number > 0 and below `most`, {most}", least)
-        ratio = least * (most / least) ** torch.linspace(0, 1, steps, dtype=torch.float64)
+        ratio = least * (most / least) ** torch.linspace(0, 1, steps, dtype=torch.float64, device="cpu")
         level = (1 + ratio.square()).rsqrt()
         return cls(level, ratio * level)
 

@@ -304,6 +304,7 @@ def uiqi(pred: Tensor, target: Tensor) -> Tensor:
 
 
 @door
+@torch.no_grad()
 def evaluate(
     pred: Tensor, target: Tensor, *, scale: Count, metrics: Sequence[str] = METRICS, peak: Positive = 1.0
 ) -> dict[str, float]:

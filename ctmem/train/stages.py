@@ -27,7 +27,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from ctmem.card import sealed, write_card
-from ctmem.checks import check_choice, check_count, fail, usual_state, warn_once
+from ctmem.checks import check_choice, check_count, fail, typed, usual_state, warn_once
 from ctmem.command import MOST_SEED
 from ctmem.config import Preset
 from ctmem.data.samples import Degraded
@@ -164,6 +164,7 @@ def one_step_estimate(preset: Preset) -> Estimate:
     return estimate
 
 
+@typed
 @usual_state(learning=True)
 def train(
     preset: Preset,
