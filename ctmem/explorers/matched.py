@@ -104,15 +104,16 @@ class Matched:
         scores = self.match.scores[0, :, : self.config.hard_k]
         return torch.softmax(scores / self.config.temperature, dim=1)
 
-    def check(self, number: int, ranks: Sequence[int] = (0,)) -> None:
-        """Raises unless there are a query patch of this number, and windows of these ranks (from 0, at least one).
+    def check(self, number: int, ranks: Sequence[int] = ()) -> None:
+        """Raises unless there are a query patch of this number, and windows of these ranks (from 0) of it.
 
         Raises:
             ValueError: one that there is not.
         """
         patches, windows = self.match.scores.shape[1:]
         check_count(number, "number", at_least=0, at_most=patches - 1)
-        check_places(ranks, "ranks", windows)
+        if ranks:
+            check_places(ranks, "ranks", windows)
 
     @typed
     def apart(self, number: Whole, count: Count) -> list[int]:
