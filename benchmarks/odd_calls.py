@@ -871,8 +871,8 @@ def meaning(kind: str, argument: str, name: str, optional: bool, label: str) -> 
         "text": "any"
         if argument in FREE or inner == "sensor of Scene" or name.endswith(("save", "write_table", "write_mat_tree"))
         else "silent",
-        "empty": "any"  # of the first ones none is right; `folders` are those besides the shipped one
-        if argument in ("titles", "training", "rows", "bad_bands", "folders", "iterable")
+        "empty": "any"  # none of them is right; `folders` are those besides the shipped one, `ranks` the tiles besides the query's
+        if argument in ("titles", "training", "rows", "bad_bands", "folders", "iterable", "ranks")
         else "silent",
         "mask": "any" if name.startswith(("plots", "band", "render", "matched.spread")) else "silent",
         "whole": "any"

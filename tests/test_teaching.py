@@ -54,7 +54,7 @@ def test_check_names_bound_and_value():
 def test_a_bound_is_needed(answer):
     with pytest.raises(ValueError, match="`at_least` must be given, or `at_most` or `equals`, got none"):
         check("x", 3)
-    with pytest.raises(ValueError, match="`check` needs `at_least`, `at_most` or `equals`, got none"):
+    with pytest.raises(ValueError, match="`at_least` must be given, or `at_most` or `equals`, got none"):
         exercise("x", answer)
 
 
