@@ -335,14 +335,6 @@ def test_the_benchmark_judges_what_was_observed():
     assert resampled[0] == pytest.approx(float((-10 * errors.log10()).mean()), abs=1e-6)
 
 
-@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
-def test_infinite_values_are_holes_of_a_scene_too(missing):
-    cube = SCENE.cube.copy()
-    cube[HOLE][..., 3] = missing
-    scene = Scene("some", cube)
-    assert scene.holes.sum() == 9 * 12 and scene.holes[HOLE].all() and np.isnan(scene.cube[HOLE]).all()
-
-
 def test_a_list_of_masked_rows_keeps_its_masks():
     rows = [np.ma.masked_array(row, mask=np.broadcast_to(row[:, :1] > 0.3, row.shape)) for row in SCENE.cube]
     assert (Scene("rows", rows).holes == (SCENE.cube[..., 0] > 0.3)).all()

@@ -50,7 +50,7 @@ __all__ = ["Scene", "data_path", "load_scene", "read_array", "read_scene", "scen
 class Scene:
     """A cube (H, W, C) float32 in [0, 1], read-only, and what is known about it.
 
-    A pixel with NaN or infinity in any band, or that a mask of `numpy.ma` covers in any, is a hole: NaN in all bands.
+    A pixel with NaN in any band, or that a mask of `numpy.ma` covers in any, is a hole: NaN in all bands.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Scene:
         cube = _with_holes(self.cube)
         if cube.ndim != 3 or 0 in cube.shape:
             fail("cube", "of shape (H, W, C), none of them 0", f"shape {cube.shape}")
-        missing = ~np.isfinite(cube)
+        missing = np.isnan(cube)
         holes = missing.any(-1)
         empty = np.flatnonzero(missing.all((0, 1)))
         if 0 < len(empty) < cube.shape[2]:
