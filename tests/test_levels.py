@@ -143,7 +143,7 @@ def test_wavelengths_tell_the_axis_of_the_bands(tmp_path):
         scene = read_scene(tmp_path / "a.npy", wavelengths_nm=np.linspace(400, 900, 7))
     assert np.array_equal(scene.cube, scaled(cube)[0])
     assert np.array_equal(read_scene(tmp_path / "a.npy", axes="CHW").cube, scene.cube)
-    with pytest.raises(ValueError, match="`no_data` must be a number or several, got 'nothing'"):
+    with pytest.raises(TypeError, match="`no_data` must be a number or a list of numbers, or None, got 'nothing'"):
         read_scene(tmp_path / "a.npy", no_data="nothing")
     np.save(tmp_path / "a.npy", np.ones((0, 3, 3)))
     with pytest.raises(ValueError, match=r"none of them 0, got shape \(0, 3, 3\)"):

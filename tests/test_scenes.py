@@ -79,8 +79,8 @@ def test_a_scene_keeps_its_own_read_only_copies():
         ({"gsd_m": "20"}, "`gsd_m` must be a finite number above 0, got '20'"),
         ({"bad_bands": 2}, "`bad_bands` must be a list of whole numbers, got 2"),
         ({"name": None}, "`name` must be text, got None"),
-        ({"cube": CUBE + 1j}, "`cube` must be an array of real numbers, got one of complex64"),
-        ({"cube": [[1], [0, 1]]}, "`cube` must be an array of real numbers, got a list"),
+        ({"cube": CUBE + 1j}, r"`cube` must be an array of real numbers \(H, W, C\), got a complex64 array"),
+        ({"cube": [[1], [0, 1]]}, r"`cube` must be an array of real numbers \(H, W, C\), got \[\[1\], \[0, 1\]\]"),
     ],
 )
 def test_scene_errors(changes, message):

@@ -143,6 +143,8 @@ def _own_wavelengths(wavelengths_nm: np.ndarray | None, bands: int) -> np.ndarra
     """A read-only float64 copy of the wavelengths, checked against the number of bands."""
     if wavelengths_nm is None:
         return None
+    if isinstance(wavelengths_nm, np.ndarray):
+        wavelengths_nm = unmasked(wavelengths_nm)
     own = as_vector(wavelengths_nm, "wavelengths_nm", f"{bands} numbers, one per band").copy()
     if own.shape != (bands,):
         fail("wavelengths_nm", f"{bands} numbers, one per band", f"shape {own.shape}")
