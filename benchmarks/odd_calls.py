@@ -181,7 +181,7 @@ def calls(folder: Path) -> Calls:
         "mat_tree.read_mat_tree": (mat_tree.read_mat_tree, {"root": str(folder), "split": "train"}),
         "mat_tree.write_mat_tree": (
             functools.partial(_written_again, mat_tree.write_mat_tree),
-            {"root": str(folder / "again"), "split": "test", "samples": [sample]},
+            {"root": str(folder / "again"), "split": "train", "samples": [sample]},
         ),
         "scenes.Scene.crop": (scene.crop, {"top": 0, "left": 0, "height": 4, "width": 4}),
         # observe

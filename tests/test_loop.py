@@ -241,7 +241,8 @@ def assert_same_files(folder, other):
     names = sorted(path.relative_to(other).as_posix() for path in other.glob("*.safetensors"))
     assert names == ["cnn.safetensors", "denoiser.safetensors", "kernel.safetensors"]
     for name in [*names, "state/cnn.safetensors", "state/denoiser.safetensors"]:
-        one, two = (load_tensors(path / name)[0] for path in (folder, other))
+        kind = "checkpoint" if name.startswith("state/") else "weights"
+        one, two = (load_tensors(path / name, kind=kind)[0] for path in (folder, other))
         assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one), name
 
 
