@@ -277,11 +277,9 @@ def _check_signs(delta: torch.Tensor, A: torch.Tensor) -> None:
         ValueError: a negative step size or a positive rate, with which the state grows without bound; NaN goes on.
     """
     for name, x, sign, wanted in (("delta", delta, 1, "≥ 0"), ("A", A, -1, "≤ 0")):
-        plain = type(x) in (torch.Tensor, torch.nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        if plain and not torch.compiler.is_compiling():
-            worst = float((sign * x.detach()).min())
-            if worst < 0:
-                fail(name, f"{wanted} everywhere", sign * worst)
+        worst = 0.0 if is_observed(x) else float((sign * x.detach()).min())
+        if worst < 0:
+            fail(name, f"{wanted} everywhere", sign * worst)
 
 
 def _check_shapes(

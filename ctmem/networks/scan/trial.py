@@ -47,9 +47,10 @@ def gradients_again(
     function: Function, inputs: Sequence[torch.Tensor], dy: torch.Tensor
 ) -> tuple[torch.Tensor | None, ...]:  # fmt: skip
     """The gradients of the inputs that want one, as functions of all inputs: they can be differentiated again."""
-    wanted = [x for x in inputs if x.requires_grad]
     with torch.enable_grad(), without_autocast(dy.device):
-        found = iter(torch.autograd.grad(function(*inputs), wanted, dy, create_graph=True, allow_unused=True))
+        own = [x.view_as(x) if x.requires_grad else x for x in inputs]  # one input may have been made of another one
+        wanted = [x for x in own if x.requires_grad]
+        found = iter(torch.autograd.grad(function(*own), wanted, dy, create_graph=True, allow_unused=True))
     return tuple(next(found) if x.requires_grad else None for x in inputs)
 
 
