@@ -146,7 +146,8 @@ def test_two_processes_learn_what_one_does_in_two_pieces(data, trained):
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stdout == f"weights and card.json are in {folder}\n"  # said once
     for name in ("kernel", "cnn", "denoiser", "state/cnn", "state/denoiser"):
-        one, two = (load_tensors(path / f"{name}.safetensors")[0] for path in (trained, folder))
+        kind = "checkpoint" if name.startswith("state/") else "weights"
+        one, two = (load_tensors(path / f"{name}.safetensors", kind=kind)[0] for path in (trained, folder))
         assert one.keys() == two.keys()
         for key in one:
             assert one[key].double().allclose(two[key].double(), rtol=1e-4, atol=1e-6), f"{name}: {key}"
