@@ -30,7 +30,9 @@ def network(variant, size=SIZE):
         torch.manual_seed(0)
         made = TCMM(Z, T, variant(size).denoiser).eval().requires_grad_(False)
         for name, weight in made.named_parameters():
-            if weight.ndim == 1 or "temperature" in name or not weight.any():
+            if "temperature" in name:
+                weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) * 0.2)
+            elif weight.ndim == 1 or not weight.any():
                 weight.add_(torch.randn(weight.shape) * (0.05 if "dt_proj" in name else 0.2))
     return made
 

@@ -148,5 +148,5 @@ def _turned_crops(x: torch.Tensor, pick: torch.Tensor, turns: torch.Tensor) -> t
     """The picked crops (B, C, H, W) of x (N, C, H, W), each with its turn; all of one turn at once."""
     found = x.new_empty(len(pick), *x.shape[1:])
     for k in range(8):
-        found[turns == k] = turned(x[pick[turns == k]], k)
+        found[turns == k] = turned(x[pick[turns == k]], k).to(x.dtype)  # a pool of half precision stays so
     return found
