@@ -322,13 +322,3 @@ def test_the_dashboard_as_a_page_of_its_own(open_page):
     first.slider("band").press("ArrowRight")
     first.until_changed(before)
     assert dashboard.asked_elsewhere == []
-
-
-def test_an_explorer_whose_kernel_has_died_says_so(open_page):
-    """Last in this file: the kernel of one notebook is killed, and its explorer shows a line above its images."""
-    page: Page = open_page("07_sampling.ipynb")
-    root = page.explorer("DiffusionExplorer").root
-    line = "(element) => getComputedStyle(element, '::before').content"
-    assert root.evaluate(line) == "none"
-    page.page.evaluate(KILL)
-    page.until(lambda: "The kernel of this explorer has ended" in root.evaluate(line), "the line that says so")
