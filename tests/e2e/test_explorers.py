@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pages import KILL, Page, Panel
+from pages import Page, Panel
 
 from ctmem.data.scenes import load_scene, synthetic
 from ctmem.explorers.render import bands_of, colours, palette, quantise, stretch
