@@ -144,16 +144,19 @@ def test_estimates_that_agree_survive_tiling(tile):
     assert len(network.sizes) == 1 or tile < 72
 
 
+class Numbered(Doubles):
+    """Says the number of its tile, everywhere."""
+
+    def condition(self, base, texture):
+        self.sizes.append(None)
+        return float(len(self.sizes) - 1)
+
+    def denoise(self, x_t, level, previous, condition):
+        return torch.full_like(x_t, condition)
+
+
 def test_where_two_tiles_overlap_the_estimate_goes_over_from_one_to_the_other():
     """Two tiles of 32 over 48 columns that say 0 and 1: in the 16 columns that both have, a ramp by hand."""
-
-    class Numbered(Doubles):
-        def condition(self, base, texture):
-            self.sizes.append(None)
-            return float(len(self.sizes) - 1)
-
-        def denoise(self, x_t, level, previous, condition):
-            return torch.full_like(x_t, condition)
 
     x = torch.zeros(1, 1, 20, 48)
     row = tiled_denoise(Numbered(), x, x, 32)(x, torch.ones(1), x)[0, 0, 7]
@@ -180,14 +183,6 @@ def test_neighbouring_tiles_overlap_by_sixteen_pixels_or_half_a_tile(tile, overl
 
 def test_a_ramp_is_sixteen_pixels_long_however_wide_the_overlap():
     """Tiles of 64 over 90 columns share 38: both count alike in the six between the two ramps."""
-
-    class Numbered(Doubles):
-        def condition(self, base, texture):
-            self.sizes.append(None)
-            return float(len(self.sizes) - 1)
-
-        def denoise(self, x_t, level, previous, condition):
-            return torch.full_like(x_t, condition)
 
     x = torch.zeros(1, 1, 20, 90)
     row = tiled_denoise(Numbered(), x, x, 64)(x, torch.ones(1), x)[0, 0, 7, 26:64]
