@@ -39,6 +39,7 @@ ASK = f"""async ([code, expression]) => {{
     if (answer.status !== "ok") throw new Error(answer.ename + ": " + answer.evalue);
     return answer.data["text/plain"];
 }}"""
+RESTART = f"async () => {{ await {CURRENT}.sessionContext.session.kernel.restart(); }}"
 PIXELS = """(canvas) => {
     const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
     let text = "";

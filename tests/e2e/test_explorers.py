@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pages import Page, Panel
+from pages import RESTART, Page, Panel
 
 from ctmem.data.scenes import load_scene, synthetic
 from ctmem.explorers.render import bands_of, colours, palette, quantise, stretch
@@ -322,3 +322,13 @@ def test_the_dashboard_as_a_page_of_its_own(open_page):
     first.slider("band").press("ArrowRight")
     first.until_changed(before)
     assert dashboard.asked_elsewhere == []
+
+
+def test_an_explorer_whose_kernel_was_restarted_says_so(open_page):
+    """Last in this file: nothing answers the explorer any more, and a line above its images says it."""
+    page: Page = open_page("07_sampling.ipynb")
+    root = page.explorer("DiffusionExplorer").root
+    line = "(element) => getComputedStyle(element, '::before').content"
+    assert root.evaluate(line) == "none"
+    page.page.evaluate(RESTART)
+    page.until(lambda: "The kernel of this explorer has ended" in root.evaluate(line), "the line that says so")
