@@ -17,6 +17,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 ERRORS = (
@@ -50,6 +51,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends the program."""
         self.exit(2, f"error: {' '.join(message.split())} (`{self.prog} --help` lists the options)\n")
+
+
+def folder(text: str) -> Path:
+    """The folder that an option names, as its `type`.
+
+    Raises:
+        argparse.ArgumentTypeError: an empty text, which a variable that is not set leaves.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("must be a folder, got an empty text")
+    return Path(text)
 
 
 def run_command(work: Callable[[], object], stopped: str = "stopped") -> int:

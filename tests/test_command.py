@@ -28,6 +28,7 @@ MAIN = {
     "corpus": corpus.main,
 }
 BAD = [  # command, its options, what the one line says
+    ("train", "--out=", "argument --out: must be a folder, got an empty text"),
     ("train", "--steps 0", "`steps` must be a whole number from 1"),
     ("train", "--steps -3", "`steps` must be a whole number from 1"),
     ("train", "--steps 1.5", "argument --steps: invalid int value"),

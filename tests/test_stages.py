@@ -188,6 +188,8 @@ def test_the_card_has_the_camera_that_was_trained_for(trained):
 def test_unknown_part(source, tmp_path):
     with pytest.raises(ValueError, match="`parts` must be one of 'kernel', 'cnn', 'denoiser', got 'gan'"):
         train(SMALL, [source], tmp_path / "none", parts=["gan"])
+    with pytest.raises(ValueError, match="`parts` must be at least one of kernel, cnn, denoiser, got none"):
+        train(SMALL, [source], tmp_path / "none", parts=[])
     assert not (tmp_path / "none").exists()
 
 

@@ -23,7 +23,7 @@ from ctmem.benchmark.suites import SCENES, SUITES, Case, missing
 from ctmem.benchmark.table import Table, read_rows
 from ctmem.benchmark.weights import find_weights
 from ctmem.checks import check_choice, check_count, fail
-from ctmem.command import Parser, run_command
+from ctmem.command import Parser, folder, run_command
 from ctmem.data.areas import Box
 from ctmem.files import check_out
 from ctmem.lock import locked
@@ -64,7 +64,7 @@ def new_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="of all that is random (default: 3)")
     parser.add_argument("--quick", action="store_true", help="small crops, few methods, one seed: a minute")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmark"), metavar="FOLDER", help="for the tables")
+    parser.add_argument("--out", type=folder, default=Path("results/benchmark"), metavar="FOLDER", help="for tables")
     parser.add_argument(
         "--areas", choices=("validation", "test"), default="validation",
         help="of the embedded scenes; test: once per release, and the tables say so (default: validation)",

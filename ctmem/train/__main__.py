@@ -10,12 +10,12 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from ctmem.checks import check_count
-from ctmem.command import MOST_SEED, Parser, run_command
+from ctmem.command import MOST_SEED, Parser, folder, run_command
 from ctmem.config import Preset
 from ctmem.files import check_out
 from ctmem.model import PARTS
@@ -65,7 +65,10 @@ def new_parser() -> argparse.ArgumentParser:
         ".mat tree (default: the shipped scenes; Indian Pines alone for a preset on bands, as drawn or as released). "
         "The centres of the bands stand in a text file: my_scene.txt beside my_scene.mat, bands.txt in the folder",
     )  # fmt: skip
-    what.add_argument("--out", metavar="FOLDER", help="for weights, card, logs, checkpoints (default: runs/PRESET)")
+    what.add_argument(
+        "--out", type=folder, metavar="FOLDER",
+        help="for weights, card, logs, checkpoints (default: runs/PRESET)",
+    )  # fmt: skip
     camera = parser.add_argument_group("the camera that it is for", "what is not given here is as the preset has it")
     camera.add_argument("--scale", type=int, metavar="N", help="fine pixels per coarse pixel, along one side")
     camera.add_argument("--fwhm", type=float, metavar="PX", help="full width at half maximum of the blur, fine pixels")
@@ -144,7 +147,7 @@ def work(options: argparse.Namespace) -> None:
 
 def folder_of(options: argparse.Namespace) -> Path:
     """The folder that is written to."""
-    return Path(options.out or f"runs/{options.preset}")
+    return cast(Path, options.out or Path("runs", options.preset))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -39,7 +39,7 @@ from torch.multiprocessing import get_context
 
 from ctmem.card import write_card
 from ctmem.checks import check_count, fail
-from ctmem.command import MOST_SEED, Parser, run_command
+from ctmem.command import MOST_SEED, Parser, folder, run_command
 from ctmem.config import MANY, TrainConfig
 from ctmem.data.controls import blobs, glued_windows, permuted, pink, shifted, tilted, uniform
 from ctmem.data.corpus import read_corpus
@@ -494,7 +494,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=1e-3, metavar="N", help="highest learning rate (default: 1e-3)")
     parser.add_argument("--start", type=Path, metavar="FILE", help="weights to go on from, a fusion.safetensors")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--out", type=Path, default=Path("runs/fusion"), metavar="FOLDER")
+    parser.add_argument("--out", type=folder, default=Path("runs/fusion"), metavar="FOLDER")
     options = parser.parse_args(arguments)
     return run_command(lambda: work(options), f"stopped; the same command goes on from the checkpoint in {options.out}")
 

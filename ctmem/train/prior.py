@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ctmem.card import write_card
 from ctmem.checks import check_count, fail, usual_state
-from ctmem.command import MOST_SEED, Parser, run_command
+from ctmem.command import MOST_SEED, Parser, folder, run_command
 from ctmem.config import TINY
 from ctmem.data.corpus import ORIGINS, read_corpus
 from ctmem.diffusion.subspace import fit
@@ -348,7 +348,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=RATE, metavar="N", help=f"highest (default: {RATE})")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of matrix products")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and crops (default: 0)")
-    parser.add_argument("--out", default="runs/prior", metavar="FOLDER", help="for weights and card")
+    parser.add_argument("--out", type=folder, default=Path("runs/prior"), metavar="FOLDER", help="for weights and card")
     options = parser.parse_args(arguments)
     return run_command(lambda: work(options), f"stopped; what was written last is in {options.out}")
 

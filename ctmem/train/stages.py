@@ -199,6 +199,8 @@ def train(
             `check_sources` refuses, a folder of another run, or a damaged one.
         OSError: the folder cannot be written, or another process writes to it; the last checkpoint stays whole.
     """
+    if not parts:
+        fail("parts", "at least one of " + ", ".join(PARTS), "none")
     for part in parts:
         check_choice(part, "parts", PARTS)
     check_count(seed, "seed", at_least=0, at_most=MOST_SEED)
