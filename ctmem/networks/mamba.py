@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ctmem.checks import Width, fail, typed
-from ctmem.networks.scan.selective import compiled_stream, selective_scan
+from ctmem.networks.scan.selective import compiled_stream, scan
 
 DELTA_RANGE = (1e-3, 1e-1)  # step sizes at the start, drawn log-uniformly
 DELTA_FLOOR = 1e-4
@@ -64,7 +64,7 @@ class Stream(nn.Module):
         x = F.silu(self.conv1d(x.transpose(1, 2))[..., : tokens.shape[1]]).transpose(1, 2)
         delta, B, C = self.x_proj(x).split([self.rank, self.d_state, self.d_state], dim=-1)
         delta = F.softplus(self.dt_proj(delta))
-        y = selective_scan(x, delta, A, B, C, self.D)
+        y = scan(x, delta, A, B, C, self.D)
         return y * F.silu(z)
 
     def _is_stock(self) -> bool:

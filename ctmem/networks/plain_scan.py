@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ctmem.checks import Width, typed
 from ctmem.networks.mamba import Stream
-from ctmem.networks.scan.selective import selective_scan
+from ctmem.networks.scan.selective import scan
 
 
 class PlainScan(nn.Module):
@@ -38,4 +38,4 @@ class PlainScan(nn.Module):
         """Returns (B, L, D); token t depends on tokens 0 … t only."""
         x = self.conv1d(tokens.transpose(1, 2))[..., : tokens.shape[1]].transpose(1, 2)
         delta, B, C = self.x_proj(x).split([self.rank, self.d_state, self.d_state], dim=-1)
-        return selective_scan(x, F.softplus(self.dt_proj(delta)), -torch.exp(self.A_log), B, C, self.D)
+        return scan(x, F.softplus(self.dt_proj(delta)), -torch.exp(self.A_log), B, C, self.D)
