@@ -64,7 +64,10 @@ def locked(folder: str | Path, name: str = ".lock", *, what: str = "folder") -> 
 def _taken(path: Path, what: str) -> IO[str]:
     """The lock file, open and locked."""
     while True:
-        file = path.open("a+", encoding="utf-8")
+        try:
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            fail(what, "one whose lock can be written", f"{path}: {error.strerror}", type(error))
         try:
             free = _try_lock(file)
         except OSError as error:

@@ -315,6 +315,12 @@ def test_without_locks_of_the_system_the_file_is_one(owner, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_that_is_a_folder(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(OSError, match="`folder` must be one whose lock can be written, got .*"), locked(tmp_path):
+        pytest.fail("locked")
+
+
 def test_a_folder_is_looked_at_without_being_made(tmp_path):
     check_out(tmp_path / "a" / "b")
     (tmp_path / "file").write_text("x", encoding="utf-8")
