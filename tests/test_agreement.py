@@ -66,6 +66,13 @@ def test_whole_pixels_stay_as_they_are():
     assert min(correlation(one, other) for one, other in bands) == pytest.approx(1, abs=1e-5)
 
 
+def test_whole_pixels_are_tried_where_the_votes_are_a_pixel_off(monkeypatch):
+    """Steps of least squares end beside the whole pixel; at (12, 12) the reference is the truth itself, to the bit."""
+    off = agreement.Placement(0, 0, 13, 11, 0.9)
+    monkeypatch.setattr(agreement, "vote", lambda match, most: [[off]])
+    assert laid_under(GROUND).placements[0][0][2:4] == (12, 12)
+
+
 @pytest.mark.parametrize("other", [texture(5), 1 - GROUND, GROUND.roll(1, 1), torch.full_like(GROUND, 0.5)])
 def test_other_ground_is_not_laid(other):
     found = laid_under(other)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ctmem.diffusion.problem import OVERLAP, DenoisingProblem, residual_std, tiled_denoise
+from ctmem.diffusion.problem import OVERLAP, DenoisingProblem, Rematch, rematched, residual_std, tiled_denoise
 from ctmem.diffusion.samplers import SAMPLERS, sample
 from ctmem.diffusion.schedule import Schedule
 
@@ -67,6 +67,20 @@ def test_residual_by_hand():
     assert asked.enter(z).flatten().tolist() == pytest.approx([2.0, 0.5, 10.0, 1.0])
     assert asked.leave(torch.ones_like(base)).flatten().tolist() == pytest.approx([3.5, 5.0, 3.1, 4.0])
     assert asked.weigh(torch.ones(1, Z, 1, 1)).flatten().tolist() == pytest.approx((STD / 0.9).tolist())
+
+
+@every_target
+def test_matching_again_asks_with_the_images_whatever_the_diffusion_runs_on(target):
+    """Before the third call, with the estimate that it is handed: as an image, also where residuals are drawn."""
+    _, network, asked = problem(target)
+    queries = []
+    again = rematched(asked, network, Rematch(2, lambda z: (queries.append(z), torch.zeros(B, 1, H, W))[1]))
+    handed = [normal(B, Z, H, W, seed=seed) for seed in range(4, 7)]
+    for previous in handed:
+        again.denoise(normal(B, Z, H, W), torch.full((B,), 0.5), previous)
+    assert len(queries) == 1
+    expected = asked.base + STD[:, None, None] * handed[2] if target == "residual" else handed[2]
+    torch.testing.assert_close(queries[0], expected)
 
 
 @every_target

@@ -13,6 +13,7 @@ from ctmem.model import Model, build_networks, load_model
 from ctmem.networks.kernel_net import KernelNet
 from ctmem.observe.camera import Camera
 from ctmem.observe.kernel import PsfKernel
+from ctmem.train import stages
 from ctmem.train.loop import fit
 from ctmem.train.pool import Pool, build_pool
 from ctmem.train.stages import cnn_loss, denoiser_loss, train
@@ -71,6 +72,17 @@ def test_the_loss_of_the_cnn_by_hand():
         torch.tensor([0.5, 2.0]).reshape(1, 2, 1, 1),
     )  # fmt: skip
     assert float(cnn_loss(lambda base: base + 2, batch, torch.Generator())) == pytest.approx((1.5 + 4.0) / 2)
+
+
+def test_the_kernel_learns_on_training_areas_and_is_chosen_on_validation_areas(source, monkeypatch):
+    """What the multispectral sensor sees of each, sharp, and of the coarse image enlarged."""
+    handed = {}
+    monkeypatch.setattr(stages, "train_kernel", lambda kernel, sharp, blurry, **o: handed.update(o, s=sharp, b=blurry))
+    stages.train_kernel_on([source], PsfKernel(4), steps=1, generator=torch.Generator().manual_seed(0))
+    for box, sharp, blurry in ((source.train, "s", "b"), (source.validation, "val_sharp", "val_blurry")):
+        area = source.scene.cut(box)
+        assert [torch.equal(one, area.hr_msi) for one in handed[sharp]] == [True]
+        assert [torch.equal(one, area.camera.see(area.lr_hsi_up)) for one in handed[blurry]] == [True]
 
 
 class Stop(Exception):
