@@ -44,6 +44,19 @@ function paint(canvas, model, trait) {
   return true;
 }
 
+// A kernel that ends, by itself or restarted, answers nothing any more: the explorer around the image gets the class by
+// which style.css says so. ipywidgets gives it after a restart only.
+const GONE = ["autorestarting", "dead", "restarting", "terminating"];
+function watchKernel(model, el) {
+  const kernel = model.widget_manager?.kernel;
+  const look = () => {
+    if (!GONE.includes(kernel.status)) return;
+    el.closest(".ctmem-explorer")?.classList.add("jupyter-widgets-disconnected");
+  };
+  kernel?.statusChanged?.connect(look);
+  return () => kernel?.statusChanged?.disconnect(look);
+}
+
 function render({ model, el }) {
   const root = make("figure", { class: "ctmem-image" }, el);
   const title = make("figcaption", { class: "ctmem-title" }, root);
@@ -265,9 +278,11 @@ function render({ model, el }) {
     ["change:name change:grid change:height change:width change:size change:span change:cursor change:zoom change:swipe change:marks", arrange],
   ];
   for (const [events, listener] of listeners) model.on(events, listener);
+  const unwatch = watchKernel(model, el);
   arrange();
   draw();
   return () => {
+    unwatch();
     clearTimeout(resting);
     listeners.forEach(([events, listener]) => model.off(events, listener));
   };

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
+import psutil
 from pages import RESTART, Page, Panel
 
 from ctmem.data.scenes import load_scene, synthetic
@@ -324,11 +327,38 @@ def test_the_dashboard_as_a_page_of_its_own(open_page):
     assert dashboard.asked_elsewhere == []
 
 
+AFTER = "(element) => getComputedStyle(element, '::before').content"
+ENDED = "The kernel of this explorer has ended"
+
+
 def test_an_explorer_whose_kernel_was_restarted_says_so(open_page):
-    """Last in this file: nothing answers the explorer any more, and a line above its images says it."""
+    """Last in this file, with the next two: nothing answers the explorer any more, and a line above its images says it."""
     page: Page = open_page("07_sampling.ipynb")
     root = page.explorer("DiffusionExplorer").root
-    line = "(element) => getComputedStyle(element, '::before').content"
-    assert root.evaluate(line) == "none"
+    assert root.evaluate(AFTER) == "none"
     page.page.evaluate(RESTART)
-    page.until(lambda: "The kernel of this explorer has ended" in root.evaluate(line), "the line that says so")
+    page.until(lambda: ENDED in root.evaluate(AFTER), "the line that says so")
+
+
+def test_an_explorer_whose_kernel_died_says_so(open_page):
+    """As the system ends a kernel where memory is short: no message, no goodbye."""
+    page: Page = open_page("04_patch_matching.ipynb")
+    root = page.explorer("MatchExplorer").root
+    assert root.evaluate(AFTER) == "none"
+    os.kill(page.ask("os.getpid()", after="import os"), signal.SIGKILL)
+    page.until(lambda: ENDED in root.evaluate(AFTER), "the line that says so")
+
+
+def test_the_dashboard_says_that_its_kernel_died(open_page):
+    """Voilà has no dialog for it."""
+    page: Page = open_page("dashboard")
+    root = page.explorer("BandExplorer").root
+    assert root.evaluate(AFTER) == "none"
+    servers = [one for one in psutil.Process().children() if any("voila" in word for word in one.cmdline())]
+    kernels = [
+        one for server in servers for one in server.children(recursive=True) if "ipykernel_launcher" in one.cmdline()
+    ]
+    assert kernels
+    for kernel in kernels:
+        kernel.kill()
+    page.until(lambda: ENDED in root.evaluate(AFTER), "the line that says so")
