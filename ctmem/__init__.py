@@ -13,7 +13,7 @@ From file to file, of any size, there is one line: `ctmem.super_resolve_file("lr
 |---|---|---|
 | `load_model` | trained networks, and the camera they were trained for | `ctmem.model` |
 | `super_resolve` | a fine hyperspectral image of a coarse one | `ctmem.inference` |
-| `super_resolve_file`, `inspect_file` | a fine file of a coarse one; what is understood of a file | `ctmem.own_scene` |
+| `super_resolve_file`, `inspect_file` | a fine file of a coarse one; what is understood of a file | `ctmem.own_scene.files` |
 | `load_scene`, `read_scene` | a shipped scene; a scene from a file of yours | `ctmem.data.scenes` |
 | `Camera` | blur, scale, spectral response, noise | `ctmem.observe.camera` |
 | `TextureLibrary` | references of several places, in one file | `ctmem.match.texture_library` |
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ctmem.match.texture_library import TextureLibrary
     from ctmem.model import load_model
     from ctmem.observe.camera import Camera
-    from ctmem.own_scene import inspect_file, super_resolve_file
+    from ctmem.own_scene.files import inspect_file, super_resolve_file
 
     __version__: str
 
@@ -63,12 +63,12 @@ HOMES = {
     "Camera": "ctmem.observe.camera",
     "TextureLibrary": "ctmem.match.texture_library",
     "evaluate": "ctmem.evaluation.metrics",
-    "inspect_file": "ctmem.own_scene",
+    "inspect_file": "ctmem.own_scene.files",
     "load_model": "ctmem.model",
     "load_scene": "ctmem.data.scenes",
     "read_scene": "ctmem.data.scenes",
     "super_resolve": "ctmem.inference",
-    "super_resolve_file": "ctmem.own_scene",
+    "super_resolve_file": "ctmem.own_scene.files",
 }
 
 

@@ -75,7 +75,7 @@ def run_command(
 
     Args:
         work: raises what is wrong.
-        stopped: what is said when it is stopped from the keyboard.
+        stopped: what is said when it is stopped from the keyboard, unless the interrupt itself says more.
         bad_input: the status where something was wrong with what came in, and not with the machine.
         debug: the traceback of an error stands above its line.
     """
@@ -85,8 +85,8 @@ def run_command(
         warnings.showwarning = _show_warning
         try:
             work()
-        except KeyboardInterrupt:
-            _say(stopped)
+        except KeyboardInterrupt as stop:
+            _say(str(stop) or stopped)
             return 130
         except ERRORS as error:
             if debug:

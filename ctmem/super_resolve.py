@@ -82,7 +82,7 @@ def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def work(options: argparse.Namespace) -> None:
     """Inspects or sharpens; what is wrong with the options is said before anything is computed or written."""
-    from ctmem.own_scene import inspect_file, super_resolve_file  # noqa: PLC0415  (seconds that --help need not wait for)
+    from ctmem.own_scene.files import inspect_file, super_resolve_file  # noqa: PLC0415  (seconds that --help need not wait for)
 
     if options.inspect:
         print(inspect_file(options.path, options.references, **arguments_of(options)))
