@@ -31,13 +31,17 @@ __all__ = ["METHODS", "Recipe", "Surveyed", "answer", "make_recipe"]
 
 AUTO = "auto"
 FAINT = 1e-6  # deviation of a direction, over that of the strongest, below which it is rounding
-STRENGTH = 0.3  # of the damping: over the signal-to-noise ratio of what is missing in a direction
+STRENGTH = 1.0  # of the damping: over the signal-to-noise ratio of what is missing in a direction
 LEAST_DAMPING = 0.02  # however clear the image: the blur is not known exactly
 MOST_DAMPING = 10.0  # beyond it a direction is left as bicubic enlargement has it
 
 
 class Surveyed(Protocol):
     """What a recipe asks of a survey: statistics of the whole pixels, in the numbers of the file."""
+
+    @property
+    def count(self) -> int:
+        """How many whole pixels there are."""
 
     @property
     def mean(self) -> torch.Tensor:
@@ -103,7 +107,7 @@ def make_recipe(
         band_noise=bands,
     )  # fmt: skip
     whole = [_embedded(one, good) for one in samples]
-    return recipe if method == "bicubic" else _shortened(replace(recipe, damping=damping_of(recipe, whole)))
+    return recipe if method == "bicubic" else _shortened(replace(recipe, damping=damping_of(recipe, whole, survey.count)))
 
 
 def _samples(survey: Surveyed, good: torch.Tensor) -> list[torch.Tensor]:
@@ -193,17 +197,20 @@ def _shortened(recipe: Recipe) -> Recipe:
 # --- how far back-projection goes ------------------------------------------------------------------------------------
 
 
-def damping_of(recipe: Recipe, samples: Sequence[torch.Tensor]) -> torch.Tensor:
+def damping_of(recipe: Recipe, samples: Sequence[torch.Tensor], count: int) -> torch.Tensor:
     """Returns the damping (K,) for which back-projection stops at the noise, direction by direction.
 
-    What is missing of the observation is what noise alone would leave, and signal. Their ratio says how far to go.
+    What is missing of the observation is what noise alone would leave, and signal. Their ratio says how far to go. Of
+    few pixels the directions are those in which their noise happens to be strong: by up to the bound of Marchenko and
+    Pastur.
 
     Args:
         recipe: of the scene, of which the damping does not count.
         samples: windows of all bands (1, C, h, w), NaN in holes.
+        count: pixels that the directions were found from.
     """
     seen = torch.zeros(2, len(recipe.std), dtype=torch.float64)
-    count = 0
+    pixels = 0
     for number, sample in enumerate(samples):
         filled, holes = split_holes(sample, "samples")
         y = torch.einsum("ck,bchw->bkhw", recipe.directions, filled - recipe.mean[:, None, None])
@@ -213,9 +220,10 @@ def damping_of(recipe: Recipe, samples: Sequence[torch.Tensor]) -> torch.Tensor:
         whole = torch.ones_like(y[:, :1]) if holes is None else (~holes).to(y)
         for row, one in enumerate((first, second - first)):
             seen[row] += (one.double().square() * whole).sum((0, 2, 3))
-        count += int(whole.sum())
-    found, noise = seen / count
-    ratio = (found - noise).clamp_min(0) / noise.clamp_min(1e-300)
+        pixels += int(whole.sum())
+    found, noise = seen / pixels
+    chance = (1 + math.sqrt(int(recipe.good.sum()) / max(count, 1))) ** 2
+    ratio = (found - chance * noise).clamp_min(0) / noise.clamp_min(1e-300)
     damping = (STRENGTH / ratio).clamp_min(LEAST_DAMPING)
     damping[(damping > MOST_DAMPING) | ~torch.isfinite(damping)] = math.inf
     damping[(noise == 0) & (found > 0)] = LEAST_DAMPING
