@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = """
 explorers benchmark
+tiling
 inference
 train
 methods
