@@ -1,1 +1,1 @@
-"""Scenes of any size: one pass of statistics, then tile by tile through one pure function, to one writer."""
+"""Large scenes: one pass of statistics, a recipe for the whole scene, and tiles that are answered one by one."""
