@@ -1,0 +1,374 @@
+"""Tiles: they cover a scene once, give what the whole gives, and the same bytes however a run went."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kstest
+
+from ctmem import files
+from ctmem.observe.camera import Camera
+from ctmem.tiling import journal, plan, run
+from ctmem.tiling.journal import Journal, fingerprint, run_of
+from ctmem.tiling.noise import pixel_noise
+from ctmem.tiling.plan import check_disk, disk_bytes, estimate, plan_tiles, tile_for, windows
+from ctmem.tiling.run import parts_folder, sharpen
+from ctmem.tiling.work import Work
+from tests.tiling_stubs import Array, Scene, Steps, answer, scene
+
+CAMERA = Camera.gaussian(scale=3)
+RECIPE = Steps(CAMERA)
+ROOT = Path(__file__).parents[1]
+
+
+def whole(one: Scene, recipe: Steps = RECIPE) -> np.ndarray:
+    """The untiled answer (C, H, W)."""
+    return answer(recipe, torch.from_numpy(one.window(0, 0, one.height, one.width))[None])[0].numpy()
+
+
+def written(folder: Path, one: Scene, **options) -> tuple[np.ndarray, run.Done]:
+    """The tiled answer."""
+    writer = Array(folder, (one.count, 3 * one.height, 3 * one.width))
+    done = sharpen(one, options.pop("recipe", RECIPE), writer, answer=answer, **{"tile": 16, **options})
+    assert (writer.seen == 1).all()
+    return writer.values, done
+
+
+# --- plans ---
+
+
+@pytest.mark.parametrize(("height", "width", "tile"), [(40, 52, 16), (7, 100, 8), (5, 5, 64), (33, 1, 1)])
+def test_tiles_cover_a_scene_once_evenly_and_with_all_of_the_halo_there_is(height, width, tile):
+    made = plan_tiles(height, width, scale=2, tile=tile, halo=3)
+    seen = np.zeros((height, width), int)
+    for number, one in enumerate(made.tiles):
+        assert one.number == number
+        inner, window = one.inner, one.window
+        seen[inner.top : inner.top + inner.height, inner.left : inner.left + inner.width] += 1
+        assert (window.top, window.left) == (max(0, inner.top - 3), max(0, inner.left - 3))
+        assert window.top + window.height == min(height, inner.top + inner.height + 3)
+        assert window.left + window.width == min(width, inner.left + inner.width + 3)
+    assert (seen == 1).all()
+    for side in ("height", "width"):
+        sides = {getattr(one.inner, side) for one in made.tiles}
+        assert max(sides) <= tile and max(sides) - min(sides) <= 1
+
+
+def test_the_overhead_is_what_is_answered_twice():
+    assert plan_tiles(30, 20, scale=4, tile=64, halo=8).overhead == 1
+    assert plan_tiles(20, 10, scale=4, tile=10, halo=2).overhead == 2 * 12 * 10 / 200
+
+
+@pytest.mark.parametrize("block", [(1, 1), (1, 70), (16, 16), (64, 64), (40, 1)])
+@pytest.mark.parametrize("at_once", [1, 900, 20_000, 10**9])
+def test_windows_cover_an_image_once_within_their_memory(block, at_once):
+    seen = np.zeros((50, 70), int)
+    for box in windows(50, 70, 3, block=block, at_once=at_once):
+        seen[box.top : box.top + box.height, box.left : box.left + box.width] += 1
+        assert 4 * 3 * box.height * box.width <= max(at_once, 12)
+    assert (seen == 1).all()
+
+
+def test_a_tile_fits_the_memory_and_no_larger_one_would():
+    side = tile_for(224, scale=4, halo=12, memory_gb=2.0)
+    need = [plan.BASE_GB * 1e9 + plan.COPIES * 224 * 4 * (4 * (t + 24)) ** 2 for t in (side, side + 1)]
+    assert need[0] <= 2e9 < need[1]
+    assert tile_for(224, scale=4, halo=12, memory_gb=2.0, images=2) < side
+    assert tile_for(1, scale=2, halo=0, memory_gb=100.0) == plan.LARGEST_TILE
+    with pytest.raises(ValueError, match=r"`memory_gb` must be at least 0.\d for 224 bands at ×4, got 0.65"):
+        tile_for(224, scale=4, halo=12, memory_gb=0.65)
+
+
+def test_the_default_memory_is_three_gigabytes_or_half_of_what_is_free(monkeypatch):
+    for free, wanted in [(None, 3.0), (100.0, 3.0), (2.0, 1.0), (0.1, plan.BASE_GB)]:
+        monkeypatch.setattr(plan, "_free_memory_gb", lambda free=free: free)
+        assert plan.default_memory_gb() == wanted
+
+
+def test_costs_are_said_before(monkeypatch):
+    one, made = scene(), plan_tiles(40, 52, scale=3, tile=16, halo=8)
+    clock = iter([0.0, 5.0, 5.0, 7.0])
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: next(clock))
+    found = estimate(made, one, Work(one, RECIPE, made, answer).of_window, dtype="int16")
+    assert found.tiles == 12 and found.disk_gb == 40 * 52 * 9 * 5 * (4 + 2) / 1e9
+    assert found.minutes == pytest.approx(2 * made.overhead / 60, rel=1e-2)
+    assert found.memory_gb == pytest.approx(plan.BASE_GB, rel=1e-2)
+    assert str(found) == "12 tiles, 0.6 GB of memory, 0.00056 GB on the disk, about 7 s"
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_answered(tmp_path, monkeypatch):
+    assert disk_bytes(plan_tiles(10, 20, scale=3, tile=8, halo=1), 5, dtype="uint16", images=2) == 200 * 9 * 5 * 6 * 2
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**5))
+    check_disk(tmp_path / "not" / "there", 2 * 10**5, kept=10**5)
+    with pytest.raises(OSError, match=r"`out` must be on a disk with 0.000749 GB free .*, got 0.0001 GB in"):
+        written(tmp_path, scene())
+
+
+# --- answers ---
+
+
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("tile", [9, 16, 64])
+def test_the_tiled_answer_is_that_of_the_whole(tmp_path, tile, holes):
+    one = scene(holes=holes)
+    found, done = written(tmp_path, one, tile=tile)
+    np.testing.assert_allclose(found, whole(one), rtol=1e-5)
+    assert np.isnan(found).any() == holes and done.kept_before == 0
+
+
+def test_a_halo_narrower_than_the_reach_shows():
+    """The test above would notice."""
+    one = scene()
+    made = plan_tiles(40, 52, scale=3, tile=16, halo=0)
+    found = Work(one, RECIPE, made, answer).of_tile(made.tiles[5])
+    inner = made.tiles[5].inner
+    truth = whole(one)[:, 3 * inner.top :, 3 * inner.left :][:, : 3 * inner.height, : 3 * inner.width]
+    assert np.abs(found[0] - truth).max() > 10
+
+
+def test_a_tile_of_holes_is_not_answered(tmp_path):
+    one = scene()
+    one.values[:, :20, :26] = -9999
+    calls = []
+
+    def counted(recipe, lr, **place):
+        calls.append(place)
+        return answer(recipe, lr, **place)
+
+    writer = Array(tmp_path, (5, 120, 156))
+    done = sharpen(one, RECIPE, writer, answer=counted, tile=13, halo=8)
+    assert len(done.plan.tiles) == 16 and len(calls) < 16
+    np.testing.assert_allclose(writer.values, whole(one), rtol=1e-5)
+
+
+def test_an_uncertainty_is_a_second_image(tmp_path):
+    one, std = scene(holes=True), Array(tmp_path, (5, 120, 156), block=(120, 156))
+    found, _ = written(tmp_path, one, spread=std)
+    lr = torch.from_numpy(one.window(0, 0, 40, 52))[None]
+    pred, wanted = answer(RECIPE, lr, uncertainty=True)
+    np.testing.assert_allclose(found, pred[0], rtol=1e-5)
+    np.testing.assert_allclose(std.values, wanted[0], atol=0.01)
+
+
+def test_the_number_of_threads_is_that_of_the_work_and_then_as_before():
+    made, before = plan_tiles(40, 52, scale=3, tile=64, halo=8), torch.get_num_threads()
+    seen = []
+
+    def look(recipe, lr, **place):
+        seen.append(torch.get_num_threads())
+        return answer(recipe, lr, **place)
+
+    Work(scene(), RECIPE, made, look, threads=before + 1).of_tile(made.tiles[0])
+    assert seen == [before + 1] and torch.get_num_threads() == before
+
+
+# --- noise ---
+
+
+def test_noise_belongs_to_its_pixel():
+    found = pixel_noise(5, 0, 0, 20, 31, 3)
+    assert found.shape == (1, 3, 20, 31) and found.dtype == torch.float32
+    for top, left, height, width in [(0, 0, 1, 1), (3, 7, 9, 11), (19, 30, 1, 1), (0, 1, 20, 30)]:
+        part = pixel_noise(5, top, left, height, width, 3)
+        assert torch.equal(part, found[:, :, top : top + height, left : left + width])
+    assert not torch.equal(found, pixel_noise(6, 0, 0, 20, 31, 3))
+
+
+def test_noise_is_normal_and_white():
+    x = pixel_noise(1, 10**6, 10**6, 120, 130, 2)[0].double().numpy()
+    assert kstest(x.ravel(), "norm").pvalue > 0.01
+    for one, other in [(x[:, 1:], x[:, :-1]), (x[..., 1:], x[..., :-1]), (x[:1], x[1:])]:
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.03
+
+
+# --- interruptions ---
+
+
+def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_bytes(tmp_path):
+    one = scene(holes=True)
+    undisturbed, done = written(tmp_path, one)
+    done.journal.forget()
+    assert not list(tmp_path.iterdir())
+
+    def stop(count, total):
+        if count == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(
+        KeyboardInterrupt, match=r"stopped; 5 of 12 tiles are kept in .*\.out\.tif\.parts, and `resume`"
+    ):
+        written(tmp_path, one, progress=stop)
+    told = []
+    again, done = written(tmp_path, one, resume=True, progress=lambda *counts: told.append(counts))
+    assert done.kept_before == 5 and told == [(count, 12) for count in range(5, 13)]
+    assert again.tobytes() == undisturbed.tobytes()
+    assert parts_folder(tmp_path / "out.tif").is_dir()  # until the output is where it belongs
+
+
+def test_without_resume_a_run_starts_again(tmp_path):
+    _, done = written(tmp_path, scene())
+    (done.journal.folder / "notes.txt").write_text("mine", encoding="utf-8")
+    _, done = written(tmp_path, scene())
+    assert done.kept_before == 0
+    done.journal.forget()
+    assert [path.name for path in done.journal.folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_tile_that_is_not_whole_is_answered_again(tmp_path):
+    undisturbed, done = written(tmp_path, scene())
+    part = done.journal.part(3)
+    part.write_bytes(part.read_bytes()[:-4])
+    done.journal.part(4).unlink()
+    (done.journal.folder / f".{part.name}.123-abc.part").write_bytes(b"half")
+    again, done = written(tmp_path, scene(), resume=True)
+    assert done.kept_before == 10 and again.tobytes() == undisturbed.tobytes()
+    assert not list(done.journal.folder.glob(".*.part"))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"digest": "b"}, "input 'a' instead of 'b'"),
+        ({"recipe": Steps(CAMERA, steps=3)}, "recipe.steps '2' instead of '3'"),
+        ({"recipe": Steps(Camera.gaussian(2.0, 3))}, "recipe.camera '[0-9a-f]{16}' instead of"),
+        ({"tile": 17}, "options.tile 16 instead of 17"),
+        ({"halo": 9}, "options.halo 8 instead of 9"),
+    ],
+)
+def test_another_input_recipe_or_option_is_named(tmp_path, change, text):
+    written(tmp_path, scene(), digest="a")
+    with pytest.raises(ValueError, match=f"`resume` must be of the run that was stopped .*, got {text}"):
+        written(tmp_path, scene(), resume=True, **{"digest": "a", **change})
+    _, done = written(tmp_path, scene(), resume=True, digest="a")  # what was kept is still there
+    assert done.kept_before == 12
+
+
+def test_another_version_is_named(tmp_path, monkeypatch):
+    written(tmp_path, scene())
+    monkeypatch.setattr(journal, "package_version", lambda name: f"{name} 9")
+    with pytest.raises(ValueError, match="got versions.ctmem '.*' instead of 'ctmem 9', versions.torch"):
+        written(tmp_path, scene(), resume=True)
+
+
+def test_resume_without_anything_to_go_on_with_starts(tmp_path):
+    _, done = written(tmp_path, scene(), resume=True)
+    assert done.kept_before == 0
+
+
+def test_one_process_at_a_time(tmp_path):
+    def second(count, total):
+        with pytest.raises(BlockingIOError, match="`out` must be one that no other process writes to"):
+            written(tmp_path, scene())
+
+    written(tmp_path, scene(), progress=second)
+
+
+def test_a_full_disk_is_one_error_and_a_run_to_go_on_with(tmp_path, monkeypatch):
+    undisturbed, done = written(tmp_path, scene())
+    done.journal.forget()
+    replace = Path.replace
+
+    def full(self, target):
+        if target.name == "00007.tile":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(
+        OSError, match="`out` must be on a disk with room, got a full one; make room: 7 of 12 tiles are kept"
+    ) as caught:
+        written(tmp_path, scene())
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    again, done = written(tmp_path, scene(), resume=True)
+    assert done.kept_before == 7 and again.tobytes() == undisturbed.tobytes()
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+from ctmem.observe.camera import Camera
+from ctmem.tiling.run import sharpen
+from tests.tiling_stubs import Array, Steps, answer, scene
+
+folder, kills, rng = Path(sys.argv[1]), 0, random.Random(0)
+
+def work(tell):
+    one = scene(holes=True)
+    writer = Array(folder, (5, 120, 156))
+    told = lambda done, total: (os.write(tell, bytes([done])), time.sleep(0.005))
+    sharpen(one, Steps(Camera.gaussian(scale=3)), writer, answer=answer, tile=16, resume=True, progress=told)
+    (folder / "answer").write_bytes(writer.values.tobytes())
+
+while not (folder / "answer").exists():  # a fork has everything imported, and no threads yet
+    heard, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        work(tell)
+        os._exit(0)
+    os.close(tell)
+    if kills < 20:
+        os.read(heard, 1)  # it has begun
+        time.sleep(rng.random() * 0.02)
+        os.kill(child, signal.SIGKILL)
+        kills += 1
+    os.waitpid(child, 0)
+    os.close(heard)
+print(kills)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
+def test_kills_at_random_moments_change_no_byte(tmp_path):
+    undisturbed, done = written(tmp_path, scene(holes=True))
+    done.journal.forget()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    child = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert child.returncode == 0, child.stderr
+    assert int(child.stdout) >= 1
+    assert (tmp_path / "answer").read_bytes() == undisturbed.tobytes()
+
+
+# --- what a run is recognised by ---
+
+
+def test_fingerprints_tell_everything_apart():
+    net = torch.nn.Linear(2, 2)
+    values = [None, True, 1, 1.0, "1", "x" * 100, "x" * 101, torch.ones(2), torch.ones(2, 1), np.ones(3), [1], [1, 2], {"a": 1},
+              {"b": 1}, CAMERA, Camera.gaussian(2.0, 3), RECIPE, net, (torch.ones(1), 2)]  # fmt: skip
+    found = [fingerprint(value) for value in values]
+    assert len(set(found)) == len(values) and found == [fingerprint(value) for value in values]
+    with torch.no_grad():
+        net.bias += 1
+    assert fingerprint(net) != found[-2]
+    with pytest.raises(TypeError, match="`recipe` must be of plain values, tensors and dataclasses, got object"):
+        fingerprint(object())
+
+
+def test_what_a_run_is_stands_in_its_folder(tmp_path):
+    run_is = run_of("abc", RECIPE, {"tile": 16})
+    kept = Journal.begin(tmp_path, run_is)
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8")) == run_is
+    assert run_is["versions"]["ctmem"] == files.package_version("ctmem")
+    kept.keep(2, np.ones((1, 2, 3, 4)))
+    assert kept.has(2, (1, 2, 3, 4)) and not kept.has(2, (1, 2, 3, 5)) and not kept.has(1, (1, 2, 3, 4))
+    assert kept.size() == 96 and kept.read(2, (1, 2, 3, 4)).dtype == np.float32
+
+
+def test_work_can_be_sent_to_another_process():
+    work = Work(scene(), RECIPE, plan_tiles(40, 52, scale=3, tile=16, halo=8), answer)
+    again = pickle.loads(pickle.dumps(work))  # as dask does, between its own processes
+    tile = work.plan.tiles[4]
+    assert again.of_tile(tile).tobytes() == work.of_tile(tile).tobytes()
