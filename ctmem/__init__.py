@@ -13,7 +13,7 @@ From file to file, of any size, there is one line: `ctmem.super_resolve_file("lr
 |---|---|---|
 | `load_model` | trained networks, and the camera they were trained for | `ctmem.model` |
 | `super_resolve` | a fine hyperspectral image of a coarse one | `ctmem.inference` |
-| `super_resolve_file`, `inspect_file` | a fine file of a coarse one; what is understood of a file | `ctmem.own_scene.files` |
+| `super_resolve_file`, `inspect_file` | from file to file; what is understood of a file | `ctmem.own_scene.files` |
 | `load_scene`, `read_scene` | a shipped scene; a scene from a file of yours | `ctmem.data.scenes` |
 | `Camera` | blur, scale, spectral response, noise | `ctmem.observe.camera` |
 | `TextureLibrary` | references of several places, in one file | `ctmem.match.texture_library` |

@@ -4,9 +4,9 @@
   ctmem-sr lr.hdr ref.tif --out sr.tif --scale 3      with fine images of other ground
   ctmem-sr --inspect lr.hdr                           what is understood of a file; nothing is computed or written
 
-Read: ENVI, GeoTIFF, JPEG 2000, EnMAP, PRISMA, EMIT, DESIS, Sentinel-2, MATLAB, HDF5, npz, npy; file.mat:HSI names one of
-several arrays. Written, by the ending of --out: .tif, .hdr (ENVI), .mat, .npz. Beside the answer lies its card, a JSON
-file with what was estimated, chosen and lost. Stop it at any moment: --resume goes on where it was.
+Read: ENVI, GeoTIFF, JPEG 2000, EnMAP, PRISMA, EMIT, DESIS, Sentinel-2, MATLAB, HDF5, npz, npy; file.mat:HSI names one
+of several arrays. Written, by the ending of --out: .tif, .hdr (ENVI), .mat, .npz. Beside the answer lies its card, a
+JSON file with what was estimated, chosen and lost. Stop it at any moment: --resume goes on where it was.
 
 Exit status: 0 done, 1 the machine failed (a full disk, say), 2 something is wrong with what was handed in, 130 stopped.
 """
@@ -41,9 +41,9 @@ def new_parser() -> argparse.ArgumentParser:
     what.add_argument("--dtype", metavar="TYPE", help="of the numbers written, as float32 (default: the file's)")
     camera = parser.add_argument_group("the sensors", "what is not told is estimated, and said")
     camera.add_argument("--psf", default="auto", metavar="FWHM|FILE",
-                        help="full width at half maximum of the blur in fine pixels, or a text file of its weights")  # fmt: skip
+                        help="full width at half maximum of the blur, fine pixels, or a text file of weights")  # fmt: skip
     camera.add_argument("--noise", default="auto", metavar="DB|FILE",
-                        help="signal-to-noise ratio in dB, 'none', or a text file of deviations, one per band")  # fmt: skip
+                        help="signal-to-noise ratio in dB, 'none', or a text file of the bands' deviations")  # fmt: skip
     camera.add_argument("--sensor", metavar="NAME|FILE",
                         help=f"of the references: {', '.join(SENSORS)}, or a text file of their responses "
                         "(default: what the files say)")  # fmt: skip
@@ -51,11 +51,15 @@ def new_parser() -> argparse.ArgumentParser:
     reading.add_argument("--axes", metavar="CHW", help="the order of its axes")
     reading.add_argument("--bands", metavar="B02,B03", help="these alone, by name or by number from 0")
     reading.add_argument("--wavelengths", metavar="FILE", help="text file of the bands' centres")
-    reading.add_argument("--no-data", type=_numbers, metavar="X", help="values that mean nothing here, as -9999 or 0,255")
+    reading.add_argument(
+        "--no-data", type=_numbers, metavar="X", help="values that mean nothing here, as -9999 or 0,255"
+    )
     reading.add_argument("--gsd", type=float, metavar="M", help="metres from pixel to pixel")
     how = parser.add_argument_group("how it is computed")
     how.add_argument("--resume", action="store_true", help="go on with an answer that was stopped")
-    how.add_argument("--overwrite", action="store_true", help="replace what is there already, once the new one is whole")
+    how.add_argument(
+        "--overwrite", action="store_true", help="replace what is there already, once the new one is whole"
+    )
     how.add_argument("--memory", type=float, metavar="GB", help="of the whole program (default: what is free)")
     how.add_argument("--tile", type=int, metavar="PX", help="side of a tile, coarse pixels (default: by the memory)")
     how.add_argument("--dask", metavar="ADDRESS", help="compute on a Dask cluster, as tcp://host:8786, or 'local'")

@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = """
 explorers benchmark
+super_resolve
+own_scene
 tiling
 inference
 train

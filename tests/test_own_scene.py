@@ -80,7 +80,13 @@ def test_the_answer_is_on_the_same_ground_in_the_same_numbers(place):
     means = fine.reshape(BANDS, HEIGHT, 3, WIDTH, 3).mean((2, 4))[:, ~holes[::3, ::3]]
     given = numbers[:, ~holes[::3, ::3]]
     assert np.sqrt(np.mean((means - given) ** 2)) < 0.05 * given.std()
-    assert card["output"] | {"tiles": 0} == {"file": "sr.tif", "dtype": "int16", "tiles": 0, "saturated": 0, "uncertainty": None}
+    assert card["output"] | {"tiles": 0} == {
+        "file": "sr.tif",
+        "dtype": "int16",
+        "tiles": 0,
+        "saturated": 0,
+        "uncertainty": None,
+    }
 
 
 def test_it_is_the_answer_of_the_whole_scene_in_memory(place):
@@ -155,7 +161,9 @@ def test_blur_and_noise_may_be_told(place, tmp_path):
     found = inspect_file(folder / "lr.tif", **told)
     assert found.recipe.camera.psf.tolist() == (np.outer([1, 2, 1], [1, 2, 1]) / 16).tolist()
     assert found.recipe.band_noise.tolist() == [50.0] * BANDS
-    assert np.mean(inspect_file(folder / "lr.tif", scale=3, psf=2.5).recipe.camera.fwhm_px) == pytest.approx(2.5, rel=0.05)
+    assert np.mean(inspect_file(folder / "lr.tif", scale=3, psf=2.5).recipe.camera.fwhm_px) == pytest.approx(
+        2.5, rel=0.05
+    )
 
 
 # --- what is understood -----------------------------------------------------------------------------------------------

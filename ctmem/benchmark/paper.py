@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ctmem.benchmark.suites import SUITES, NEEDS, USUAL, Case, Ground
+from ctmem.benchmark.suites import NEEDS, SUITES, USUAL, Case, Ground
 from ctmem.checks import fail
 from ctmem.data.areas import Box
 from ctmem.data.known_scenes import PUBLIC, response_for
@@ -73,10 +73,10 @@ def _reference(raster: Raster, gsd_m: float | None, own_m: float | None) -> torc
     """What four box-shaped bands see of a scene, (1, 4, H, W) in [0, 1], at the pixels of another; read in strips."""
     srf = response_for(raster.bands.wavelengths_nm)
     rows = max(1, STRIP // (raster.count * raster.width))
-    strips = [
-        torch.einsum("cn,nhw->chw", srf, torch.from_numpy(raster.window(top, 0, min(rows, raster.height - top), raster.width)))
-        for top in range(0, raster.height, rows)
-    ]  # fmt: skip
+    strips = []
+    for top in range(0, raster.height, rows):
+        strip = torch.from_numpy(raster.window(top, 0, min(rows, raster.height - top), raster.width))
+        strips.append(torch.einsum("cn,nhw->chw", srf, strip))
     image = _scaled(torch.cat(strips, 1)[None])
     if gsd_m is None or own_m is None or gsd_m == own_m:
         return image

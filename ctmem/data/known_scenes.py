@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctmem.checks import Inside, check_choice, typed
+from ctmem.checks import Inside, check_choice, fail, typed
 from ctmem.observe.responses import box_srf
 
 BOXES_NM = ((450.0, 520.0), (520.0, 600.0), (630.0, 690.0), (760.0, 850.0))  # four bands that all scenes cover
@@ -159,6 +159,8 @@ def response_for(wavelengths_nm: Inside[np.ndarray | None]) -> torch.Tensor:
     Raises:
         ValueError: no wavelengths, or ones that do not cover the boxes.
     """
+    if wavelengths_nm is None:
+        fail("wavelengths_nm", "centres of the bands in nm, for four bands of another sensor", None)
     return box_srf(wavelengths_nm, BOXES_NM)
 
 

@@ -225,7 +225,7 @@ def _odd_numbers(found: _Found) -> Iterator[str]:
     if low == high:
         yield f"all values looked at are {low:g}"
         return
-    if found.dtype.kind == "f" and 0 <= low and high <= 1:
+    if found.dtype.kind == "f" and low >= 0 and high <= 1:
         yield f"its values lie in [{low:.3g}, {high:.3g}]: somebody has scaled them"
     if (share := float((pixels < 0).mean())) > SUSPECT:
         yield f"{100 * share:.3g} % of the values looked at are negative, down to {low:g}"
@@ -247,7 +247,7 @@ def new_parser() -> argparse.ArgumentParser:
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(PUBLIC)}; none: lists them")
     parser.add_argument(
         "--bands", type=Path, metavar="FILE",
-        help="writes the response of four box-shaped bands over the scene's, which `python -m ctmem.train` reads beside it",
+        help="writes the response of four box-shaped bands over the scene's, for `python -m ctmem.train`",
     )  # fmt: skip
     parser.add_argument("--verify", type=Path, metavar="FILE", help="whether it is the known file, and what is odd")
     return parser

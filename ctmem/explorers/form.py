@@ -1,6 +1,6 @@
 """A form for a scene of yours: a file in, a file out, and what is said on the way.
 
-    SceneForm("lr.hdr", out="sr.tif")
+SceneForm("lr.hdr", out="sr.tif")
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import ipywidgets
 
 from ctmem.checks import typed
 from ctmem.command import ERRORS
+from ctmem.networks.component_prior import SCALES
 from ctmem.own_scene.files import inspect_file, super_resolve_file
-from ctmem.own_scene.options import METHODS, SCALES
+from ctmem.own_scene.options import METHODS
 
 WIDE = {"description_width": "80px"}
 
@@ -49,7 +50,8 @@ class SceneForm(ipywidgets.VBox):
     ) -> None:
         self.card: dict[str, Any] | None = None
         text = {"style": WIDE, "layout": ipywidgets.Layout(width="480px")}
-        self.path = ipywidgets.Text(str(path), description="file", placeholder="lr.hdr, scene.tif, scene.mat:HSI", **text)
+        hint = "lr.hdr, scene.tif, scene.mat:HSI"
+        self.path = ipywidgets.Text(str(path), description="file", placeholder=hint, **text)
         self.reference = ipywidgets.Text(str(references), description="reference", placeholder="none is needed", **text)
         self.out = ipywidgets.Text(str(out), description="output", placeholder="sr.tif", **text)
         ratios = [("by the pixel sizes", None), *((f"×{ratio}", ratio) for ratio in SCALES)]

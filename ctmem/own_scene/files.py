@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def inspect_file(
     tile: Count | None = None,
     memory_gb: Positive | None = None,
 ) -> Inspection:
-    """Returns what is understood of a scene: sensor, bands, units, holes, blur, noise, and what sharpening it will take.
+    """Returns what is understood of a scene: sensor, bands, units, holes, blur, noise, and what sharpening will take.
 
     Nothing is written. `print` shows it as `ctmem-sr --inspect` does. Arguments are those of `super_resolve_file`.
 
@@ -173,12 +174,11 @@ def super_resolve_file(
     for name, text in recipe_lines(recipe, found, asked.raster):
         tell(f"{name}: {text}")
     # tiles, into files that appear when they are whole
-    like, options = asked.raster, {"scale": asked.scale, "overwrite": overwrite}
+    like = asked.raster
+    create = partial(create_raster, like=like, scale=asked.scale, overwrite=overwrite)
     with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(create_raster(out, like, dtype=dtype, **options))
-        deviation = None
-        if spread is not None:
-            deviation = stack.enter_context(create_raster(spread, like, dtype="float32", **options))
+        writer = stack.enter_context(create(out, dtype=dtype))
+        deviation = None if spread is None else stack.enter_context(create(spread, dtype="float32"))
         with _shown(progress) as shown:
             done = sharpen(
                 like, recipe, writer, answer=answer, digest=found.digest, spread=deviation, tile=tile,
@@ -221,8 +221,9 @@ def _understood(
 def _recipe(asked: _Understood, seed: int, tell: Say, progress: Any) -> tuple[Survey, Recipe]:
     """Reads the scene once, and says how it is sharpened."""
     found = survey(asked.raster, progress=progress)
+    method = "prior" if asked.method == "auto" else asked.method
     recipe = make_recipe(
-        found, scale=asked.scale, method=asked.method, psf=asked.psf, noise=asked.noise, seed=seed
+        found, scale=asked.scale, method=method, psf=asked.psf, noise=asked.noise, seed=seed
     )  # fmt: skip
     return found, recipe
 

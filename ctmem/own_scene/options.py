@@ -17,6 +17,7 @@ import torch
 from ctmem.checks import Inside, described, fail, is_finite_number, typed
 from ctmem.networks.component_prior import SCALES
 from ctmem.observe.optics import gaussian_psf
+from ctmem.raster.packing import FORMS
 from ctmem.raster.raster import Raster
 from ctmem.reading.arrays import split_key
 from ctmem.reading.numbers import as_nm, read_numbers
@@ -27,7 +28,6 @@ USUAL_SCALE = 4
 NEAR = 0.03  # how far the ratio of two pixel sizes may be from a whole number
 WIDEST = 8.0  # coarse pixels: no sensor's blur is wider
 LEAST = 12  # coarse pixels of a side: less than the filters of a method reach over
-FORMS = (".tif", ".tiff", ".hdr", ".mat", ".npz")  # what can be written, by the ending
 
 
 @typed
@@ -81,7 +81,9 @@ def read_psf(psf: object, scale: int) -> torch.Tensor | str:
     side = len(table)
     if table.shape != (side, side) or side % 2 != scale % 2:
         parity = "odd" if scale % 2 else "even"
-        fail("psf", f"a square table of {parity} sides, for scale {scale}", f"{'×'.join(map(str, table.shape))} numbers")
+        fail(
+            "psf", f"a square table of {parity} sides, for scale {scale}", f"{'×'.join(map(str, table.shape))} numbers"
+        )
     if not (table >= 0).all() or not table.sum() > 0:
         fail("psf", "of weights ≥ 0 with a positive sum", f"a least of {table.min():g} and a sum of {table.sum():g}")
     return torch.from_numpy(table / table.sum()).float()
@@ -156,7 +158,11 @@ def check_outputs(path: Path, out: Path, uncertainty: Path | None, *, overwrite:
 def check_size(raster: Raster) -> None:
     """Raises where a scene is smaller than what a method looks at."""
     if min(raster.height, raster.width) < LEAST:
-        fail("path", f"a scene of at least {LEAST}×{LEAST} px", f"{raster.path.name} of {raster.height}×{raster.width} px")
+        fail(
+            "path",
+            f"a scene of at least {LEAST}×{LEAST} px",
+            f"{raster.path.name} of {raster.height}×{raster.width} px",
+        )
 
 
 def card_path(out: str | Path) -> Path:

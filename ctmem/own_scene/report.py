@@ -40,7 +40,7 @@ class Inspection:
     def look(self, top: int, left: int, height: int, width: int) -> torch.Tensor:
         """The answer to a window of coarse pixels, (C, scale·height, scale·width), before all of it is computed.
 
-        It is that of the whole scene but for its rim, `recipe.reach` coarse pixels wide, which knows of no surroundings.
+        It is that of the whole scene but for its rim, `recipe.reach` coarse pixels wide, which knows no surroundings.
 
         Raises:
             ValueError: a window outside the scene.
@@ -83,7 +83,9 @@ def units_text(raster: Raster) -> str:
     scales = raster.scale[[0, -1]]
     if (raster.scale == 1).all() and (raster.offset == 0).all():
         return raster.units
-    spread = f"{scales[0]:g}" if (raster.scale == scales[0]).all() else f"{raster.scale.min():g} to {raster.scale.max():g}"
+    spread = (
+        f"{scales[0]:g}" if (raster.scale == scales[0]).all() else f"{raster.scale.min():g} to {raster.scale.max():g}"
+    )
     offset = "" if (raster.offset == 0).all() else f", {raster.offset[0]:g} +"
     return f"{raster.units}{offset} {spread} × the stored number"
 
