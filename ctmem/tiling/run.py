@@ -104,10 +104,7 @@ def sharpen_to(
     run = run_of(digest, recipe, _options(work, dtype), shipped_prior())
     parts = [unfinished(one) for one in outs]
     path = parts[0].with_suffix(".journal")
-    with (
-        locked(path.parent, f"{path.stem}.lock", what="out"),
-        _nothing_begun([*parts, path]),
-    ):
+    with locked(path.parent, f"{path.stem}.lock", what="out"), _nothing_begun([*parts, path]):
         # the journal first: it never lists a tile of a file that is begun again
         kept = resume and all(part.exists() for part in parts)
         if kept:
