@@ -1,41 +1,40 @@
-"""Stand-ins for tests of tiles: a scene in memory or in a raw file, a local recipe, a writer into an array."""
+"""Stand-ins for tests of tiles: a scene in memory, and a local recipe."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
+from affine import Affine
 
 from ctmem.holes import enlarged, fill_in, find_holes
 from ctmem.observe.camera import Camera
+from ctmem.raster.raster import Bands, Raster
 
 
-@dataclass
-class Scene:
-    """A scene (C, H, W) of an array, with the fields of a raster."""
+@dataclass(frozen=True)
+class Memory:
+    """Numbers in memory, with a note of what was read."""
 
     values: np.ndarray
-    good: np.ndarray | None = None
-    no_data: tuple[float, ...] = (-9999.0,)
-    block: tuple[int, int] = (1, 1)
-    path: Path = Path("scene.tif")
-    read: list = field(default_factory=list)
+    windows: list = field(default_factory=list)
 
-    def __post_init__(self):
-        self.count, self.height, self.width = self.values.shape
-        self.dtype = self.values.dtype
-        self.bands = SimpleNamespace(good=np.ones(self.count, bool) if self.good is None else np.array(self.good))
+    def read(self, part, bands):
+        self.windows.append(part)
+        top, left, height, width = part
+        return self.values[list(bands), top : top + height, left : left + width]
 
-    def window(self, top, left, height, width):
-        assert top >= 0 and left >= 0 and top + height <= self.height and left + width <= self.width
-        self.read.append((top, left, height, width))
-        found = self.values[:, top : top + height, left : left + width].astype(np.float32)
-        missing = ~np.isfinite(found) | np.isin(found, self.no_data)
-        found[:, missing[self.bands.good].any(0)] = np.nan
-        return found
+    def mask(self, part):
+        return None
+
+
+def raster(values: np.ndarray, good=None, **facts) -> Raster:
+    """A scene (C, H, W) in memory; −9999 is no data."""
+    bands = Bands(np.ones(len(values), bool) if good is None else np.array(good))
+    facts = {"no_data": (-9999.0,), "transform": Affine(30, 0, 5e5, 0, -30, 4e6), **facts}
+    return Raster(Path("scene.tif"), Memory(values), *values.shape[1:], values.dtype, bands, **facts)
 
 
 @dataclass(frozen=True)
@@ -59,21 +58,7 @@ def answer(recipe: Steps, lr: torch.Tensor, *, top: int = 0, left: int = 0, unce
     return (pred, (pred - up).abs()) if uncertainty else pred
 
 
-class Array:
-    """A writer into memory; it notes what it was handed, and in which order."""
-
-    def __init__(self, folder: Path, shape: tuple[int, int, int], block: tuple[int, int] = (16, 16)):
-        self.path, self.block = folder / "out.tif", block
-        self.values = np.full(shape, -1, np.float32)
-        self.seen = np.zeros(shape[1:], int)
-
-    def write(self, values, top, left):
-        rows, columns = slice(top, top + values.shape[1]), slice(left, left + values.shape[2])
-        self.values[:, rows, columns] = values
-        self.seen[rows, columns] += 1
-
-
-def scene(height: int = 40, width: int = 52, bands: int = 5, *, holes: bool = False) -> Scene:
+def scene(height: int = 40, width: int = 52, bands: int = 5, *, holes: bool = False, **facts) -> Raster:
     """Smooth spectra and noise, about 3000; int16."""
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[:height, :width]
@@ -83,4 +68,4 @@ def scene(height: int = 40, width: int = 52, bands: int = 5, *, holes: bool = Fa
     if holes:
         values[:, 3:9, 4:12] = -9999
         values[2, 20, 20] = -9999
-    return Scene(values)
+    return raster(values, **facts)

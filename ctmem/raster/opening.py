@@ -2,6 +2,8 @@
 
     open_raster("scene.hdr")             # ENVI, by its header or by its data
     open_raster("scene.tif")             # GeoTIFF, COG; JPEG 2000; ERDAS Imagine
+    open_raster("scene.mat:HSI")         # MATLAB, HDF5, NetCDF 4, numpy
+    open_raster("ENMAP01-____L2A-…")     # a product: EnMAP, DESIS, Sentinel-2 by folder; PRISMA, EMIT by file
 
 Source: this project.
 """
@@ -16,10 +18,15 @@ from typing import Any
 import numpy as np
 
 from ctmem.checks import Inside, Positive, as_vector, fail, typed
+from ctmem.raster.arrays import open_array
 from ctmem.raster.envi import header_of
 from ctmem.raster.gdal_files import open_envi, open_gdal
+from ctmem.raster.hdf5_products import open_hdf5_product
 from ctmem.raster.raster import Bands, Raster
-from ctmem.reading.arrays import split_key
+from ctmem.raster.sentinel2 import open_safe, safe_folder, with_responses
+from ctmem.raster.xml_products import metadata_beside, open_product
+from ctmem.reading.arrays import ENDINGS as ARRAYS
+from ctmem.reading.arrays import HDF5, split_key
 from ctmem.reading.border import opened
 from ctmem.reading.numbers import LEAST_NM
 
@@ -45,7 +52,7 @@ def open_raster(
     """Returns the scene of a file, of which nothing but its headers is read.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a product; `file.mat:HSI` names an array in it, as `key` does.
         key: name of the array, where a file holds several.
         axes: the order of its axes, "HWC", "CHW" and so on, for formats that do not say it.
         wavelengths_nm: (C,) centres of all bands of the file in nm, instead of what the file says; 0 or NaN: none.
@@ -62,7 +69,8 @@ def open_raster(
     path, named = split_key(path)
     if None not in (key, named) and key != named:
         fail("key", f"{named!r}, as `path` says, or None", repr(key))
-    raster = _opened(path, key or named, axes)
+    count = None if wavelengths_nm is None else np.size(wavelengths_nm)
+    raster = _opened(path, key or named, axes, count)
     changes: dict[str, Any] = {} if gsd_m is None else {"gsd_m": gsd_m}
     if no_data is not None:
         changes["no_data"] = tuple(as_vector(np.atleast_1d(np.asarray(no_data, float)), "no_data", "numbers").tolist())
@@ -72,25 +80,54 @@ def open_raster(
     return raster if bands is None else raster.pick(bands)
 
 
-def _opened(path: Path, key: str | None, axes: str | None) -> Raster:
+def _opened(path: Path, key: str | None, axes: str | None, count: int | None) -> Raster:
     """The scene as its file describes it."""
+    if path.is_dir() or path.suffix.lower() == ".xml":
+        _no_choice(key, axes)
+    if (safe := safe_folder(path)) is not None:
+        return open_safe(safe, _file)
+    if (metadata := metadata_beside(path)) is not None:
+        _no_choice(key, axes)
+        return open_product(metadata, _file)
+    if path.is_dir():
+        known = "a file, or the folder of an EnMAP, DESIS or Sentinel-2 product"
+        fail("path", known, f"{path.name}, a folder without METADATA.XML or MTD_MSI….xml in it")
+    return _file(path, key, axes, count)
+
+
+def _file(path: Path, key: str | None = None, axes: str | None = None, count: int | None = None) -> Raster:
+    """The scene of one file."""
     header = header_of(path)
     with opened(path) as file:
-        head = file.read(128)
+        head = file.read(520)
+    arrays = head.startswith((b"\x93NUMPY", b"PK")) or _is_hdf5(head)
+    if arrays or head[124:128] in (b"\x00\x01IM", b"\x01\x00MI") or path.suffix.lower() in ARRAYS:
+        product = open_hdf5_product(path) if key is None and axes is None and _is_hdf5(head) else None
+        return product or open_array(path, key, axes, count)
+    _no_choice(key, axes)
     driver = next((name for start, name in BEGINNINGS.items() if head.startswith(start)), None)
     stated = ENDINGS.get(path.suffix.lower())
     if stated is not None and driver != stated:
         fail("path", f"{CALLED[stated]}, as its ending says", f"{path.name}, which does not begin as one")
-    for value, name in ((key, "key"), (axes, "axes")):
-        if value is not None:
-            fail(name, "None: the format of the file leaves no choice", repr(value))
     if driver is not None:
-        return open_gdal(path, driver)
+        return with_responses(open_gdal(path, driver))
     if header is not None:
-        return open_envi(header, None if path == header else path)
+        return with_responses(open_envi(header, None if path == header else path))
     if path.suffix.lower() == ".hdr":
         fail("path", "an ENVI header, which begins with ENVI", path.name)
     return fail("path", "a GeoTIFF, ENVI, JPEG 2000, ERDAS Imagine, MATLAB, HDF5 or numpy file", path.name)
+
+
+def _no_choice(key: str | None, axes: str | None) -> None:
+    """Raises where a name or an order of axes is given for a file that has one alone."""
+    for value, name in ((key, "key"), (axes, "axes")):
+        if value is not None:
+            fail(name, "None: the format of the file leaves no choice", repr(value))
+
+
+def _is_hdf5(head: bytes) -> bool:
+    """Whether a file that begins so is HDF5, perhaps behind MATLAB's header."""
+    return HDF5 in (head[:8], head[512:520])
 
 
 def _told(bands: Bands, wavelengths_nm: Any) -> Bands:

@@ -2,7 +2,8 @@
 
 GeoTIFF: tiles of 256 px, deflate, BigTIFF where it may grow beyond 4 GB. What is known of the bands stands in the tags
 of each band, in the domain IMAGERY, and as lists in the domain ENVI: QGIS, EnMAP-Box and GDAL see it. ENVI: the numbers
-are the file, a header goes beside them. MATLAB: version 5 up to 256 MB, then 7.3. numpy: an .npz that needs no unpickling.
+are the file, a header goes beside them. MATLAB: version 5 up to 256 MB, then 7.3. numpy: an .npz that needs no
+unpickling.
 
 Source: this project; formats: GDAL's, ENVI's, MATLAB's and numpy's documentation.
 """

@@ -250,7 +250,8 @@ def _layout(path: Path, like: Raster, scale: int, dtype: Any, no_data: float | N
     missing = _no_data(like, dtype, no_data)
     return Layout(
         form=form, interleave="bsq" if path.suffix.lower() == ".bsq" else "bil", dtype=dtype,
-        height=like.height * scale, width=like.width * scale, bands=like.bands, no_data=missing, scale=like.scale, offset=like.offset,
+        height=like.height * scale, width=like.width * scale, bands=like.bands, no_data=missing,
+        scale=like.scale, offset=like.offset,
         units=like.units, crs=like.crs, sensor=like.sensor, metadata=dict(like.metadata),
         transform=None if like.transform is None else like.transform * Affine.scale(1 / scale),
         gsd_m=None if like.gsd_m is None else like.gsd_m / scale,

@@ -113,9 +113,7 @@ def answer(recipe: Recipe, lr: torch.Tensor, *, top: Inside[int] = 0, left: Insi
     return pred if missing is None else pred.masked_fill(enlarged(missing, scale), math.nan)
 
 
-def parts(
-    recipe: Recipe, filled: torch.Tensor, holes: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+def parts(recipe: Recipe, filled: torch.Tensor, holes: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The two parts of an answer: a coarse image (1, C, h, w) to enlarge, and what the method adds, (1, Z, H, W).
 
     Args:

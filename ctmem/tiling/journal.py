@@ -1,22 +1,21 @@
-"""What an interrupted run keeps: the answered tiles, each a file, and what the run is.
+"""What a run is, and which of its tiles are on the disk: enough to go on after any interruption.
 
-    .sr.tif.parts/run.json      input, recipe, options and versions: what the run is recognised by
-    .sr.tif.parts/00007.tile    the answer of tile 7, raw float32, written whole or not at all
+    {"input": …, "recipe": …, "weights": …, "options": …, "versions": …}      the run, first
+    {"tile": 0, "pixels": 4096, "saturated": 0, …}                             a line for each tile, once it is safe
 
-A tile is done if its file is there; nothing else is written down, so nothing can disagree after a kill. Only when all
-are there, the output is put together, in one order: it has the same bytes however often the run was interrupted.
+A line is added after the disk has the tile's numbers, and a torn last line does not count; so a tile in the journal is
+in the unfinished output, however the run ended. A tile that is written twice is the same.
 
 Source: this project.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,96 +23,92 @@ import numpy as np
 import torch
 
 from ctmem.checks import fail, typed
-from ctmem.files import add_tensor, package_version, remove_parts, write_bytes, write_json
+from ctmem.files import add_tensor, package_version, write_bytes
 from ctmem.train.identity import differences
 
-RUN = "run.json"
 PACKAGES = ("ctmem", "torch", "numpy")
+SHOWN = 40  # characters of a plain value that stands in the journal as it is
 
 
-@typed
-@dataclass(frozen=True)
 class Journal:
-    """The folder of a run's parts: tile by number, (images, C, H, W) float32."""
+    """The journal of one run, open for further lines.
 
-    folder: Path
+    Args:
+        path: its file.
+        run: what the run is recognised by, plain values, from `run_of`.
+        resume: go on with what is there, if anything is.
 
-    @classmethod
-    @typed
-    def begin(cls, folder: str | Path, run: Mapping[str, object], *, resume: bool = False) -> Journal:
-        """The journal of a run; what another run left in the folder goes, unless this one is to go on with it.
+    Raises:
+        ValueError: `resume`, and what is there is of another run; says what differs.
+        OSError: the file cannot be written.
+    """
 
-        Args:
-            folder: of the parts; made if need be.
-            run: what it is recognised by, plain values, from `run_of`.
-            resume: go on with what is there, if anything is.
-
-        Raises:
-            ValueError: `resume`, and what is there is of another run; says what differs.
-            OSError: the folder cannot be written.
-        """
-        folder = Path(folder)
+    def __init__(self, path: Path, run: Mapping[str, object], *, resume: bool = False) -> None:
+        self.path = path
         run = json.loads(json.dumps(run))
-        found = _read_run(folder / RUN)
-        if resume and found is not None and found != run:
-            fail("resume", f"of the run that was stopped (start again without it, or remove {folder})",
-                 ", ".join(differences(found, run)))  # fmt: skip
-        if folder.is_dir():
-            remove_parts(folder)
-        if not resume or found is None:
-            _clear(folder)
-            write_json(run, folder / RUN)
-        return cls(folder)
+        if resume:
+            check_run(path, run)
+        self.done = tiles_in(path) if resume else {}
+        text = [json.dumps(run)] + [json.dumps({"tile": tile, **counts}) for tile, counts in self.done.items()]
+        write_bytes("".join(f"{line}\n" for line in text).encode(), path)
 
-    def part(self, number: int) -> Path:
-        """The file of a tile."""
-        return self.folder / f"{number:05d}.tile"
+    def add(self, tile: int, counts: Mapping[str, int]) -> None:
+        """Notes a tile that the disk has, with whatever was counted in it."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"tile": tile, **counts}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.done[tile] = dict(counts)
 
-    def keep(self, number: int, values: np.ndarray) -> None:
-        """Writes a tile; when this returns, the disk has it."""
-        write_bytes(np.ascontiguousarray(values, "<f4").data.cast("B"), self.part(number))
-
-    def has(self, number: int, shape: Sequence[int]) -> bool:
-        """Whether a tile of this shape was kept."""
-        path = self.part(number)
-        return path.is_file() and path.stat().st_size == 4 * int(np.prod(shape))
-
-    def read(self, number: int, shape: Sequence[int]) -> np.ndarray:
-        """A tile, of which only what is looked at is read."""
-        return np.memmap(self.part(number), "<f4", "r", shape=tuple(shape))
-
-    def size(self) -> int:
-        """Bytes of what is kept."""
-        return sum(path.stat().st_size for path in self.folder.glob("*.tile"))
-
-    def forget(self) -> None:
-        """Removes everything, once the output is where it belongs."""
-        _clear(self.folder)
-        with contextlib.suppress(OSError):  # something of somebody else lies there
-            self.folder.rmdir()
-
-
-def _read_run(path: Path) -> Any:
-    """What the run is that left its parts; None if there is none, or none that can be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _clear(folder: Path) -> None:
-    """Removes the parts of another run, its name last; nothing else that lies there."""
-    for path in [*folder.glob("*.tile"), folder / RUN]:
-        path.unlink(missing_ok=True)
+    def counts(self) -> dict[str, int]:
+        """The counts of all tiles."""
+        names = {name for counts in self.done.values() for name in counts}
+        return {name: sum(counts.get(name, 0) for counts in self.done.values()) for name in sorted(names)}
 
 
 @typed
-def run_of(digest: str, recipe: object, options: Mapping[str, object]) -> dict[str, object]:
-    """What a run is recognised by: the input's digest, those of the recipe's fields, options, versions of packages."""
+def check_run(path: str | Path, run: Mapping[str, object]) -> None:
+    """Raises unless a journal is of this run, or there is none.
+
+    Raises:
+        ValueError: it is of another one; says what differs.
+    """
+    lines = _whole_lines(Path(path))
+    run = json.loads(json.dumps(run))
+    if lines and lines[0] != run:
+        fail("resume", "of the run that was stopped (start again without it)", ", ".join(differences(lines[0], run)))
+
+
+@typed
+def tiles_in(path: str | Path) -> dict[int, dict[str, int]]:
+    """The tiles that a journal lists, and what was counted in them."""
+    return {line.pop("tile"): line for line in _whole_lines(Path(path))[1:]}
+
+
+def _whole_lines(path: Path) -> list[Any]:
+    """What stands in a journal, without a torn last line; nothing where there is none, or one that was not begun."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError):
+        return []
+
+
+@typed
+def run_of(digest: str, recipe: object, options: Mapping[str, object], weights: object = None) -> dict[str, object]:
+    """What a run is recognised by: the input's digest, those of the recipe's fields, options, versions of packages.
+
+    Args:
+        digest: of the input.
+        recipe: a dataclass of plain values, tensors and other dataclasses.
+        options: plain values.
+        weights: a network that the recipe does not hold; None: there is none.
+    """
     fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}  # type: ignore[arg-type]
     return {
         "input": digest,
         "recipe": {name: fingerprint(value) for name, value in fields.items()},
+        "weights": fingerprint(weights),
         "options": dict(options),
         "versions": {name: package_version(name) for name in PACKAGES},
     }
@@ -123,12 +118,15 @@ def run_of(digest: str, recipe: object, options: Mapping[str, object]) -> dict[s
 def fingerprint(value: object) -> str:
     """What plain values, tensors, dataclasses and networks are recognised by: short ones as they are, else SHA-256.
 
+    Raises:
+        TypeError: a value of another kind.
+
     Example:
         >>> fingerprint(3), fingerprint("prior"), len(fingerprint(torch.zeros(3)))
         ('3', "'prior'", 16)
     """
     if value is None or isinstance(value, bool | int | float | str):
-        return repr(value) if len(repr(value)) <= 40 else hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+        return repr(value) if len(repr(value)) <= SHOWN else hashlib.sha256(repr(value).encode()).hexdigest()[:16]
     digest = hashlib.sha256()
     if isinstance(value, torch.Tensor):
         add_tensor(digest, "", value)

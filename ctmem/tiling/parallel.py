@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,9 @@ TRIES = 5  # of a tile whose workers died
 
 
 @typed
-def each_by_workers(work: Work, tiles: Sequence[Tile], workers: Inside[Any]) -> Iterator[tuple[Tile, np.ndarray]]:
+def each_by_workers(
+    work: Work, tiles: Sequence[Tile], workers: Inside[Any]
+) -> Generator[tuple[Tile, np.ndarray], None, None]:
     """Tiles and their answers, in the order in which they come.
 
     Args:

@@ -49,8 +49,13 @@ class Box(NamedTuple):
 class Windows(Protocol):
     """What is needed of a raster here."""
 
-    height: int
-    width: int
+    @property
+    def height(self) -> int:
+        """Rows."""
+
+    @property
+    def width(self) -> int:
+        """Columns."""
 
     @property
     def count(self) -> int:
@@ -196,7 +201,7 @@ def estimate(
     raster: Inside[Windows],
     answer: Callable[..., Any],
     *,
-    dtype: Inside[np.dtype[Any] | type | str] = "float32",
+    disk: Whole,
     images: Count = 1,
 ) -> Cost:
     """What a run of a plan will take; one window of the scene is answered, and timed.
@@ -205,7 +210,7 @@ def estimate(
         plan: of `plan_tiles`.
         raster: the coarse scene.
         answer: (window (C, h, w) float32 with NaN in holes, top, left) → whatever; what a tile goes through.
-        dtype: of the output.
+        disk: bytes that the output needs, and what it is made from, `Writer.needed`.
         images: outputs of one size: 2 with an uncertainty.
     """
     side = min(PROBE, plan.height), min(PROBE, plan.width)
@@ -221,23 +226,14 @@ def estimate(
     return Cost(
         len(plan.tiles),
         BASE_GB + pixels * _bytes_per_pixel(raster.count, plan.scale, images) / GB,
-        disk_bytes(plan, raster.count, dtype=dtype, images=images) / GB,
+        disk / GB,
         min(seconds) / math.prod(side) * plan.overhead * plan.height * plan.width / 60 + fine * images / 2e8 / 60,
     )
 
 
 @typed
-def disk_bytes(
-    plan: Plan, bands: Count, *, dtype: Inside[np.dtype[Any] | type | str] = "float32", images: Count = 1
-) -> int:
-    """Most room that a run takes on the disk: its parts, float32, and the output that is put together from them."""
-    fine = plan.height * plan.width * plan.scale**2 * bands * images
-    return fine * (4 + np.dtype(dtype).itemsize)
-
-
-@typed
-def check_disk(folder: str | Path, needed: Whole, *, kept: Whole = 0) -> None:
-    """Raises unless a disk has room for so many bytes; `kept` of them are there already.
+def check_disk(folder: str | Path, needed: Inside[int]) -> None:
+    """Raises unless a disk has room for so many bytes.
 
     Raises:
         OSError: it has not; says how much is free.
@@ -246,10 +242,9 @@ def check_disk(folder: str | Path, needed: Whole, *, kept: Whole = 0) -> None:
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    if free < needed - kept:
-        wanted = f"on a disk with {(needed - kept) / GB:.3g} GB free"
-        fail("out", f"{wanted} (parts and output; another folder, fewer bands or a smaller scale)",
-             f"{free / GB:.3g} GB in {place}", OSError)  # fmt: skip
+    if free < needed:
+        wanted = f"on a disk with {needed / GB:.3g} GB free (take another one, fewer bands or a smaller scale)"
+        fail("out", wanted, f"{free / GB:.3g} GB in {place}", OSError)
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------

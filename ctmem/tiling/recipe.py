@@ -107,7 +107,9 @@ def make_recipe(
         band_noise=bands,
     )  # fmt: skip
     whole = [_embedded(one, good) for one in samples]
-    return recipe if method == "bicubic" else _shortened(replace(recipe, damping=damping_of(recipe, whole, survey.count)))
+    return (
+        recipe if method == "bicubic" else _shortened(replace(recipe, damping=damping_of(recipe, whole, survey.count)))
+    )
 
 
 def _samples(survey: Surveyed, good: torch.Tensor) -> list[torch.Tensor]:

@@ -1,11 +1,11 @@
-"""A scene of any size, tile by tile through one pure function, to one writer; interrupted, it goes on where it was.
+"""A scene of any size, tile by tile through one pure function, to one file; interrupted, it goes on where it was.
 
-    with create_raster("sr.tif", raster, scale=4) as writer:
-        done = sharpen(raster, recipe, writer, digest=found.digest)
-    done.journal.forget()                                       # once the output is where it belongs
+    found = survey(raster)
+    done = sharpen_to("sr.tif", raster, make_recipe(found, scale=4), digest=found.digest)
 
-A tile's answer depends on its window and the recipe alone, so order, interruptions and workers change no byte. Answers
-are kept beside the output (`ctmem.tiling.journal`) until all are there, and then written in the order of its blocks.
+A tile's answer depends on its window and the recipe alone, so order, interruptions and workers change no byte. While
+the run lasts there is `.sr.tif.unfinished` (`ctmem.raster.writing`), and beside it a journal of the tiles that are in
+it; `sr.tif` appears when it is whole.
 
 Source: this project.
 """
@@ -13,120 +13,135 @@ Source: this project.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from ctmem.checks import Count, Inside, Positive, Repeats, typed
+from ctmem.checks import Count, Inside, Positive, Repeats, fail, typed
 from ctmem.lock import locked
-from ctmem.tiling.journal import Journal, run_of
+from ctmem.prior import shipped_prior
+from ctmem.raster.packing import FORMS, companions
+from ctmem.raster.raster import Raster
+from ctmem.raster.writing import create_raster
+from ctmem.tiling.answering import Recipe
+from ctmem.tiling.answering import answer as answer_tile
+from ctmem.tiling.journal import Journal, check_run, run_of, tiles_in
 from ctmem.tiling.parallel import each_by_workers
-from ctmem.tiling.plan import (
-    Box,
-    Plan,
-    Windows,
-    check_disk,
-    default_memory_gb,
-    disk_bytes,
-    plan_tiles,
-    tile_for,
-    windows,
-)
+from ctmem.tiling.plan import GB, Plan, check_disk, default_memory_gb, plan_tiles, tile_for
 from ctmem.tiling.work import Answer, Work
 
 Progress = Callable[[int, int], Any]  # (tiles done, tiles in all)
-BLOCK = (256, 256)  # of an output that does not say what it writes at once
 FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Writer(Protocol):
-    """What is needed of a writer here; `block`, (rows, columns) that it writes at once, and `dtype` if it has them."""
-
-    @property
-    def path(self) -> Path:
-        """Where the output will be."""
-
-    def write(self, values: np.ndarray, top: int, left: int) -> Any:
-        """Takes a window (C, h, w) float32 of the fine image, NaN in holes."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a run did: its plan, how many tiles were there before, and the journal, which is still to be forgotten."""
+    """What a run did.
+
+    Args:
+        plan: its tiles.
+        kept_before: how many of them were there before.
+        counts: what was counted in all of them: pixels, holes, and what saturated or moved (`writing.Counts`).
+    """
 
     plan: Plan
     kept_before: int
-    journal: Journal
+    counts: dict[str, int]
 
 
 @typed
-def sharpen(
-    raster: Inside[Windows],
-    recipe: Inside[Any],
-    writer: Inside[Writer],
+def sharpen_to(
+    out: str | Path,
+    raster: Raster,
+    recipe: Inside[Recipe],
     *,
-    answer: Answer,
-    digest: str = "",
-    spread: Inside[Writer | None] = None,
+    digest: str,
+    spread_out: str | Path | None = None,
+    dtype: Inside[Any] = None,
+    overwrite: bool = False,
+    resume: bool = False,
     tile: Count | None = None,
     halo: Repeats | None = None,
     memory_gb: Positive | None = None,
-    journal: str | Path | None = None,
-    resume: bool = False,
+    answer: Answer = answer_tile,
     progress: Inside[Progress | None] = None,
     workers: Inside[Any] = None,
 ) -> Done:
-    """Writes the answer of a whole scene.
+    """Writes the answer of a whole scene to a file, which is there when it is whole.
 
     Args:
+        out: the file; its ending says its form, see `create_raster`.
         raster: the coarse scene.
         recipe: of `make_recipe`.
-        writer: of the fine image, `scale` times as large.
-        answer: the pure function that answers a window.
         digest: of the input, as its survey has it: a run goes on only with the same.
-        spread: writer of the standard deviation of each value; None: it is not asked for.
+        spread_out: a second file, for the standard deviation of each value, float32; None: it is not asked for.
+        dtype: of the numbers in `out`; None: that of `raster`.
+        overwrite: files that are there may be replaced.
+        resume: go on with a run that was stopped, if there is one.
         tile: side of a tile, coarse pixels; None: as large as the memory allows.
         halo: coarse pixels around it; None: as the recipe says.
         memory_gb: what the process may take; None: see `default_memory_gb`.
-        journal: folder of the parts; None: a hidden one beside the output.
-        resume: go on with a run that was stopped, if there is one.
+        answer: the pure function that answers a window; with `spread_out` a pair.
         progress: called with (tiles done, tiles in all) at the start and after each tile.
         workers: a dask client, or the address of a scheduler, whose workers answer the tiles; None: this process.
 
     Raises:
-        ValueError: too little memory for a tile, or `resume` of another run.
+        FileExistsError: an output is there.
+        ValueError: too little memory for a tile, `resume` of another run, or what `create_raster` refuses.
         BlockingIOError: another process writes the same output.
         OSError: a disk that is full, or too small; what was answered is kept.
         KeyboardInterrupt: stopped; says what is kept.
     """
-    work = _work(raster, recipe, answer, images=1 if spread is None else 2, tile=tile, halo=halo, memory_gb=memory_gb)
-    writers = [writer] if spread is None else [writer, spread]
-    folder = parts_folder(writer.path) if journal is None else Path(journal)
-    with locked(folder, what="out"):
-        kept = Journal.begin(folder, run_of(digest, recipe, _options(work)), resume=resume)
-        before = _answer_all(work, kept, writers, progress, workers)
-        for number, one in enumerate(writers):
-            _write(work, kept, number, one)
-    return Done(work.plan, before, kept)
+    images = 1 if spread_out is None else 2
+    work = _work(raster, recipe, answer, images=images, tile=tile, halo=halo, memory_gb=memory_gb)
+    outs = [Path(one) for one in (out, spread_out) if one is not None]
+    run = run_of(digest, recipe, _options(work, dtype), shipped_prior())
+    parts = [unfinished(one) for one in outs]
+    path = parts[0].with_suffix(".journal")
+    with locked(path.parent, f"{path.stem}.lock", what="out"), _nothing_begun([*parts, path]):
+        # the journal first: it never lists a tile of a file that is begun again
+        kept = resume and all(part.exists() for part in parts)
+        if kept:
+            check_run(path, run)
+        else:
+            path.unlink(missing_ok=True)
+        made = [
+            create_raster(one, raster, scale=work.plan.scale, dtype=kind, overwrite=overwrite, keep=True, resume=kept)
+            for one, kind in zip(outs, (dtype, np.float32))
+        ]
+        journal = Journal(path, run, resume=kept)
+        with contextlib.ExitStack() as whole:  # at its end the outputs get their names
+            writers = [whole.enter_context(one) for one in made]
+            done = _answer_all(work, writers, journal, progress, workers)
+        path.unlink()
+    return done
 
 
 @typed
-def parts_folder(out: str | Path) -> Path:
-    """Where the parts of an output are kept by default: a hidden folder beside it.
+def unfinished(out: str | Path) -> Path:
+    """Where the numbers of an output are until it is whole, see `ctmem.raster.writing`; its journal is beside it.
+
+    Raises:
+        ValueError: an unknown ending.
 
     Example:
-        >>> parts_folder("sr.tif").name
-        '.sr.tif.parts'
+        >>> unfinished("sr.tif").name, unfinished("sr.hdr").name
+        ('.sr.tif.unfinished', '.sr.img.unfinished')
     """
-    return Path(out).with_name(f".{Path(out).name}.parts")
+    if Path(out).suffix.lower() not in FORMS:
+        fail("out", "a name that ends in " + ", ".join(FORMS), Path(out).name)
+    path = companions(Path(out))[0]
+    return path.with_name(f".{path.name}.unfinished")
 
 
 def _work(
-    raster: Windows, recipe: Any, answer: Answer, *, images: int, tile: int | None, halo: int | None,
+    raster: Raster, recipe: Recipe, answer: Answer, *, images: int, tile: int | None, halo: int | None,
     memory_gb: float | None,
 ) -> Work:  # fmt: skip
     """What the tiles' answers are made of."""
@@ -139,74 +154,72 @@ def _work(
     return Work(raster, recipe, plan, answer, images)
 
 
-def _options(work: Work) -> dict[str, object]:
+def _options(work: Work, dtype: Any) -> dict[str, object]:
     """The settings that change bytes."""
     plan = work.plan
     size = [work.raster.count, plan.height, plan.width]
-    return {"scale": plan.scale, "tile": plan.tile, "halo": plan.halo, "images": work.images, "size": size}
+    kind = None if dtype is None else str(np.dtype(dtype))
+    return {
+        "scale": plan.scale,
+        "tile": plan.tile,
+        "halo": plan.halo,
+        "images": work.images,
+        "size": size,
+        "dtype": kind,
+    }
 
 
-def _answer_all(work: Work, kept: Journal, writers: list[Writer], progress: Progress | None, workers: Any) -> int:
-    """Answers all tiles that are not kept yet; returns how many were."""
-    plan = work.plan
-    todo = [tile for tile in plan.tiles if not kept.has(tile.number, work.shape(tile))]
-    needed = disk_bytes(plan, work.raster.count, dtype=getattr(writers[0], "dtype", np.float32), images=work.images)
-    check_disk(kept.folder, needed, kept=kept.size())
-    before = done = len(plan.tiles) - len(todo)
+def _answer_all(work: Work, writers: Sequence[Any], journal: Journal, progress: Progress | None, workers: Any) -> Done:
+    """Answers and writes all tiles that are not in the journal."""
+    plan, scale = work.plan, work.plan.scale
+    check_disk(writers[0].path.parent, sum(writer.needed - _allocated(writer.part) for writer in writers))
+    todo = [tile for tile in plan.tiles if tile.number not in journal.done]
+    before = len(journal.done)
     if progress is not None:
-        progress(done, len(plan.tiles))
+        progress(before, len(plan.tiles))
     answers = work.each(todo) if workers is None else each_by_workers(work, todo, workers)
-    with contextlib.closing(answers), _saying(kept, len(plan.tiles), work):  # type: ignore[type-var]
-        for tile, values in answers:
-            kept.keep(tile.number, values)
-            done += 1
+    with _saying(journal, len(plan.tiles)), contextlib.closing(answers):
+        for tile, images in answers:
+            place = scale * tile.inner.top, scale * tile.inner.left
+            counted = [writer.write(image, *place) for writer, image in zip(writers, images)]
+            for writer in writers:
+                writer.flush()
+            journal.add(tile.number, dataclasses.asdict(counted[0]))
             if progress is not None:
-                progress(done, len(plan.tiles))
-    return before
+                progress(len(journal.done), len(plan.tiles))
+    return Done(plan, before, journal.counts())
+
+
+def _allocated(path: Path) -> int:
+    """Bytes that a file has on the disk, without those that were never written."""
+    return 512 * getattr(path.stat(), "st_blocks", 0)
 
 
 @contextlib.contextmanager
-def _saying(kept: Journal, tiles: int, work: Work) -> Iterator[None]:
+def _nothing_begun(paths: Sequence[Path]) -> Iterator[None]:
+    """Leaves no files of a run that did not come to its first tile; the last path is that of its journal."""
+    try:
+        yield
+    except BaseException:
+        if not tiles_in(paths[-1]):
+            for path in paths:
+                path.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _saying(journal: Journal, tiles: int) -> Iterator[None]:
     """Says what is kept where a run is stopped, or the disk is full."""
-
-    def text() -> str:
-        done = sum(kept.has(tile.number, work.shape(tile)) for tile in work.plan.tiles)
-        return f"{done} of {tiles} tiles are kept in {kept.folder}, and `resume` (--resume) goes on with them"
-
+    kept = "{} of {} tiles are kept, and `resume` (--resume) goes on with them"
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped; {text()}") from None
+        raise KeyboardInterrupt(f"stopped; {kept.format(len(journal.done), tiles)}") from None
     except OSError as error:
         if error.errno not in FULL:
             raise
-        clear = OSError(f"`out` must be on a disk with room, got a full one; make room: {text()}")
+        free = f"{shutil.disk_usage(journal.path.parent).free / GB:.2g} GB free"
+        text = f"got {free}; make room: {kept.format(len(journal.done), tiles)}"
+        clear = OSError(f"`out` must be on a disk that has room for it, {text}")
         clear.errno = error.errno
         raise clear from error
-
-
-# --- putting together -------------------------------------------------------------------------------------------------
-
-
-def _write(work: Work, kept: Journal, image: int, writer: Writer) -> None:
-    """Writes one image, in the order of the output's blocks."""
-    scale, bands = work.plan.scale, work.raster.count
-    height, width = scale * work.plan.height, scale * work.plan.width
-    for box in windows(height, width, bands, block=getattr(writer, "block", BLOCK)):
-        writer.write(_gathered(work, kept, image, box), box.top, box.left)
-
-
-def _gathered(work: Work, kept: Journal, image: int, box: Box) -> np.ndarray:
-    """A window (C, h, w) of an image, from the parts that lie in it."""
-    found = np.empty((work.raster.count, box.height, box.width), np.float32)
-    for tile in work.plan.tiles:
-        place = Box(*(work.plan.scale * side for side in tile.inner))
-        top, left = max(box.top, place.top), max(box.left, place.left)
-        bottom = min(box.top + box.height, place.top + place.height)
-        right = min(box.left + box.width, place.left + place.width)
-        if top < bottom and left < right:
-            part = kept.read(tile.number, work.shape(tile))[image]
-            found[:, top - box.top : bottom - box.top, left - box.left : right - box.left] = part[
-                :, top - place.top : bottom - place.top, left - place.left : right - place.left
-            ]
-    return found

@@ -6,7 +6,7 @@ Source: this project.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +68,7 @@ class Work:
         return [found] if isinstance(found, torch.Tensor) else list(found)
 
     @typed
-    def each(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, np.ndarray]]:
+    def each(self, tiles: Sequence[Tile]) -> Generator[tuple[Tile, np.ndarray], None, None]:
         """Tiles and their answers, one after the other, in this process."""
         for tile in tiles:
             yield tile, self.of_tile(tile)
