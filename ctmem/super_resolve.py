@@ -103,7 +103,7 @@ def work(options: argparse.Namespace) -> None:
 
 def _lost(card: Mapping[str, Any]) -> str:
     """What did not survive the way into the file's type of numbers."""
-    count = card.get("saturated", 0)
+    count = card["output"].get("saturated", 0)
     return f"; {count} value(s) lay beyond the limits of its numbers" if count else ""
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from ctmem.data.known_scenes import PUBLIC, PublicScene, describe, response_for
 from ctmem.files import write_text
 from ctmem.raster.opening import open_raster
 from ctmem.raster.raster import Raster
-from ctmem.reading.arrays import ENDINGS, split_key
+from ctmem.reading.arrays import ENDINGS, contents, split_key
 
 __all__ = ["PUBLIC", "PublicScene", "Verdict", "describe", "known_raster", "main", "verify"]
 
@@ -97,7 +97,11 @@ def known_raster(name: str, folder: str | Path) -> Raster:
     if path is None:
         fail("folder", f"one with {' or '.join(scene.files)} (ask {scene.ask})", f"{folder.name}, without",
              FileNotFoundError)  # fmt: skip
-    return _opened(path, name)
+    raster = _opened(path, name)
+    if (centres := scene.wavelengths_for(raster.count)) is None:
+        fail("folder", f"one with {path.name} of {scene.shape[2]} bands", f"{raster.count} bands", ValueError)
+    raster = replace(raster, bands=replace(raster.bands, wavelengths_nm=centres))
+    return raster.pick(np.flatnonzero(np.isfinite(centres)).tolist()) if np.isnan(centres).any() else raster
 
 
 @typed
@@ -135,13 +139,12 @@ def _opened(path: Path, name: str | None) -> Raster:
     known = [PUBLIC[name]] if name is not None else list(PUBLIC.values())
     if file.suffix.lower() not in ENDINGS:
         return open_raster(path)
-    keys = [None] if key is not None else [None, *(one for scene in known for one in scene.keys)]
-    for attempt in keys:
-        try:
-            return open_raster(path, key=attempt, axes="HWC")
-        except ValueError:
-            continue
-    return open_raster(path, axes="HWC")
+    wanted = {one for scene in known for one in scene.keys}
+    if key is None:
+        with contents(file) as (members, _):
+            names = [member.name for member in members if member.name in wanted]
+        key = names[0] if names else None
+    return open_raster(file, key=key, axes="HWC")
 
 
 def _sampled(path: Path, name: str | None) -> _Found:
@@ -150,7 +153,7 @@ def _sampled(path: Path, name: str | None) -> _Found:
     side = min(WINDOW, raster.height, raster.width)
     tops, lefts = (np.linspace(0, whole - side, 3).astype(int).tolist() for whole in (raster.height, raster.width))
     windows = tuple(raster.read(top, left, side, side) for top in tops for left in lefts)
-    key = raster.metadata.get("key", "")
+    key = getattr(raster.source, "name", "")
     return _Found((raster.height, raster.width, raster.count), np.dtype(raster.dtype), key, windows)
 
 

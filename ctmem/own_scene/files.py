@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from ctmem.checks import Count, Inside, Positive, Whole, check_choice, fail, typ
 from ctmem.own_scene.options import (
     METHODS,
     card_path,
+    check_dtype,
     check_outputs,
     check_scale,
     check_size,
@@ -38,11 +38,10 @@ from ctmem.own_scene.options import (
 from ctmem.own_scene.report import Inspection, card_of, recipe_lines
 from ctmem.raster.opening import open_raster
 from ctmem.raster.raster import Raster
-from ctmem.raster.writing import create_raster
 from ctmem.teaching import progress as bar
 from ctmem.tiling.plan import default_memory_gb, estimate, plan_tiles, tile_for
 from ctmem.tiling.recipe import Recipe, answer, make_recipe
-from ctmem.tiling.run import sharpen
+from ctmem.tiling.run import sharpen_to
 from ctmem.tiling.survey import Survey, survey
 
 Say = Callable[[str], Any]
@@ -95,7 +94,9 @@ def inspect_file(
         asked.raster.height, asked.raster.width, scale=asked.scale, halo=recipe.reach,
         tile=_tile(asked.raster, recipe, tile, memory_gb, 1),
     )  # fmt: skip
-    cost = estimate(plan, asked.raster, _answers(recipe), dtype=asked.raster.dtype)
+    numbers = asked.raster.count * asked.raster.height * asked.raster.width * asked.scale**2
+    disk = 2 * numbers * min(asked.raster.dtype.itemsize, 4)  # while it is packed
+    cost = estimate(plan, asked.raster, _answers(recipe), disk=disk)
     return Inspection(asked.raster, found, recipe, cost, asked.why)
 
 
@@ -165,6 +166,7 @@ def super_resolve_file(
     """
     path, out, spread = Path(path), Path(out), None if uncertainty is None else Path(uncertainty)
     check_outputs(path, out, spread, overwrite=overwrite, resume=resume)
+    check_dtype(dtype)
     reading = {"key": key, "axes": axes, "wavelengths_nm": wavelengths_nm, "no_data": no_data, "gsd_m": gsd_m}
     asked = _understood(path, references, reading, bands, scale, method, psf, noise)
     tell: Say = (lambda line: None) if say is None else say
@@ -174,22 +176,16 @@ def super_resolve_file(
     for name, text in recipe_lines(recipe, found, asked.raster):
         tell(f"{name}: {text}")
     # tiles, into files that appear when they are whole
-    like = asked.raster
-    create = partial(create_raster, like=like, scale=asked.scale, overwrite=overwrite)
-    with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(create(out, dtype=dtype))
-        deviation = None if spread is None else stack.enter_context(create(spread, dtype="float32"))
-        with _shown(progress) as shown:
-            done = sharpen(
-                like, recipe, writer, answer=answer, digest=found.digest, spread=deviation, tile=tile,
-                memory_gb=memory_gb, resume=resume, progress=shown, workers=dask,
-            )  # fmt: skip
-    done.journal.forget()
+    with _shown(progress) as shown, _workers(dask) as workers:
+        done = sharpen_to(
+            out, asked.raster, recipe, digest=found.digest, spread_out=spread, dtype=dtype, overwrite=overwrite,
+            resume=resume, tile=tile, memory_gb=memory_gb, progress=shown, workers=workers,
+        )  # fmt: skip
     # the card
     told = {"scale": scale, "method": method, "psf": str(psf), "noise": str(noise), "out": out.name}
-    output = {"file": out.name, "dtype": writer.layout.dtype.name, "tiles": len(done.plan.tiles)}
-    output |= {"saturated": writer.saturated, "uncertainty": None if spread is None else spread.name}
-    return write_card(card_of(like, found, recipe, told=told, output=output), card_path(out))
+    output = {"file": out.name, "tiles": len(done.plan.tiles)} | done.counts
+    output |= {"uncertainty": None if spread is None else spread.name}
+    return write_card(card_of(asked.raster, found, recipe, told=told, output=output), card_path(out))
 
 
 # --- in steps ---------------------------------------------------------------------------------------------------------
@@ -239,6 +235,20 @@ def _tile(raster: Raster, recipe: Recipe, tile: int | None, memory_gb: float | N
         return tile
     memory = memory_gb or default_memory_gb()
     return tile_for(raster.count, scale=recipe.camera.scale, halo=recipe.reach, memory_gb=memory, images=images)
+
+
+@contextlib.contextmanager
+def _workers(dask: Any) -> Iterator[Any]:
+    """What answers the tiles: None is this process, "local" a cluster on this machine."""
+    if dask != "local":
+        yield dask
+        return
+    try:
+        import distributed  # noqa: PLC0415  (an extra)
+    except ModuleNotFoundError:
+        fail("dask", "left out, or Dask be installed: pip install 'ctmem[dask]'", "neither", ModuleNotFoundError)
+    with distributed.LocalCluster(dashboard_address=None) as cluster:
+        yield cluster
 
 
 @contextlib.contextmanager

@@ -155,6 +155,16 @@ def check_outputs(path: Path, out: Path, uncertainty: Path | None, *, overwrite:
                  FileExistsError)  # fmt: skip
 
 
+def check_dtype(dtype: Any) -> None:
+    """Raises unless it is a type of real numbers, or None."""
+    try:
+        kind = None if dtype is None else np.dtype(dtype).kind
+    except TypeError:
+        kind = "?"
+    if kind not in (None, "i", "u", "f"):
+        fail("dtype", "a type of real numbers, as int16 or float32", repr(dtype))
+
+
 def check_size(raster: Raster) -> None:
     """Raises where a scene is smaller than what a method looks at."""
     if min(raster.height, raster.width) < LEAST:

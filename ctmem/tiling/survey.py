@@ -36,17 +36,33 @@ COUNTED = 2**21  # values of a window that its histogram counts, about
 class BandsLike(Protocol):
     """What is needed of `Bands` here."""
 
-    good: np.ndarray
+    @property
+    def good(self) -> np.ndarray:
+        """(C,) bool."""
 
 
 class Surveyed(Windows, Protocol):
     """What is needed of a raster here."""
 
-    path: Path
-    dtype: np.dtype[Any]
-    bands: BandsLike
-    no_data: tuple[float, ...]
-    block: tuple[int, int]
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the stored numbers."""
+
+    @property
+    def bands(self) -> BandsLike:
+        """Which of them are good."""
+
+    @property
+    def no_data(self) -> tuple[float, ...]:
+        """Numbers that mean nothing here."""
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Rows and columns that are read at once."""
 
 
 @dataclass(frozen=True, eq=False)
