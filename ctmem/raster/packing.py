@@ -31,7 +31,7 @@ from ctmem.checks import fail
 from ctmem.files import package_version
 from ctmem.raster.envi import KEPT, TYPES, read_header
 from ctmem.raster.gdal_files import told
-from ctmem.raster.raster import Bands
+from ctmem.raster.raster import Bands, place_of
 
 FORMS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF", ".hdr": "ENVI", ".img": "ENVI", ".dat": "ENVI", ".bsq": "ENVI",
          ".bil": "ENVI", ".mat": "MATLAB", ".npz": "numpy"}  # fmt: skip
@@ -295,9 +295,8 @@ def map_info(layout: Layout) -> dict[str, str]:
                 found = file.transform
         header = read_header(probe.with_suffix(".hdr"))
     # the lower right corner is where it was, to a thousandth of a pixel
-    far = np.array([layout.width, layout.height], float)
-    moved = np.array(~layout.transform * (found * tuple(far))) - far
-    if not np.abs(moved).max() < 1e-3:
+    far = place_of(~layout.transform, *place_of(found, layout.width, layout.height))
+    if not max(abs(far[0] - layout.width), abs(far[1] - layout.height)) < 1e-3:
         fail("path", "a GeoTIFF (.tif)", "a name of an ENVI file, whose header cannot hold the shear of the transform")
     return {key: header[key] for key in ("map info", "projection info", "coordinate system string") if key in header}
 

@@ -300,11 +300,28 @@ def ground_sampling_m(transform: Affine | None, crs: Any, height: int, width: in
         return None
     area = abs(transform.a * transform.e - transform.b * transform.d)
     if crs.is_geographic:
-        _, latitude = transform * (width / 2, height / 2)
+        _, latitude = place_of(transform, width / 2, height / 2)
         return math.sqrt(area * max(math.cos(math.radians(latitude)), 0.0)) * DEGREE_M
     if not crs.is_projected:
         return None
     return math.sqrt(area) * float(crs.linear_units_factor[1])
+
+
+def place_of(transform: Affine, column: float, row: float) -> tuple[float, float]:
+    """Coordinates of a point in pixels; (0, 0) is the upper left corner.
+
+    Example:
+        >>> place_of(Affine(30, 0, 5e5, 0, -30, 4e6), 1, 2)
+        (500030.0, 3999940.0)
+    """
+    a, b, c, d, e, f = transform[:6]
+    return a * column + b * row + c, d * column + e * row + f
+
+
+def finer(transform: Affine, scale: int) -> Affine:
+    """The transform of pixels 1/scale as long, with the upper left corner where it is."""
+    a, b, c, d, e, f = transform[:6]
+    return Affine(a / scale, b / scale, c, d / scale, e / scale, f)
 
 
 DEGREE_M = 111_194.93  # metres of a degree on a sphere of 6371.009 km
