@@ -34,7 +34,7 @@ from ctmem import files, holes, inference, model, prior, teaching
 from ctmem.benchmark import cameras as told
 from ctmem.benchmark import scores, weights
 from ctmem.config import TINY, CameraConfig, DenoiserConfig, MatchConfig, Preset, TrainConfig
-from ctmem.data import areas, controls, mat_tree, samples, scenes
+from ctmem.data import areas, controls, known_scenes, mat_tree, public, samples, scenes
 from ctmem.diffusion import encoding, problem, samplers, schedule, subspace
 from ctmem.evaluation import metrics, plots, tables
 from ctmem.explorers import band, degradation, diffusion, matched, observation, recording, render, tiles, view
@@ -45,6 +45,7 @@ from ctmem.networks import component_prior, kernel_net, mamba, plain_scan, resid
 from ctmem.networks.scan import selective
 from ctmem.observe import camera as cameras
 from ctmem.observe import estimate, kernel, optics, responses
+from ctmem.own_scene import files as own_files
 from ctmem.reading import arrays
 from ctmem.reading import numbers as reading
 
@@ -167,6 +168,15 @@ def calls(folder: Path) -> Calls:
             scenes.Scene,
             {"name": "a", "cube": x[0].permute(1, 2, 0).numpy(), "wavelengths_nm": nm[:7], "gsd_m": 10.0,
              "bad_bands": (1, 2), "sensor": "a", "licence": "b", "citation": "c", "units": "d"},
+        ),
+        "known_scenes.describe": (known_scenes.describe, {"name": "chikusei"}),
+        "known_scenes.response_for": (known_scenes.response_for, {"wavelengths_nm": np.linspace(420, 900, 40)}),
+        "public.verify": (public.verify, {"path": str(folder / "cubes.npz:cube"), "name": "cave"}),
+        "files.inspect_file": (
+            own_files.inspect_file,
+            {"path": str(folder / "cubes.npz"), "references": [], "scale": 2, "method": "bicubic", "psf": 2.0,
+             "noise": 40, "sensor": None, "key": "cube", "axes": "HWC", "wavelengths_nm": nm[:7], "no_data": -9999.0,
+             "bands": None, "gsd_m": 30.0, "tile": 16, "memory_gb": 3.0},
         ),
         "scenes.read_scene": (
             scenes.read_scene,

@@ -13,6 +13,7 @@ Source: this project.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from ctmem.checks import Count, Inside, Positive, Whole, check_choice, fail, typ
 from ctmem.own_scene.options import (
     METHODS,
     card_path,
+    check_bands,
     check_dtype,
     check_outputs,
     check_scale,
@@ -89,7 +91,7 @@ def inspect_file(
     """
     reading = {"key": key, "axes": axes, "wavelengths_nm": wavelengths_nm, "no_data": no_data, "gsd_m": gsd_m}
     asked = _understood(path, references, reading, bands, scale, method, psf, noise)
-    found, recipe = _recipe(asked, 0, lambda line: None, None)
+    found, recipe = _recipe(asked)
     plan = plan_tiles(
         asked.raster.height, asked.raster.width, scale=asked.scale, halo=recipe.reach,
         tile=_tile(asked.raster, recipe, tile, memory_gb, 1),
@@ -171,7 +173,7 @@ def super_resolve_file(
     asked = _understood(path, references, reading, bands, scale, method, psf, noise)
     tell: Say = (lambda line: None) if say is None else say
     # what the whole scene says, once
-    found, recipe = _recipe(asked, seed, tell, None)
+    found, recipe = _recipe(asked, seed)
     tell(f"×{asked.scale} ({asked.why})")
     for name, text in recipe_lines(recipe, found, asked.raster):
         tell(f"{name}: {text}")
@@ -214,14 +216,25 @@ def _understood(
     )  # fmt: skip
 
 
-def _recipe(asked: _Understood, seed: int, tell: Say, progress: Any) -> tuple[Survey, Recipe]:
-    """Reads the scene once, and says how it is sharpened."""
-    found = survey(asked.raster, progress=progress)
+def _recipe(asked: _Understood, seed: int = 0, progress: Any = None) -> tuple[Survey, Recipe]:
+    """Reads the scene once, and works out how it is sharpened."""
+    with _of_the_file():
+        check_bands(asked.raster)
+        found = survey(asked.raster, progress=progress)
     method = "prior" if asked.method == "auto" else asked.method
-    recipe = make_recipe(
-        found, scale=asked.scale, method=method, psf=asked.psf, noise=asked.noise, seed=seed
-    )  # fmt: skip
+    with _of_the_file():
+        recipe = make_recipe(found, scale=asked.scale, method=method, psf=asked.psf, noise=asked.noise, seed=seed)
     return found, recipe
+
+
+@contextlib.contextmanager
+def _of_the_file() -> Iterator[None]:
+    """What is wrong with the scene is wrong with `path`, the argument that the caller knows."""
+    try:
+        yield
+    except ValueError as error:
+        text = re.sub(r"^`(raster|survey)` must be of a scene", "`path` must be a scene", str(error))
+        raise ValueError(re.sub(r"^`(raster|survey)`", "`path`", text)) from error
 
 
 def _answers(recipe: Recipe) -> Callable[[np.ndarray, int, int], torch.Tensor]:

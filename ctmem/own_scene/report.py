@@ -80,14 +80,16 @@ def bands_text(raster: Raster) -> str:
 
 def units_text(raster: Raster) -> str:
     """What the stored numbers mean."""
-    scales = raster.scale[[0, -1]]
     if (raster.scale == 1).all() and (raster.offset == 0).all():
         return raster.units
-    spread = (
-        f"{scales[0]:g}" if (raster.scale == scales[0]).all() else f"{raster.scale.min():g} to {raster.scale.max():g}"
-    )
-    offset = "" if (raster.offset == 0).all() else f", {raster.offset[0]:g} +"
-    return f"{raster.units}{offset} {spread} × the stored number"
+    factor, offset = (_span(values) for values in (raster.scale, raster.offset))
+    return f"{raster.units} = {'' if offset == '0' else f'{offset} + '}{factor} × the stored number"
+
+
+def _span(values: np.ndarray) -> str:
+    """One number, or from the least to the largest of several."""
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.4g}" if low == high else f"({low:.4g} to {high:.4g})"
 
 
 def _crs_text(raster: Raster) -> str:
