@@ -340,10 +340,12 @@ def test_damaged_files_give_one_clear_error(tmp_path):
         whole(open_raster(path))
     for place in range(100, len(content), 997):
         path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        said = ""
         try:
             whole(open_raster(path))
         except ValueError as error:
-            assert str(error).startswith("`"), error
+            said = str(error)
+        assert said == "" or said.startswith("`")
     header = made.write_envi(tmp_path / "b.hdr", made.cube())
     (tmp_path / "b.img").write_bytes(b"12")
     with pytest.raises(

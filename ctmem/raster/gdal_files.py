@@ -225,7 +225,11 @@ def open_envi(header_path: Path, data: Path | None = None) -> Raster:
     good = np.ones(count, bool) if bbl is None else bbl > 0
     bands = Bands(good, nm, fwhm, tuple(names) if len(names) == count and all(names) else None)
     scale, offset, units = _meaning(header, count, name)
-    known = {"scale": scale, "offset": offset, "sensor": header.get("sensor type", "").strip("{}") or "unknown"}
+    known: dict[str, Any] = {
+        "scale": scale,
+        "offset": offset,
+        "sensor": header.get("sensor type", "").strip("{}") or "unknown",
+    }
     if units:
         known["units"] = units
     if (ignored := numbers(header.get("data ignore value"))) is not None:

@@ -84,7 +84,8 @@ def from_xarray(cube: Inside[Any], *, name: str | None = None) -> Raster:
     """Returns a scene of an `xarray.DataArray` of three dimensions, whose names say which is which.
 
     Args:
-        cube: dimensions band (or wavelength), y and x, in any order; rioxarray's reference system, transform and no-data.
+        cube: dimensions band (or wavelength), y and x, in any order; with rioxarray's reference system, transform and
+            no-data.
         name: what to call the scene; default: the array's.
 
     Raises:
@@ -114,13 +115,16 @@ def from_xarray(cube: Inside[Any], *, name: str | None = None) -> Raster:
     turned = cube.transpose(*places)
     place = turned.rename({places[1]: "y", places[2]: "x"}).rio
     attributes = {key: value for key, value in cube.attrs.items() if isinstance(value, str)}
+    scale, offset = (
+        np.array(float(cube.attrs.get(key, usual))) for key, usual in (("scale_factor", 1), ("add_offset", 0))
+    )
     transform = place.transform() if place.crs is not None or "spatial_ref" in cube.coords else None
     return Raster(
         path=Path(name or str(cube.name or "array")), source=MemorySource(turned.to_numpy()), height=turned.shape[1],
         width=turned.shape[2], dtype=np.dtype(cube.dtype), bands=_bands(turned, places[0]),
         no_data=() if place.nodata is None else (float(place.nodata),), crs=place.crs,
         transform=None if transform is None or transform.is_identity else transform,
-        scale=np.array(float(cube.attrs.get("scale_factor", 1.0))), offset=np.array(float(cube.attrs.get("add_offset", 0.0))),
+        scale=scale, offset=offset,
         units=attributes.pop("units", "unknown"), sensor=attributes.pop("sensor", "unknown"), metadata=attributes,
     )  # fmt: skip
 
