@@ -40,10 +40,14 @@ def new_parser() -> argparse.ArgumentParser:
     what.add_argument("--uncertainty", metavar="FILE", help="also write the deviation to expect, per pixel and band")
     what.add_argument("--dtype", metavar="TYPE", help="of the numbers written, as float32 (default: the file's)")
     camera = parser.add_argument_group("the sensors", "what is not told is estimated, and said")
-    camera.add_argument("--psf", default="auto", metavar="FWHM|FILE",
-                        help="full width at half maximum of the blur, fine pixels, or a text file of weights")  # fmt: skip
-    camera.add_argument("--noise", default="auto", metavar="DB|FILE",
-                        help="signal-to-noise ratio in dB, 'none', or a text file of the bands' deviations")  # fmt: skip
+    camera.add_argument(
+        "--psf", default="auto", metavar="FWHM|FILE",
+        help="full width at half maximum of the blur in fine pixels, or a text file of its weights",
+    )  # fmt: skip
+    camera.add_argument(
+        "--noise", default="auto", metavar="DB|FILE",
+        help="signal-to-noise ratio in dB, 'none', or a text file of deviations, one per band",
+    )  # fmt: skip
     camera.add_argument("--sensor", metavar="NAME|FILE",
                         help=f"of the references: {', '.join(SENSORS)}, or a text file of their responses "
                         "(default: what the files say)")  # fmt: skip

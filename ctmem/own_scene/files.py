@@ -13,54 +13,23 @@ Source: this project.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from ctmem.card import write_card
-from ctmem.checks import Count, Inside, Positive, Whole, check_choice, fail, typed
-from ctmem.own_scene.options import (
-    METHODS,
-    card_path,
-    check_bands,
-    check_dtype,
-    check_outputs,
-    check_scale,
-    check_size,
-    read_noise,
-    read_psf,
-    read_wavelengths,
-    scale_of,
-)
+from ctmem.checks import Count, Inside, Positive, Whole, fail, typed
+from ctmem.own_scene.options import card_path, check_dtype, check_outputs
 from ctmem.own_scene.report import Inspection, card_of, recipe_lines
-from ctmem.raster.opening import open_raster
-from ctmem.raster.raster import Raster
+from ctmem.own_scene.understanding import Paths, Understood, answers_of, paths_of, recipe_of, tile_of, understood
+from ctmem.own_scene.whole import from_references
 from ctmem.teaching import progress as bar
-from ctmem.tiling.plan import default_memory_gb, estimate, plan_tiles, tile_for
-from ctmem.tiling.recipe import Recipe, answer, make_recipe
+from ctmem.tiling.plan import estimate, plan_tiles
+from ctmem.tiling.recipe import Recipe, answer
 from ctmem.tiling.run import sharpen_to
-from ctmem.tiling.survey import Survey, survey
+from ctmem.tiling.survey import Survey
 
 Say = Callable[[str], Any]
-Paths = str | Path | Sequence[str | Path]
-
-
-@dataclass(frozen=True, eq=False)
-class _Understood:
-    """A scene and how it is to be sharpened, before its pixels are looked at."""
-
-    raster: Raster
-    references: list[Raster]
-    scale: int
-    why: str
-    method: str
-    psf: Any
-    noise: Any
 
 
 @typed
@@ -90,15 +59,15 @@ def inspect_file(
         FileNotFoundError, OSError, TypeError, ValueError: as `super_resolve_file`.
     """
     reading = {"key": key, "axes": axes, "wavelengths_nm": wavelengths_nm, "no_data": no_data, "gsd_m": gsd_m}
-    asked = _understood(path, references, reading, bands, scale, method, psf, noise)
-    found, recipe = _recipe(asked)
+    asked = understood(path, references, reading, bands, scale, method, psf, noise, sensor)
+    found, recipe = recipe_of(asked)
     plan = plan_tiles(
         asked.raster.height, asked.raster.width, scale=asked.scale, halo=recipe.reach,
-        tile=_tile(asked.raster, recipe, tile, memory_gb, 1),
+        tile=tile_of(asked.raster, recipe, tile, memory_gb, 1),
     )  # fmt: skip
     numbers = asked.raster.count * asked.raster.height * asked.raster.width * asked.scale**2
     disk = 2 * numbers * min(asked.raster.dtype.itemsize, 4)  # while it is packed
-    cost = estimate(plan, asked.raster, _answers(recipe), disk=disk)
+    cost = estimate(plan, asked.raster, answers_of(recipe), disk=disk)
     return Inspection(asked.raster, found, recipe, cost, asked.why)
 
 
@@ -170,84 +139,53 @@ def super_resolve_file(
     check_outputs(path, out, spread, overwrite=overwrite, resume=resume)
     check_dtype(dtype)
     reading = {"key": key, "axes": axes, "wavelengths_nm": wavelengths_nm, "no_data": no_data, "gsd_m": gsd_m}
-    asked = _understood(path, references, reading, bands, scale, method, psf, noise)
+    asked = understood(path, references, reading, bands, scale, method, psf, noise, sensor)
     tell: Say = (lambda line: None) if say is None else say
     # what the whole scene says, once
-    found, recipe = _recipe(asked, seed)
-    tell(f"×{asked.scale} ({asked.why})")
-    for name, text in recipe_lines(recipe, found, asked.raster):
-        tell(f"{name}: {text}")
+    found, recipe = recipe_of(asked, seed)
+    for line in _lines(asked, recipe, found):
+        tell(line)
+    answers, digest, method = _way(asked, recipe, found, memory_gb)
     # tiles, into files that appear when they are whole
     with _shown(progress) as shown, _workers(dask) as workers:
         done = sharpen_to(
-            out, asked.raster, recipe, digest=found.digest, spread_out=spread, dtype=dtype, overwrite=overwrite,
-            resume=resume, tile=tile, memory_gb=memory_gb, progress=shown, workers=workers,
+            out, asked.raster, recipe, digest=digest, answer=answers, spread_out=spread, dtype=dtype,
+            overwrite=overwrite, resume=resume, memory_gb=memory_gb, progress=shown, workers=workers,
+            tile=max(asked.raster.height, asked.raster.width) if method == "ctmem" else tile,
         )  # fmt: skip
     # the card
-    told = {"scale": scale, "method": method, "psf": str(psf), "noise": str(noise), "out": out.name}
+    told = {"scale": scale, "method": asked.method, "psf": _name(psf), "noise": _name(noise), "sensor": _name(sensor)}
+    told["references"] = [Path(one).name for one in paths_of(references)]
     output = {"file": out.name, "tiles": len(done.plan.tiles)} | done.counts
     output |= {"uncertainty": None if spread is None else spread.name}
-    return write_card(card_of(asked.raster, found, recipe, told=told, output=output), card_path(out))
+    card = card_of(asked.raster, found, recipe, told=told, output=output) | {"method": method}
+    return write_card(card, card_path(out))
 
 
 # --- in steps ---------------------------------------------------------------------------------------------------------
 
 
-def _understood(
-    path: str | Path, references: Paths, reading: dict[str, Any], bands: Any, scale: Any, method: str, psf: Any,
-    noise: Any,
-) -> _Understood:  # fmt: skip
-    """Opens the files, and checks what was told; no pixel is looked at."""
-    check_choice(method, "method", METHODS)
-    if scale is not None:
-        scale = check_scale(scale, method)
-    reading["wavelengths_nm"] = read_wavelengths(reading["wavelengths_nm"])
-    paths = [references] if isinstance(references, str | Path) else list(references)
-    raster = open_raster(path, bands=None if paths else bands, **reading)
-    check_size(raster)
-    others = [open_raster(one, bands=bands) for one in paths]
-    why = "as asked for"
-    if scale is None:
-        scale, why = scale_of(raster, others, method)
-    if method == "ctmem" and not others:
-        fail("references", "at least one fine image, for the method 'ctmem'", "none")
-    return _Understood(
-        raster, others, scale, why, method, read_psf(psf, scale), read_noise(noise, raster.count)
-    )  # fmt: skip
+def _lines(asked: Understood, recipe: Recipe, found: Survey) -> Iterator[str]:
+    """What is said before the tiles."""
+    yield f"scale: ×{asked.scale} ({asked.why})"
+    for one in asked.references:
+        yield from one.lines
+    if asked.unused:
+        yield "references: not used but for the scale (method 'ctmem' takes texture from them)"
+    for name, text in recipe_lines(recipe, found, asked.raster):
+        if name != "method" or asked.method != "ctmem":
+            yield f"{name}: {text}"
 
 
-def _recipe(asked: _Understood, seed: int = 0, progress: Any = None) -> tuple[Survey, Recipe]:
-    """Reads the scene once, and works out how it is sharpened."""
-    with _of_the_file():
-        check_bands(asked.raster)
-        found = survey(asked.raster, progress=progress)
-    method = "prior" if asked.method == "auto" else asked.method
-    with _of_the_file():
-        recipe = make_recipe(found, scale=asked.scale, method=method, psf=asked.psf, noise=asked.noise, seed=seed)
-    return found, recipe
-
-
-@contextlib.contextmanager
-def _of_the_file() -> Iterator[None]:
-    """What is wrong with the scene is wrong with `path`, the argument that the caller knows."""
-    try:
-        yield
-    except ValueError as error:
-        text = re.sub(r"^`(raster|survey)` must be of a scene", "`path` must be a scene", str(error))
-        raise ValueError(re.sub(r"^`(raster|survey)`", "`path`", text)) from error
-
-
-def _answers(recipe: Recipe) -> Callable[[np.ndarray, int, int], torch.Tensor]:
-    """The answer to a window of arrays."""
-    return lambda window, top, left: answer(recipe, torch.from_numpy(window)[None], top=top, left=left)
-
-
-def _tile(raster: Raster, recipe: Recipe, tile: int | None, memory_gb: float | None, images: int) -> int:
-    """The side of a tile, as `sharpen` chooses it."""
-    if tile is not None:
-        return tile
-    memory = memory_gb or default_memory_gb()
-    return tile_for(raster.count, scale=recipe.camera.scale, halo=recipe.reach, memory_gb=memory, images=images)
+def _way(
+    asked: Understood, recipe: Recipe, found: Survey, memory_gb: float | None
+) -> tuple[Callable[..., Any], str, str]:
+    """What answers a window; what the input is recognised by; what the method is called."""
+    if asked.method != "ctmem":
+        return answer, found.digest, recipe.method
+    most = tile_of(asked.raster, recipe, None, memory_gb, 1)
+    answers = from_references(asked.references, asked.raster, most)
+    return answers, found.digest + answers.digest, asked.method
 
 
 @contextlib.contextmanager
@@ -280,3 +218,8 @@ def _shown(progress: bool | Callable[[int, int], Any]) -> Iterator[Callable[[int
             shown.update(done - shown.n)
 
         yield move
+
+
+def _name(told: Any) -> Any:
+    """What was told, for the card: of a path its name."""
+    return Path(told).name if isinstance(told, Path) or (isinstance(told, str) and "/" in told) else told

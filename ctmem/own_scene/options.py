@@ -191,8 +191,8 @@ def check_bands(raster: Raster) -> None:
 
 
 def card_path(out: str | Path) -> Path:
-    """Where the card of an answer lies: `sr.card.json` beside `sr.tif`."""
-    return Path(out).with_suffix(".card.json")
+    """Where the card of an answer lies: `sr.tif.card.json` beside `sr.tif`."""
+    return Path(out).with_name(f"{Path(out).name}.card.json")
 
 
 def _same(one: Path, other: Path) -> bool:

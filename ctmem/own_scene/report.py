@@ -109,7 +109,7 @@ def recipe_lines(recipe: Recipe, survey: Survey, raster: Raster) -> Iterator[tup
     """How it is sharpened, and with which blur and noise."""
     snr = snr_db(recipe, survey)
     width = float(np.mean(recipe.camera.fwhm_px))
-    yield "method", recipe.method
+    yield "method", recipe.method + gains_text(recipe)
     yield "blur", f"FWHM {width:.2f} fine px = {width / recipe.camera.scale:.2f} coarse px"
     if np.isfinite(snr).any():
         low, middle, high = np.quantile(snr[np.isfinite(snr)], [0, 0.5, 1])
@@ -121,6 +121,24 @@ def recipe_lines(recipe: Recipe, survey: Survey, raster: Raster) -> Iterator[tup
         yield "noisy", f"bands with an SNR below {NOISY_DB} dB: {weak}"
 
 
+def gains_text(recipe: Recipe) -> str:
+    """What methods gained on the scene's own copy, where they were tried."""
+    tried = recipe.about.get("over bicubic on its own copy", {})
+    told = [f"{name} {one['gain_db']:+.2f} dB" for name, one in tried.items()]
+    return f" (over bicubic on the scene's own coarser copy: {', '.join(told)})" if told else ""
+
+
+def not_helped(recipe: Recipe) -> dict[str, Any]:
+    """Where sharpening did not help: methods that gained nothing on the copy, and directions of spectra left alone."""
+    tried = recipe.about.get("over bicubic on its own copy", {})
+    shares = recipe.factors.tolist() if recipe.method == "prior" else []
+    return {
+        "methods": [name for name, one in tried.items() if one["gain_db"] <= 0],
+        "directions": [number for number, share in enumerate(shares) if share < LEAST_SHARE],
+    }
+
+
+LEAST_SHARE = 0.05  # of what the prior adds to a direction, below which it is as good as nothing
 NOISY_DB = 15  # below it a band shows little but noise
 
 
@@ -198,6 +216,8 @@ def card_of(
         "back_projection": {
             "directions": int(torch.isfinite(recipe.damping).sum()), "of": len(recipe.damping),
         },
+        "chosen": recipe.about,
+        "not_helped": not_helped(recipe),
         "consistency": consistency(recipe, survey),
         "output": output,
         "versions": {name: package_version(name) for name in PACKAGES},
