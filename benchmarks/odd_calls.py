@@ -94,9 +94,10 @@ def _written_again(write: Callable[..., None], root: str, **arguments: Any) -> N
     write(root=root, **arguments)
 
 
-def _started(create: Callable[..., Any], **arguments: Any) -> tuple[Any, ...]:
+def _started(*, dtype: Any = None, no_data: Any = None, **arguments: Any) -> tuple[Any, ...]:
     """What a writer says of the file that it was to write."""
-    with contextlib.suppress(KeyboardInterrupt), create(**arguments) as writer:
+    started = writing.create_raster(dtype=dtype, no_data=no_data, **arguments)
+    with contextlib.suppress(KeyboardInterrupt), started as writer:
         raise KeyboardInterrupt
     return writer.layout.dtype, writer.layout.no_data, writer.path
 
@@ -200,7 +201,7 @@ def calls(folder: Path) -> Calls:
         "raster.Raster.window": (opened.window, {"top": 1, "left": 2, "height": 3, "width": 4}),
         "raster.Raster.pick": (opened.pick, {"bands": [0, "2"]}),
         "writing.create_raster": (
-            functools.partial(_started, writing.create_raster),
+            _started,
             {"path": str(folder / "new.tif"), "like": opened, "scale": 2, "dtype": "float32", "no_data": -1.0,
              "overwrite": True, "keep": False, "resume": False},
         ),
@@ -649,6 +650,7 @@ HOLES |= {"a", "b", "like", "patches"}  # NaN may stand there
 HOLES |= {  # their docstrings say that NaN is a hole, which counts for nothing
     "lr_hsi of estimate_camera", "lr_hsi of estimate_fwhm", "lr_hsi of estimate_snr_db", "gt of compare",
     "lr_hsi of MatchExplorer", "z of decode", "image of cut", "gt of scores", "gt of resampled_psnr", "lr_hsi of without_truth", "pred of without_truth",
+    "wavelengths_nm of open_raster", "wavelengths_nm of Bands", "fwhm_nm of Bands",  # a band without one
 }  # fmt: skip
 SHOWN = {  # here a hole is one in the answer, too: NaN must be seen there
     "gt of observe", "x of see", "x of add_noise", "lr_hsi of super_resolve", "lr_hsi of record", "lr_hsi of bicubic",
@@ -905,7 +907,7 @@ def meaning(kind: str, argument: str, name: str, optional: bool, label: str) -> 
         else "silent",
         "mask": "any" if name.startswith(("plots", "band", "render", "matched.spread")) else "silent",
         "whole": "any"
-        if argument == "wavelengths_nm" or name.startswith(("plots", "band", "render", "matched.spread"))
+        if argument in ("wavelengths_nm", "fwhm_nm") or name.startswith(("plots", "band", "render", "matched.spread"))
         else "silent",
         "rank": "any"
         if name.startswith(
