@@ -87,11 +87,11 @@ def test_a_lossless_jpeg_2000(tmp_path):
 
 def test_windows_outside_and_unknown_bands_are_refused(tmp_path):
     raster = open_raster(made.write_tiff(tmp_path / "a.tif", made.cube()))
-    with pytest.raises(ValueError, match=r"`window` must be one inside 12×20 px, got 5×6 px at \(8, 0\)"):
+    with pytest.raises(ValueError, match=r"`height` must be of a window inside 12×20 px, got 5×6 px at \(8, 0\)"):
         raster.read(8, 0, 5, 6)
     with pytest.raises(ValueError, match=r"`bands\[1\]` must be a whole number from 0 to 6, got 7"):
         raster.read(0, 0, 5, 6, [0, 7])
-    with pytest.raises(ValueError, match="`window` must be one inside 12×20 px, got 0×6 px"):
+    with pytest.raises(ValueError, match="`height` must be of a window inside 12×20 px, got 0×6 px"):
         raster.window(0, 0, 0, 6)
 
 

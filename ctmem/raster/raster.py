@@ -46,7 +46,7 @@ class Bands:
     Args:
         good: (C,) bool; bad bands are still in the file, and better not used.
         wavelengths_nm: (C,) centres in nm, NaN where a band has none; None where none has.
-        fwhm_nm: (C,) widths in nm, None where not known.
+        fwhm_nm: (C,) widths in nm, NaN where a band has none; None where none has.
         names: C texts.
     """
 
@@ -65,7 +65,8 @@ class Bands:
         fields: dict[str, Any] = {"good": good}
         for name in ("wavelengths_nm", "fwhm_nm"):
             if getattr(self, name) is not None:
-                fields[name] = as_vector(getattr(self, name), name, f"{good.size} numbers, one per band").copy()
+                found = as_vector(getattr(self, name), name, f"{good.size} numbers, one per band")
+                fields[name] = np.where(np.isfinite(found) & (found > 0), found, np.nan)
         for name, values in fields.items():
             if values.shape != (good.size,):
                 fail(name, f"{good.size} values, one per band", f"shape {values.shape}")
@@ -228,9 +229,12 @@ class Raster:
 
     def _inside(self, top: int, left: int, height: int, width: int) -> Part:
         """The window, which lies in the scene."""
-        inside = min(top, left) >= 0 and min(height, width) > 0
-        if not (inside and top + height <= self.height and left + width <= self.width):
-            fail("window", f"one inside {self.height}×{self.width} px", f"{height}×{width} px at ({top}, {left})")
+        for start, side, most, names in ((top, height, self.height, ("top", "height")),
+                                         (left, width, self.width, ("left", "width"))):  # fmt: skip
+            if not (0 <= start < most and 0 < side <= most - start):
+                name = names[0] if not 0 <= start < most else names[1]
+                got = f"{height}×{width} px at ({top}, {left})"
+                fail(name, f"of a window inside {self.height}×{self.width} px", got)
         return top, left, height, width
 
 
