@@ -65,7 +65,7 @@ class Recipe:
     factors: torch.Tensor
     good: torch.Tensor
     level: float = 1.0
-    reach: int = 16
+    reach: int = 10
     seed: int = 0
     band_noise: torch.Tensor | None = None
     spread: torch.Tensor | None = None
