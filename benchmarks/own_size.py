@@ -103,7 +103,7 @@ def in_its_own_process(
     rows: int, columns: int, bands: int, *, tile: int | None, threads: int, untiled: bool = False
 ) -> dict:
     """`one_run` of a scene of so many coarse pixels."""
-    with tempfile.TemporaryDirectory(dir=Path.home()) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         make_scene(Path(folder, "lr.hdr"), rows, columns, bands)
         command = [sys.executable, __file__, "--run", folder, "--threads", str(threads), "--tile", str(tile or 0)]
         told = subprocess.run([*command, *["--untiled"] * untiled], capture_output=True, text=True, check=False)
