@@ -45,6 +45,7 @@ from ctmem.networks import component_prior, kernel_net, mamba, plain_scan, resid
 from ctmem.networks.scan import selective
 from ctmem.observe import camera as cameras
 from ctmem.observe import estimate, kernel, optics, responses
+from ctmem.raster import opening, raster, writing, xarrays
 from ctmem.reading import arrays
 from ctmem.reading import numbers as reading
 
@@ -93,6 +94,14 @@ def _written_again(write: Callable[..., None], root: str, **arguments: Any) -> N
     write(root=root, **arguments)
 
 
+def _started(*, dtype: Any = None, no_data: Any = None, **arguments: Any) -> tuple[Any, ...]:
+    """What a writer says of the file that it was to write."""
+    started = writing.create_raster(dtype=dtype, no_data=no_data, **arguments)
+    with contextlib.suppress(KeyboardInterrupt), started as writer:
+        raise KeyboardInterrupt
+    return writer.layout.dtype, writer.layout.no_data, writer.path
+
+
 def calls(folder: Path) -> Calls:
     """Name → (function, arguments) of a valid call; what is written goes to `folder`."""
     nm = scenes.synthetic(0).wavelengths_nm
@@ -120,6 +129,7 @@ def calls(folder: Path) -> Calls:
     tables.write_table(rows, folder / "rows.csv")
     np.save(folder / "cube.npy", x[0].permute(1, 2, 0).numpy())
     np.savez(folder / "cubes.npz", cube=x[0].permute(1, 2, 0).numpy(), other=np.ones((3, 4, 5), np.float32))
+    opened = opening.open_raster(folder / "cubes.npz", key="cube", axes="HWC")
     (folder / "numbers.txt").write_text("400 1\n500 2\n600 3\n", encoding="utf-8")
     shipped = files.data_path("weights/tiny/card.json").parent
     sample = {"gt": x[0], "lr_hsi": low[0], "ref_msi": msi[0]}
@@ -177,6 +187,26 @@ def calls(folder: Path) -> Calls:
             arrays.read_array,
             {"path": str(folder / "cubes.npz"), "key": "cube", "axes": "HWC"},
         ),
+        "opening.open_raster": (
+            opening.open_raster,
+            {"path": str(folder / "cubes.npz"), "key": "cube", "axes": "HWC", "wavelengths_nm": nm[:7],
+             "no_data": -9999.0, "bands": (0, 2, 1), "gsd_m": 10.0},
+        ),
+        "raster.Bands": (
+            raster.Bands,
+            {"good": np.ones(7, bool), "wavelengths_nm": nm[:7], "fwhm_nm": nm[:7], "names": tuple("abcdefg")},
+        ),
+        "raster.Bands.pick": (opened.bands.pick, {"bands": [0, 2]}),
+        "raster.Raster.read": (opened.read, {"top": 1, "left": 2, "height": 3, "width": 4, "bands": [0, 2]}),
+        "raster.Raster.window": (opened.window, {"top": 1, "left": 2, "height": 3, "width": 4}),
+        "raster.Raster.pick": (opened.pick, {"bands": [0, "2"]}),
+        "writing.create_raster": (
+            _started,
+            {"path": str(folder / "new.tif"), "like": opened, "scale": 2, "dtype": "float32", "no_data": -1.0,
+             "overwrite": True, "keep": False, "resume": False},
+        ),
+        "xarrays.to_xarray": (xarrays.to_xarray, {"raster": opened}),
+        "xarrays.from_xarray": (xarrays.from_xarray, {"cube": xarrays.to_xarray(opened), "name": "a"}),
         "numbers.read_numbers": (reading.read_numbers, {"path": str(folder / "numbers.txt")}),
         "mat_tree.read_mat_tree": (mat_tree.read_mat_tree, {"root": str(folder), "split": "train"}),
         "mat_tree.write_mat_tree": (
@@ -620,6 +650,7 @@ HOLES |= {"a", "b", "like", "patches"}  # NaN may stand there
 HOLES |= {  # their docstrings say that NaN is a hole, which counts for nothing
     "lr_hsi of estimate_camera", "lr_hsi of estimate_fwhm", "lr_hsi of estimate_snr_db", "gt of compare",
     "lr_hsi of MatchExplorer", "z of decode", "image of cut", "gt of scores", "gt of resampled_psnr", "lr_hsi of without_truth", "pred of without_truth",
+    "wavelengths_nm of open_raster", "wavelengths_nm of Bands", "fwhm_nm of Bands",  # a band without one
 }  # fmt: skip
 SHOWN = {  # here a hole is one in the answer, too: NaN must be seen there
     "gt of observe", "x of see", "x of add_noise", "lr_hsi of super_resolve", "lr_hsi of record", "lr_hsi of bicubic",
@@ -876,7 +907,7 @@ def meaning(kind: str, argument: str, name: str, optional: bool, label: str) -> 
         else "silent",
         "mask": "any" if name.startswith(("plots", "band", "render", "matched.spread")) else "silent",
         "whole": "any"
-        if argument == "wavelengths_nm" or name.startswith(("plots", "band", "render", "matched.spread"))
+        if argument in ("wavelengths_nm", "fwhm_nm") or name.startswith(("plots", "band", "render", "matched.spread"))
         else "silent",
         "rank": "any"
         if name.startswith(

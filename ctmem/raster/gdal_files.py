@@ -100,13 +100,14 @@ def dataset_of(path: Path, driver: str) -> Any:
     return files[key]
 
 
-def open_gdal(path: Path, driver: str, *, bands: Bands | None = None, **known: Any) -> Raster:
+def open_gdal(path: Path, driver: str, *, bands: Bands | None = None, least: int = 1, **known: Any) -> Raster:
     """A file of one of GDAL's formats.
 
     Args:
         path: the file with the numbers.
         driver: GDAL's name of its format.
         bands: what is known of its bands from elsewhere; None: its tags say.
+        least: number of its bands that are data, where the caller knows of so many.
         **known: fields of the raster that are known from elsewhere.
 
     Raises:
@@ -118,7 +119,7 @@ def open_gdal(path: Path, driver: str, *, bands: Bands | None = None, **known: A
         pass
     with told(path, driver):
         file = dataset_of(path, driver)
-        places, masked = _data_bands(file, path)
+        places, masked = _data_bands(file, path, least)
         dtype = np.dtype(file.dtypes[places[0] - 1])
         if dtype.kind not in "iuf":
             fail("path", "a file of real numbers", f"{path.name}, of {dtype}")
@@ -140,16 +141,19 @@ def open_gdal(path: Path, driver: str, *, bands: Bands | None = None, **known: A
 OWN = ("AREA_OR_POINT", "wavelength_units")  # tags that GDAL writes by itself
 
 
-def _data_bands(file: Any, path: Path) -> tuple[tuple[int, ...], bool]:
+def _data_bands(file: Any, path: Path, least: int) -> tuple[tuple[int, ...], bool]:
     """Numbers of the bands with data, and whether the file has a mask for all of them."""
     flags = file.mask_flag_enums
-    alpha = [
-        number for number, kind in enumerate(file.colorinterp, 1)
-        if kind == ColorInterp.alpha and file.count > 1 and not file.descriptions[number - 1]
-    ]  # fmt: skip
+    told = [bool(file.descriptions[n - 1] or looked_up(file.tags(n), *NM)) for n in range(1, file.count + 1)]
+    kinds = enumerate(file.colorinterp, 1)
+    alpha = [number for number, kind in kinds if kind == ColorInterp.alpha and not told[number - 1]]
+    if file.count - len(alpha) < least:
+        alpha = []
     if alpha:
-        warn_once(f"{path.name}: band {alpha[0]} is marked as its mask (alpha), and taken so; a name of the band, "
-                  "or another photometric interpretation of the file, makes it data")  # fmt: skip
+        every = list(range(file.count))
+        warn_once(
+            f"{path.name}: band {alpha[0]} is marked as its mask (alpha), and taken so; bands={every} takes it as data"
+        )
     places = tuple(number for number in range(1, file.count + 1) if number not in alpha)
     own = MaskFlags.per_dataset in flags[places[0] - 1] and (bool(alpha) or MaskFlags.alpha not in flags[0])
     return places, own
@@ -221,7 +225,11 @@ def open_envi(header_path: Path, data: Path | None = None) -> Raster:
     good = np.ones(count, bool) if bbl is None else bbl > 0
     bands = Bands(good, nm, fwhm, tuple(names) if len(names) == count and all(names) else None)
     scale, offset, units = _meaning(header, count, name)
-    known = {"scale": scale, "offset": offset, "sensor": header.get("sensor type", "").strip("{}") or "unknown"}
+    known: dict[str, Any] = {
+        "scale": scale,
+        "offset": offset,
+        "sensor": header.get("sensor type", "").strip("{}") or "unknown",
+    }
     if units:
         known["units"] = units
     if (ignored := numbers(header.get("data ignore value"))) is not None:

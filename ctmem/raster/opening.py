@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def open_raster(
     if None not in (key, named) and key != named:
         fail("key", f"{named!r}, as `path` says, or None", repr(key))
     count = None if wavelengths_nm is None else np.size(wavelengths_nm)
-    raster = _opened(path, key or named, axes, count)
+    numbers = [band for band in bands or () if isinstance(band, int)]
+    raster = _opened(path, _Wish(key or named, axes, count, max([count or 1, *(one + 1 for one in numbers)])))
     changes: dict[str, Any] = {} if gsd_m is None else {"gsd_m": gsd_m}
     if no_data is not None:
         changes["no_data"] = tuple(as_vector(np.atleast_1d(np.asarray(no_data, float)), "no_data", "numbers").tolist())
@@ -80,49 +82,58 @@ def open_raster(
     return raster if bands is None else raster.pick(bands)
 
 
-def _opened(path: Path, key: str | None, axes: str | None, count: int | None) -> Raster:
+@dataclass(frozen=True)
+class _Wish:
+    """What the caller says of a file: `key`, `axes`, the number of its bands, and how many there are at least."""
+
+    key: str | None = None
+    axes: str | None = None
+    count: int | None = None
+    least: int = 1
+
+    def check_none(self) -> None:
+        """Raises where a name or an order of axes is given for a file that has one alone."""
+        for value, name in ((self.key, "key"), (self.axes, "axes")):
+            if value is not None:
+                fail(name, "None: the format of the file leaves no choice", repr(value))
+
+
+def _opened(path: Path, wish: _Wish) -> Raster:
     """The scene as its file describes it."""
     if path.is_dir() or path.suffix.lower() == ".xml":
-        _no_choice(key, axes)
+        wish.check_none()
     if (safe := safe_folder(path)) is not None:
         return open_safe(safe, _file)
     if (metadata := metadata_beside(path)) is not None:
-        _no_choice(key, axes)
+        wish.check_none()
         return open_product(metadata, _file)
     if path.is_dir():
         known = "a file, or the folder of an EnMAP, DESIS or Sentinel-2 product"
         fail("path", known, f"{path.name}, a folder without METADATA.XML or MTD_MSI….xml in it")
-    return _file(path, key, axes, count)
+    return _file(path, wish)
 
 
-def _file(path: Path, key: str | None = None, axes: str | None = None, count: int | None = None) -> Raster:
+def _file(path: Path, wish: _Wish = _Wish()) -> Raster:
     """The scene of one file."""
     header = header_of(path)
     with opened(path) as file:
         head = file.read(520)
     arrays = head.startswith((b"\x93NUMPY", b"PK")) or _is_hdf5(head)
     if arrays or head[124:128] in (b"\x00\x01IM", b"\x01\x00MI") or path.suffix.lower() in ARRAYS:
-        product = open_hdf5_product(path) if key is None and axes is None and _is_hdf5(head) else None
-        return product or open_array(path, key, axes, count)
-    _no_choice(key, axes)
+        product = open_hdf5_product(path) if wish.key is None and wish.axes is None and _is_hdf5(head) else None
+        return product or open_array(path, wish.key, wish.axes, wish.count)
+    wish.check_none()
     driver = next((name for start, name in BEGINNINGS.items() if head.startswith(start)), None)
     stated = ENDINGS.get(path.suffix.lower())
     if stated is not None and driver != stated:
         fail("path", f"{CALLED[stated]}, as its ending says", f"{path.name}, which does not begin as one")
     if driver is not None:
-        return with_responses(open_gdal(path, driver))
+        return with_responses(open_gdal(path, driver, least=wish.least))
     if header is not None:
         return with_responses(open_envi(header, None if path == header else path))
     if path.suffix.lower() == ".hdr":
         fail("path", "an ENVI header, which begins with ENVI", path.name)
     return fail("path", "a GeoTIFF, ENVI, JPEG 2000, ERDAS Imagine, MATLAB, HDF5 or numpy file", path.name)
-
-
-def _no_choice(key: str | None, axes: str | None) -> None:
-    """Raises where a name or an order of axes is given for a file that has one alone."""
-    for value, name in ((key, "key"), (axes, "axes")):
-        if value is not None:
-            fail(name, "None: the format of the file leaves no choice", repr(value))
 
 
 def _is_hdf5(head: bytes) -> bool:

@@ -11,9 +11,11 @@ Source: this project; formats: GDAL's, ENVI's, MATLAB's and numpy's documentatio
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,12 +28,13 @@ import rasterio
 import scipy.io
 from numpy.lib import format as npy
 from rasterio import Affine
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 from ctmem.checks import fail
 from ctmem.files import package_version
 from ctmem.raster.envi import KEPT, TYPES, read_header
-from ctmem.raster.gdal_files import told
-from ctmem.raster.raster import Bands
+from ctmem.raster.gdal_files import SETTINGS, told
+from ctmem.raster.raster import Bands, place_of
 
 FORMS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF", ".hdr": "ENVI", ".img": "ENVI", ".dat": "ENVI", ".bsq": "ENVI",
          ".bil": "ENVI", ".mat": "MATLAB", ".npz": "numpy"}  # fmt: skip
@@ -169,13 +172,28 @@ def _geotiff(path: Path, layout: Layout, file: Any) -> None:
     }  # fmt: skip
     if layout.transform is not None:
         options["transform"] = layout.transform
-    with told(path, "GTiff"), rasterio.open(path, "w", **options) as out:
-        _tag(out, layout)
-        for top in range(0, layout.height, TILE):
-            rows = min(TILE, layout.height - top)
-            for band in range(len(layout.bands)):
-                lines = layout.lines(file, band, top, rows)
-                out.write(lines, band + 1, window=((top, top + rows), (0, layout.width)))
+    try:
+        with rasterio.Env(**SETTINGS), warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, "w", **options) as out:
+                _tag(out, layout)
+                for window, band, lines in _tile_rows(layout, file):
+                    out.write(lines, band + 1, window=window)
+            with rasterio.open(path, driver="GTiff") as back:  # GDAL does not say of all that a disk did not take
+                for window, band, lines in _tile_rows(layout, file):
+                    if back.read(band + 1, window=window).tobytes() != lines.tobytes():
+                        raise OSError(errno.EIO, "what was written is not what is read again")
+    except (RasterioError, RasterioIOError) as error:
+        why = str(error.__cause__ or error).partition("\n")[0].replace(path.name, "it")
+        raise OSError(errno.EIO, f"GDAL says {why}; perhaps the disk is full") from error
+
+
+def _tile_rows(layout: Layout, file: Any) -> Iterator[tuple[Any, int, np.ndarray]]:
+    """(window, band, its numbers) of one row of tiles after the other, band by band in each."""
+    for top in range(0, layout.height, TILE):
+        rows = min(TILE, layout.height - top)
+        for band in range(len(layout.bands)):
+            yield ((top, top + rows), (0, layout.width)), band, layout.lines(file, band, top, rows)
 
 
 def _nodata(layout: Layout) -> float | int | None:
@@ -295,9 +313,8 @@ def map_info(layout: Layout) -> dict[str, str]:
                 found = file.transform
         header = read_header(probe.with_suffix(".hdr"))
     # the lower right corner is where it was, to a thousandth of a pixel
-    far = np.array([layout.width, layout.height], float)
-    moved = np.array(~layout.transform * (found * tuple(far))) - far
-    if not np.abs(moved).max() < 1e-3:
+    far = place_of(~layout.transform, *place_of(found, layout.width, layout.height))
+    if not max(abs(far[0] - layout.width), abs(far[1] - layout.height)) < 1e-3:
         fail("path", "a GeoTIFF (.tif)", "a name of an ENVI file, whose header cannot hold the shear of the transform")
     return {key: header[key] for key in ("map info", "projection info", "coordinate system string") if key in header}
 

@@ -46,7 +46,7 @@ class Bands:
     Args:
         good: (C,) bool; bad bands are still in the file, and better not used.
         wavelengths_nm: (C,) centres in nm, NaN where a band has none; None where none has.
-        fwhm_nm: (C,) widths in nm, None where not known.
+        fwhm_nm: (C,) widths in nm, NaN where a band has none; None where none has.
         names: C texts.
     """
 
@@ -65,7 +65,8 @@ class Bands:
         fields: dict[str, Any] = {"good": good}
         for name in ("wavelengths_nm", "fwhm_nm"):
             if getattr(self, name) is not None:
-                fields[name] = as_vector(getattr(self, name), name, f"{good.size} numbers, one per band").copy()
+                found = as_vector(getattr(self, name), name, f"{good.size} numbers, one per band")
+                fields[name] = np.where(np.isfinite(found) & (found > 0), found, np.nan)
         for name, values in fields.items():
             if values.shape != (good.size,):
                 fail(name, f"{good.size} values, one per band", f"shape {values.shape}")
@@ -228,9 +229,12 @@ class Raster:
 
     def _inside(self, top: int, left: int, height: int, width: int) -> Part:
         """The window, which lies in the scene."""
-        inside = min(top, left) >= 0 and min(height, width) > 0
-        if not (inside and top + height <= self.height and left + width <= self.width):
-            fail("window", f"one inside {self.height}×{self.width} px", f"{height}×{width} px at ({top}, {left})")
+        for start, side, most, names in ((top, height, self.height, ("top", "height")),
+                                         (left, width, self.width, ("left", "width"))):  # fmt: skip
+            if not (0 <= start < most and 0 < side <= most - start):
+                name = names[0] if not 0 <= start < most else names[1]
+                got = f"{height}×{width} px at ({top}, {left})"
+                fail(name, f"of a window inside {self.height}×{self.width} px", got)
         return top, left, height, width
 
 
@@ -300,11 +304,28 @@ def ground_sampling_m(transform: Affine | None, crs: Any, height: int, width: in
         return None
     area = abs(transform.a * transform.e - transform.b * transform.d)
     if crs.is_geographic:
-        _, latitude = transform * (width / 2, height / 2)
+        _, latitude = place_of(transform, width / 2, height / 2)
         return math.sqrt(area * max(math.cos(math.radians(latitude)), 0.0)) * DEGREE_M
     if not crs.is_projected:
         return None
     return math.sqrt(area) * float(crs.linear_units_factor[1])
+
+
+def place_of(transform: Affine, column: float, row: float) -> tuple[float, float]:
+    """Coordinates of a point in pixels; (0, 0) is the upper left corner.
+
+    Example:
+        >>> place_of(Affine(30, 0, 5e5, 0, -30, 4e6), 1, 2)
+        (500030.0, 3999940.0)
+    """
+    a, b, c, d, e, f = transform[:6]
+    return a * column + b * row + c, d * column + e * row + f
+
+
+def finer(transform: Affine, scale: int) -> Affine:
+    """The transform of pixels 1/scale as long, with the upper left corner where it is."""
+    a, b, c, d, e, f = transform[:6]
+    return Affine(a / scale, b / scale, c, d / scale, e / scale, f)
 
 
 DEGREE_M = 111_194.93  # metres of a degree on a sphere of 6371.009 km

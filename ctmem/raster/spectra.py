@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ctmem.checks import fail, typed, warn_once
+from ctmem.checks import fail, warn_once
 from ctmem.reading.numbers import LEAST_NM
 
 UNITS = {
@@ -42,7 +42,6 @@ def numbers(text: str | None) -> np.ndarray | None:
     return np.array([float(cell) for cell in found])
 
 
-@typed
 def to_nm(
     values: np.ndarray, unit: str | None, name: str, widths: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -27,12 +27,11 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from rasterio import Affine
 
 from ctmem.checks import Inside, Scale, described, fail, typed
 from ctmem.files import check_out
 from ctmem.raster.packing import FORMS, Layout, companions, pack
-from ctmem.raster.raster import Raster, stored_as
+from ctmem.raster.raster import Raster, finer, stored_as
 
 
 @dataclass(frozen=True)
@@ -253,7 +252,7 @@ def _layout(path: Path, like: Raster, scale: int, dtype: Any, no_data: float | N
         height=like.height * scale, width=like.width * scale, bands=like.bands, no_data=missing,
         scale=like.scale, offset=like.offset,
         units=like.units, crs=like.crs, sensor=like.sensor, metadata=dict(like.metadata),
-        transform=None if like.transform is None else like.transform * Affine.scale(1 / scale),
+        transform=None if like.transform is None else finer(like.transform, scale),
         gsd_m=None if like.gsd_m is None else like.gsd_m / scale,
     )  # fmt: skip
 
