@@ -15,7 +15,8 @@ Source: this project.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -53,6 +54,7 @@ class Recipe:
         seed: of noise, where a method draws it.
         band_noise: deviation of the noise of the bands, (C,); None: not told.
         spread: coefficients of the standard deviation, see `deviation`; None: not fitted.
+        about: what a card says of it, in plain numbers and words.
     """
 
     method: str
@@ -69,6 +71,7 @@ class Recipe:
     seed: int = 0
     band_noise: torch.Tensor | None = None
     spread: torch.Tensor | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks the fields that go together."""

@@ -9,10 +9,9 @@ Source: this project.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -20,20 +19,19 @@ from ctmem.checks import Inside, Scale, as_psf, check_choice, check_count, descr
 from ctmem.holes import open_holes, split_holes
 from ctmem.networks.component_prior import SCALES
 from ctmem.observe.camera import Camera
-from ctmem.observe.coarse import apply, blurs_of
-from ctmem.observe.estimate import LEAST, estimate_fwhm
 from ctmem.observe.noise import noise_of_bands
 from ctmem.observe.optics import gaussian_psf
 from ctmem.prior import COMPONENTS
-from ctmem.tiling.answering import METHODS, Recipe, answer, sharpened
+from ctmem.tiling.answering import METHODS, Recipe, answer
+from ctmem.tiling.blur import BlurSeen, blur_seen
+from ctmem.tiling.choice import Tried, choose
+from ctmem.tiling.damping import damping_of
 
 __all__ = ["METHODS", "Recipe", "Surveyed", "answer", "make_recipe"]
 
 AUTO = "auto"
+MIDDLE = 48  # coarse pixels of a window's side that methods are tried on
 FAINT = 1e-6  # deviation of a direction, over that of the strongest, below which it is rounding
-STRENGTH = 1.0  # of the damping: over the signal-to-noise ratio of what is missing in a direction
-LEAST_DAMPING = 0.02  # however clear the image: the blur is not known exactly
-MOST_DAMPING = 10.0  # beyond it a direction is left as bicubic enlargement has it
 
 
 class Surveyed(Protocol):
@@ -72,7 +70,7 @@ def make_recipe(
     scale: Scale = 4,
     psf: Inside[str | float | torch.Tensor] = AUTO,
     noise: Inside[str | float | torch.Tensor | None] = AUTO,
-    method: str = "prior",
+    method: str = AUTO,
     seed: int = 0,
 ) -> Recipe:
     """Returns how the tiles of a scene are answered.
@@ -83,33 +81,42 @@ def make_recipe(
         psf: "auto", a FWHM in fine pixels, or a point spread function (k, k).
         noise: "auto", a signal-to-noise ratio in dB, the deviations of the bands (C,) in the numbers of the file, or
             None for no noise.
-        method: one of `METHODS`.
+        method: "auto", the best of `METHODS` on the scene's own copy at half its resolution, or one of them.
         seed: of noise, where a method draws it.
 
     Raises:
         ValueError: an unknown method, a scale without weights, a scene that is constant or has no whole pixel.
     """
-    check_choice(method, "method", METHODS)
+    check_choice(method, "method", (AUTO, *METHODS))
     check_count(scale, "scale")
     if method == "prior" and scale not in SCALES:
         fail("scale", f"one of {', '.join(map(str, SCALES))}, for which there are weights", scale)
     good = survey.good.bool()
     samples = _samples(survey, good)
+    # noise of the bands, directions of spectra and what they have of it, blur
     bands = torch.zeros(len(good), dtype=torch.float64)
     bands[good] = _band_noise(noise, survey, samples, good)
-    camera = Camera(_psf(psf, samples, scale), scale, sensor=None)
     mean, directions, std = _directions(survey, good)
     own = (directions.square().T @ bands.square()).sqrt()
+    whole = [_embedded(one, good) for one in samples]
+    point, seen = _psf(psf, scale, [_components(one, mean, directions, std) for one in whole], own / std)
     recipe = Recipe(
-        method=method, camera=camera, mean=mean.float(), directions=directions.float(), std=std.float(),
-        noise=own.float(), damping=torch.full_like(std, torch.inf).float(),
+        method="bicubic", camera=Camera(point, scale, sensor=None), mean=mean.float(), directions=directions.float(),
+        std=std.float(), noise=own.float(), damping=torch.full_like(std, torch.inf).float(),
         factors=torch.ones(min(COMPONENTS, len(std))), good=good, level=float(survey.level), seed=seed,
         band_noise=bands,
     )  # fmt: skip
-    whole = [_embedded(one, good) for one in samples]
-    return (
-        recipe if method == "bicubic" else _shortened(replace(recipe, damping=damping_of(recipe, whole, survey.count)))
-    )
+    # method, and how far back-projection goes, on small windows
+    small = [_middle(one) for one in whole]
+    tried: list[Tried] = []
+    if method == AUTO:
+        recipe = replace(recipe, method="prior" if scale in SCALES else "bicubic-bp")
+        recipe, tried = choose(recipe, small, survey.count)
+    else:
+        recipe = replace(recipe, method=method)
+    if recipe.method != "bicubic":
+        recipe = _shortened(replace(recipe, damping=damping_of(recipe, small, survey.count)))
+    return replace(recipe, about=_about(recipe, method, seen, tried, survey))
 
 
 def _samples(survey: Surveyed, good: torch.Tensor) -> list[torch.Tensor]:
@@ -164,26 +171,59 @@ def _band_noise(
     return power[good].sqrt() * 10 ** (-float(noise) / 20)
 
 
-def _psf(psf: str | float | torch.Tensor, samples: list[torch.Tensor], scale: int) -> torch.Tensor:
-    """The point spread function (k, k)."""
+def _components(
+    sample: torch.Tensor, mean: torch.Tensor, directions: torch.Tensor, std: torch.Tensor
+) -> torch.Tensor:
+    """The strongest whitened components of a window, (1, Z, h, w), NaN in holes."""
+    kept = directions[:, :COMPONENTS].to(sample)
+    z = torch.einsum("cz,bchw->bzhw", kept, sample - mean.to(sample)[:, None, None])
+    return z / std[:COMPONENTS].to(sample)[:, None, None]
+
+
+def _psf(
+    psf: str | float | torch.Tensor, scale: int, components: list[torch.Tensor], noise: torch.Tensor
+) -> tuple[torch.Tensor, BlurSeen | None]:
+    """The point spread function (k, k), and what was seen of it, if it was not told."""
     if isinstance(psf, torch.Tensor):
-        return as_psf(psf, scale=scale)
-    if isinstance(psf, str):
-        check_choice(psf, "psf", (AUTO,))
-        return gaussian_psf(_fwhm(samples, scale), scale=scale)
-    return gaussian_psf(psf, scale=scale)
+        return as_psf(psf, scale=scale), None
+    if not isinstance(psf, str):
+        return gaussian_psf(psf, scale=scale), None
+    check_choice(psf, "psf", (AUTO,))
+    seen = blur_seen(components, noise[:COMPONENTS])
+    return gaussian_psf(seen.width * scale, scale=scale), seen
 
 
-def _fwhm(samples: list[torch.Tensor], scale: int) -> float:
-    """The width of the blur that the windows show, FWHM in fine pixels; one coarse pixel where they are too small."""
-    found = []
-    for one in samples:
-        if min(one.shape[2:]) >= LEAST:
-            try:
-                found.append(estimate_fwhm(one, camera=Camera.gaussian(scale=scale, sensor=None)))
-            except ValueError:  # holes everywhere, or constant bands
-                continue
-    return sum(found) / len(found) if found else float(scale)
+def _middle(sample: torch.Tensor) -> torch.Tensor:
+    """The middle of a window, at most MIDDLE pixels a side; the window itself where that has too few whole pixels."""
+    rows, columns = (slice((side - min(side, MIDDLE)) // 2, (side + min(side, MIDDLE)) // 2) for side in sample.shape[2:])
+    middle = sample[..., rows, columns]
+    return middle if bool(torch.isfinite(middle[0, 0]).any()) else sample
+
+
+def _about(
+    recipe: Recipe, asked: str, seen: BlurSeen | None, tried: list[Tried], survey: Surveyed
+) -> dict[str, Any]:
+    """What a card says of a recipe, in plain numbers and words."""
+    good = recipe.good
+    power = (survey.mean.double().square() + survey.covariance.double().diagonal())[good]
+    noise = torch.zeros(0) if recipe.band_noise is None else recipe.band_noise[good]
+    snr = 10 * (power / noise.square().clamp_min(1e-300)).log10()
+    told = {
+        "method": recipe.method,
+        "asked": asked,
+        "scale": recipe.camera.scale,
+        "psf_fwhm_px": [round(one, 3) for one in recipe.camera.fwhm_px],
+        "psf": "told" if seen is None else "estimated",
+        "snr_db": [round(float(snr.quantile(q).clamp_max(200)), 1) for q in (0.1, 0.5, 0.9)],
+        "shares": [round(float(one), 3) for one in recipe.factors] if recipe.method == "prior" else [],
+    }
+    if seen is not None:
+        told["psf_doubt"] = round(seen.doubt, 3)
+    if tried:
+        told["over bicubic on its own copy"] = {
+            one.method: {"gain_db": round(one.gain_db, 3), "angle_ratio": round(one.angle, 4)} for one in tried
+        }
+    return told
 
 
 def _shortened(recipe: Recipe) -> Recipe:
@@ -194,49 +234,3 @@ def _shortened(recipe: Recipe) -> Recipe:
         recipe, directions=recipe.directions[:, :kept].contiguous(), std=recipe.std[:kept],
         noise=recipe.noise[:kept], damping=recipe.damping[:kept],
     )  # fmt: skip
-
-
-# --- how far back-projection goes ------------------------------------------------------------------------------------
-
-
-def damping_of(recipe: Recipe, samples: Sequence[torch.Tensor], count: int) -> torch.Tensor:
-    """Returns the damping (K,) for which back-projection stops at the noise, direction by direction.
-
-    What is missing of the observation is what noise alone would leave, and signal. Their ratio says how far to go. Of
-    few pixels the directions are those in which their noise happens to be strong: by up to the bound of Marchenko and
-    Pastur.
-
-    Args:
-        recipe: of the scene, of which the damping does not count.
-        samples: windows of all bands (1, C, h, w), NaN in holes.
-        count: pixels that the directions were found from.
-    """
-    seen = torch.zeros(2, len(recipe.std), dtype=torch.float64)
-    pixels = 0
-    for number, sample in enumerate(samples):
-        filled, holes = split_holes(sample, "samples")
-        y = torch.einsum("ck,bchw->bkhw", recipe.directions, filled - recipe.mean[:, None, None])
-        draw = torch.randn(y.shape, generator=torch.Generator().manual_seed(number))
-        noisy = y + recipe.noise[:, None, None] * draw.to(y)
-        first, second = (missing_of(recipe, one) for one in (y, noisy))
-        whole = torch.ones_like(y[:, :1]) if holes is None else (~holes).to(y)
-        for row, one in enumerate((first, second - first)):
-            seen[row] += (one.double().square() * whole).sum((0, 2, 3))
-        pixels += int(whole.sum())
-    found, noise = seen / pixels
-    chance = (1 + math.sqrt(int(recipe.good.sum()) / max(count, 1))) ** 2
-    ratio = (found - chance * noise).clamp_min(0) / noise.clamp_min(1e-300)
-    damping = (STRENGTH / ratio).clamp_min(LEAST_DAMPING)
-    damping[(damping > MOST_DAMPING) | ~torch.isfinite(damping)] = math.inf
-    damping[(noise == 0) & (found > 0)] = LEAST_DAMPING
-    return damping.float()
-
-
-def missing_of(recipe: Recipe, y: torch.Tensor) -> torch.Tensor:
-    """What is missing of the observation, (1, K, h, w), in the method's answer to directions y before back-projection."""
-    camera, kept = recipe.camera, len(recipe.factors)
-    missing = y - apply(blurs_of(camera.psf, camera.scale, (y.shape[2], y.shape[3]), y), y)
-    if recipe.method == "prior":
-        std = recipe.std[:kept, None, None]
-        missing[:, :kept] -= std * camera.downsample(sharpened(recipe, y[:, :kept] / std))
-    return missing
