@@ -93,12 +93,12 @@ def test_a_tile_fits_the_memory_and_no_larger_one_would():
     assert need[0] <= 2e9 < need[1]
     assert tile_for(224, scale=4, halo=12, memory_gb=2.0, images=2) < side
     assert tile_for(1, scale=2, halo=0, memory_gb=100.0) == plan.LARGEST_TILE
-    with pytest.raises(ValueError, match=r"`memory_gb` must be at least 0.\d for 224 bands at ×4, got 0.65"):
-        tile_for(224, scale=4, halo=12, memory_gb=0.65)
+    with pytest.raises(ValueError, match=r"`memory_gb` must be at least 0.\d for 224 bands at ×4, got 0.71"):
+        tile_for(224, scale=4, halo=12, memory_gb=0.71)
 
 
-def test_the_default_memory_is_three_gigabytes_or_half_of_what_is_free(monkeypatch):
-    for free, wanted in [(None, 3.0), (100.0, 3.0), (2.0, 1.0), (0.1, plan.BASE_GB)]:
+def test_the_default_memory_is_what_a_laptop_has_or_half_of_what_is_free(monkeypatch):
+    for free, wanted in [(None, 3.5), (100.0, 3.5), (2.0, 1.0), (0.1, plan.BASE_GB)]:
         monkeypatch.setattr(plan, "_free_memory_gb", lambda free=free: free)
         assert plan.default_memory_gb() == wanted
 
@@ -111,7 +111,7 @@ def test_costs_are_said_before(monkeypatch):
     assert found.tiles == 12 and found.disk_gb == 560_000 / 1e9
     assert found.minutes == pytest.approx(2 * made.overhead / 60, rel=1e-2)
     assert found.memory_gb == pytest.approx(plan.BASE_GB, rel=1e-2)
-    assert str(found) == "12 tiles, 0.6 GB of memory, 0.00056 GB on the disk, about 7 s"
+    assert str(found) == "12 tiles, 0.7 GB of memory, 0.00056 GB on the disk, about 7 s"
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_answered(tmp_path, monkeypatch):
@@ -222,10 +222,10 @@ def stop_at(tile: int):
     return stop
 
 
-def stopped(folder: Path, tile: int = 5, **options) -> None:
-    """A run that was stopped."""
+def stopped(folder: Path, after: int = 5, **options) -> None:
+    """A run that was stopped after so many tiles."""
     with pytest.raises(KeyboardInterrupt):
-        written(folder, scene(holes=True), progress=stop_at(tile), **options)
+        written(folder, scene(holes=True), progress=stop_at(after), **options)
 
 
 def undisturbed(folder: Path, **options) -> bytes:
@@ -245,8 +245,16 @@ def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_bytes(tmp_path, ti
     assert done.counts["pixels"] == 120 * 156 and done.counts["holes"] == 9 * (6 * 8 + 1)
 
 
+def test_a_tile_that_was_chosen_by_the_memory_stays_when_a_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "tile_for", lambda *args, **options: 17)
+    stopped(tmp_path, 3, tile=None)
+    monkeypatch.setattr(run, "tile_for", lambda *args, **options: 18)
+    assert written(tmp_path, scene(holes=True), resume=True, tile=None).kept_before == 3
+    assert (tmp_path / "sr.tif").read_bytes() == undisturbed(tmp_path, tile=17)
+
+
 def test_a_run_that_did_not_come_to_a_tile_leaves_nothing(tmp_path):
-    stopped(tmp_path, tile=0)
+    stopped(tmp_path, 0)
     assert not list(tmp_path.iterdir())
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from scipy.ndimage import distance_transform_edt
+from torch.nn import functional as F
 
 from ctmem.checks import Inside, as_image, check_choice, door, fail, typed
 from ctmem.diffusion.subspace import Subspace
@@ -28,8 +29,24 @@ from ctmem.observe.camera import Camera
 from ctmem.observe.coarse import Matrices, apply, blurs_of
 from ctmem.prior import sharpened_components, shipped_prior
 
-METHODS = ("bicubic", "bicubic-bp", "prior")
+METHODS = ("prior", "bicubic-bp", "bicubic")  # best first
 STEPS = 10  # of back-projection
+
+
+@typed
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """How the variance of an answer's error follows from the coarse image, see `spread`.
+
+    Args:
+        constant: of each direction, (Z,), in units of its own variance.
+        share: of its squared slope, (Z,).
+        rest: of each band, outside of the directions, (C,), squared numbers of the file.
+    """
+
+    constant: torch.Tensor
+    share: torch.Tensor
+    rest: torch.Tensor
 
 
 @typed
@@ -53,7 +70,7 @@ class Recipe:
         reach: coarse pixels around a tile that its answer depends on.
         seed: of noise, where a method draws it.
         band_noise: deviation of the noise of the bands, (C,); None: not told.
-        spread: coefficients of the standard deviation, see `deviation`; None: not fitted.
+        spread: how far answers may be off; None: not known.
         about: what a card says of it, in plain numbers and words.
     """
 
@@ -67,10 +84,10 @@ class Recipe:
     factors: torch.Tensor
     good: torch.Tensor
     level: float = 1.0
-    reach: int = 16
+    reach: int = 10
     seed: int = 0
     band_noise: torch.Tensor | None = None
-    spread: torch.Tensor | None = None
+    spread: Spread | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,7 +133,47 @@ def answer(recipe: Recipe, lr: torch.Tensor, *, top: Inside[int] = 0, left: Insi
     return pred if missing is None else pred.masked_fill(enlarged(missing, scale), math.nan)
 
 
-def parts(recipe: Recipe, filled: torch.Tensor, holes: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+@door
+@torch.no_grad()
+def deviation(recipe: Recipe, lr: torch.Tensor) -> torch.Tensor:
+    """Returns how far the answer may be off, one standard deviation, (1, C, scale·h, scale·w); NaN in holes, bad bands.
+
+    Args:
+        recipe: of the scene, with `spread`.
+        lr: as of `answer`.
+
+    Raises:
+        TypeError: `lr` is not of floating-point numbers.
+        ValueError: another number of bands, several images, or a recipe without `spread`.
+    """
+    lr = as_image(lr, "lr", bands=len(recipe.mean), finite=False, single=True)
+    if recipe.spread is None:
+        fail("recipe", "one that knows how far its answers may be off", "one of a scene too small for that")
+    scale = recipe.camera.scale
+    size = [scale * side for side in lr.shape[2:]]
+    filled, holes, missing = _filled(recipe, lr)
+    if holes is not None and bool(holes.all()):
+        return lr.new_full((1, lr.shape[1], *size), math.nan)
+    constant, share, rest = (one.to(lr)[:, None, None] for one in vars(recipe.spread).values())
+    slope = F.interpolate(slopes(recipe, filled), size, mode="bilinear", align_corners=False)
+    weights = (recipe.space.basis * recipe.space.std).square()
+    std = (torch.einsum("cz,bzhw->bchw", weights.to(lr), constant + share * slope) + rest).sqrt()
+    std[:, ~recipe.good] = math.nan
+    return std if missing is None else std.masked_fill(enlarged(missing, scale), math.nan)
+
+
+def slopes(recipe: Recipe, filled: torch.Tensor) -> torch.Tensor:
+    """Squared gradients of the whitened components of a window (1, C, h, w), per coarse pixel, (1, Z, h, w)."""
+    kept = len(recipe.factors)
+    y = torch.einsum("ck,bchw->bkhw", recipe.directions[:, :kept], filled - recipe.mean[:, None, None])
+    z = F.pad(y / recipe.std[:kept, None, None], (1, 1, 1, 1), mode="replicate")
+    down, across = z[..., 2:, 1:-1] - z[..., :-2, 1:-1], z[..., 1:-1, 2:] - z[..., 1:-1, :-2]
+    return (down.square() + across.square()) / 4
+
+
+def parts(
+    recipe: Recipe, filled: torch.Tensor, holes: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The two parts of an answer: a coarse image (1, C, h, w) to enlarge, and what the method adds, (1, Z, H, W).
 
     Args:

@@ -1,8 +1,8 @@
 """Which method, and how much of what it adds: tried on the scene's own copy, observed once more at half its resolution.
 
-Of the copy the truth is known, the scene itself. Half of its blocks say what share of a method's detail to keep in
-every direction, the other half how much better than bicubic enlargement that is. A method that is not better there, in
-PSNR and in spectral angle, is not used.
+Of the copy the truth is known, the scene itself. Half of its blocks say what share of the prior's detail to keep in
+every direction, the other half how much better than bicubic enlargement that is. The first method that is better there,
+in PSNR and in spectral angle, is taken.
 
 Source: after Wald et al., "Fusion of satellite images of different spatial resolutions", 1997; the rest is this project.
 """
@@ -21,13 +21,14 @@ from ctmem.observe.camera import Camera
 from ctmem.observe.optics import gaussian_psf
 from ctmem.tiling.answering import Recipe, answer, sharpened
 from ctmem.tiling.damping import damping_of
+from ctmem.tiling.spread import with_spread
 
 HALF = 2  # scale of the copy
 BLOCK = 8  # side of the blocks that fit or judge in turn, pixels
 LEAST = 12  # side of a window, pixels, below which its copy tells nothing
+DOUBTED = 0.5  # share that fits best, below which less than all is kept
 LEAST_GAIN = 0.02  # dB on the copy, below which a method is not worth its risk
 MOST_ANGLE = 1.005  # mean spectral angle over that of bicubic enlargement, at most
-BEST_FIRST = ("prior", "bicubic-bp")
 
 
 @typed
@@ -46,31 +47,39 @@ class Tried:
 
 
 @typed
-def choose(recipe: Recipe, samples: Sequence[torch.Tensor], count: int) -> tuple[Recipe, list[Tried]]:
+def choose(
+    recipe: Recipe, samples: Sequence[torch.Tensor], count: int, methods: Sequence[str]
+) -> tuple[Recipe, list[Tried]]:
     """Returns the recipe with the method, and the shares, that are best on the copy; and what was tried.
 
-    Without a window that is large enough the safest is taken, "bicubic-bp".
+    Without a window that is large enough it is the last of the methods that would be tried, and nothing is known of its
+    errors.
 
     Args:
-        recipe: of the scene, of method "prior" where its scale has weights.
+        recipe: of the scene.
         samples: windows of all bands, (1, C, h, w), NaN in holes.
         count: pixels that the directions were found from.
+        methods: that are tried, best first; a single one is taken as it is, with all of what it adds.
     """
     copies = [copy_of(recipe, one, number) for number, one in enumerate(samples) if min(one.shape[2:]) >= LEAST]
-    copies = [one for one in copies if one is not None]
-    if not copies:
-        return replace(recipe, method="bicubic-bp"), []
-    tried, shares = [], recipe.factors
-    for method in BEST_FIRST[BEST_FIRST.index(recipe.method) :]:
+    known = [one for one in copies if one is not None]
+    if not known:
+        return replace(recipe, method=methods[-1]), []
+    lows = [low for low, _ in known]
+    trials, tried = {}, []
+    for method in methods:
         trial = replace(recipe, method=method, camera=_camera(recipe))
-        if method == "prior":
-            shares = shares_of(trial, copies)
-            trial = replace(trial, factors=shares)
-        trial = replace(trial, damping=damping_of(trial, [low for low, _ in copies], count))
-        tried.append(_judged(trial, copies))
+        if method == "prior" and len(methods) > 1:
+            trial = replace(trial, factors=shares_of(trial, known))
+        if method != "bicubic":
+            trial = replace(trial, damping=damping_of(trial, lows, count))
+        trials[method] = trial
+        tried.append(_judged(trial, known))
     helpful = [one for one in tried if one.helps]
-    method = max(helpful, key=lambda one: one.gain_db).method if helpful else "bicubic"
-    return replace(recipe, method=method, factors=shares), tried
+    method = helpful[0].method if helpful else "bicubic"
+    trial = trials[methods[0] if len(methods) == 1 else method]
+    chosen = replace(recipe, method=trial.method, factors=trial.factors)
+    return with_spread(chosen, trial, known), tried
 
 
 def copy_of(recipe: Recipe, sample: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -108,7 +117,9 @@ def _blocks(height: int, width: int, kind: int) -> torch.Tensor:
 
 
 def shares_of(recipe: Recipe, copies: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """Returns the share (Z,) of what the prior adds to every direction that fits best, 0 to 1.
+    """Returns the share (Z,) of what the prior adds to every direction that is kept, 0 to 1.
+
+    It is all where at least half of it fits best on the copy, of which a few pixels speak for the scene.
 
     Args:
         recipe: of the copy.
@@ -127,7 +138,7 @@ def shares_of(recipe: Recipe, copies: Sequence[tuple[torch.Tensor, torch.Tensor]
         here = _blocks(*truth.shape[2:], 0) & torch.isfinite(left[0])
         both[0] += (added * left)[:, here].sum(1)
         both[1] += added.square()[:, here].sum(1)
-    return (both[0] / both[1].clamp_min(1e-30)).clamp(0, 1).float()
+    return (both[0] / both[1].clamp_min(1e-30) / DOUBTED).clamp(0, 1).float()
 
 
 def _judged(recipe: Recipe, copies: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Tried:

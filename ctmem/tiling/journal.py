@@ -80,6 +80,13 @@ def check_run(path: str | Path, run: Mapping[str, object]) -> None:
 
 
 @typed
+def option_in(path: str | Path, name: str) -> Any:
+    """An option of the run of a journal; None where there is none."""
+    lines = _whole_lines(Path(path))
+    return lines[0].get("options", {}).get(name) if lines else None
+
+
+@typed
 def tiles_in(path: str | Path) -> dict[int, dict[str, int]]:
     """The tiles that a journal lists, and what was counted in them."""
     return {line.pop("tile"): line for line in _whole_lines(Path(path))[1:]}

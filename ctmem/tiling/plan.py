@@ -27,9 +27,11 @@ import numpy as np
 from ctmem.checks import Bounds, Count, Inside, Positive, Repeats, Scale, Whole, fail, typed
 
 GB = 1e9
-MEMORY_GB = 3.0
-BASE_GB = 0.6  # of a process that has answered one pixel
-COPIES = 7  # of the float32 answer of a tile and its halo, that are in memory at once
+MEMORY_GB = 3.5
+BASE_GB = 0.7  # of a process that has made a recipe
+COPIES = (
+    4  # of the float32 answer of a tile and its halo, that are in memory at once (3.1 measured, benchmarks/own_size.py)
+)
 LEAST_TILE = 8  # coarse pixels; smaller ones are nearly all halo
 LARGEST_TILE = 512
 AT_ONCE = 2**26  # bytes of float32 that a window of a stream may have
@@ -116,7 +118,7 @@ def plan_tiles(height: Count, width: Count, *, scale: Scale, tile: Count, halo: 
     Example:
         >>> plan = plan_tiles(10, 7, scale=4, tile=4, halo=2)
         >>> [tuple(tile.inner) for tile in plan.tiles][:3], tuple(plan.tiles[0].window)
-        ([(0, 0, 3, 4), (0, 4, 3, 3), (3, 0, 3, 4)], (0, 0, 5, 6))
+        ([(0, 0, 4, 4), (0, 4, 4, 3), (4, 0, 3, 4)], (0, 0, 6, 6))
     """
     return Plan(height, width, scale, tile, halo)
 
@@ -144,8 +146,8 @@ def tile_for(bands: Count, *, scale: Scale, halo: Repeats, memory_gb: Positive, 
         ValueError: not even a tile of 8 px fits.
 
     Example:
-        >>> tile_for(224, scale=4, halo=12, memory_gb=3.0), tile_for(100, scale=3, halo=12, memory_gb=3.0)
-        (130, 285)
+        >>> tile_for(224, scale=4, halo=10, memory_gb=3.5), tile_for(100, scale=3, halo=10, memory_gb=3.5)
+        (200, 420)
     """
     per_pixel = _bytes_per_pixel(bands, scale, images)
     side = math.isqrt(max(0, int((memory_gb - BASE_GB) * GB / per_pixel))) - 2 * halo
@@ -162,7 +164,7 @@ def _bytes_per_pixel(bands: int, scale: int, images: int) -> float:
 
 @typed
 def default_memory_gb() -> float:
-    """What a run may take where nothing else is said: 3 GB, or half of what is free."""
+    """What a run may take where nothing else is said: 3.5 GB, or half of what is free."""
     free = _free_memory_gb()
     return MEMORY_GB if free is None else max(BASE_GB, min(MEMORY_GB, free / 2))
 

@@ -22,12 +22,12 @@ from ctmem.observe.camera import Camera
 from ctmem.observe.noise import noise_of_bands
 from ctmem.observe.optics import gaussian_psf
 from ctmem.prior import COMPONENTS
-from ctmem.tiling.answering import METHODS, Recipe, answer
+from ctmem.tiling.answering import METHODS, Recipe, answer, deviation
 from ctmem.tiling.blur import BlurSeen, blur_seen
 from ctmem.tiling.choice import Tried, choose
 from ctmem.tiling.damping import damping_of
 
-__all__ = ["METHODS", "Recipe", "Surveyed", "answer", "make_recipe"]
+__all__ = ["METHODS", "Recipe", "Surveyed", "answer", "deviation", "make_recipe"]
 
 AUTO = "auto"
 MIDDLE = 48  # coarse pixels of a window's side that methods are tried on
@@ -108,12 +108,8 @@ def make_recipe(
     )  # fmt: skip
     # method, and how far back-projection goes, on small windows
     small = [_middle(one) for one in whole]
-    tried: list[Tried] = []
-    if method == AUTO:
-        recipe = replace(recipe, method="prior" if scale in SCALES else "bicubic-bp")
-        recipe, tried = choose(recipe, small, survey.count)
-    else:
-        recipe = replace(recipe, method=method)
+    usual = METHODS if method == AUTO else (method,)
+    recipe, tried = choose(recipe, small, survey.count, [one for one in usual if one != "prior" or scale in SCALES])
     if recipe.method != "bicubic":
         recipe = _shortened(replace(recipe, damping=damping_of(recipe, small, survey.count)))
     return replace(recipe, about=_about(recipe, method, seen, tried, survey))

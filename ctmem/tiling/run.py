@@ -31,7 +31,7 @@ from ctmem.raster.raster import Raster
 from ctmem.raster.writing import create_raster
 from ctmem.tiling.answering import Recipe
 from ctmem.tiling.answering import answer as answer_tile
-from ctmem.tiling.journal import Journal, check_run, run_of, tiles_in
+from ctmem.tiling.journal import Journal, check_run, option_in, run_of, tiles_in
 from ctmem.tiling.parallel import each_by_workers
 from ctmem.tiling.plan import GB, Plan, check_disk, default_memory_gb, plan_tiles, tile_for
 from ctmem.tiling.work import Answer, Work
@@ -98,12 +98,13 @@ def sharpen_to(
         OSError: a disk that is full, or too small; what was answered is kept.
         KeyboardInterrupt: stopped; says what is kept.
     """
-    images = 1 if spread_out is None else 2
-    work = _work(raster, recipe, answer, images=images, tile=tile, halo=halo, memory_gb=memory_gb)
     outs = [Path(one) for one in (out, spread_out) if one is not None]
-    run = run_of(digest, recipe, _options(work, dtype), shipped_prior())
     parts = [unfinished(one) for one in outs]
     path = parts[0].with_suffix(".journal")
+    if tile is None and resume:  # the memory that is free may be other than it was
+        tile = option_in(path, "tile")
+    work = _work(raster, recipe, answer, images=len(outs), tile=tile, halo=halo, memory_gb=memory_gb)
+    run = run_of(digest, recipe, _options(work, dtype), shipped_prior())
     with locked(path.parent, f"{path.stem}.lock", what="out"), _nothing_begun([*parts, path]):
         # the journal first: it never lists a tile of a file that is begun again
         kept = resume and all(part.exists() for part in parts)
