@@ -305,3 +305,46 @@ def test_help_of_the_module():
 
 def test_every_option_has_its_help():
     assert all(action.help for action in new_parser()._actions)
+
+
+# --- how far it may be off --------------------------------------------------------------------------------------------
+
+
+def test_the_deviation_is_a_second_file_of_the_same_form(place, tmp_path):
+    folder = place[0]
+    told = {"scale": 3, "method": "bicubic-bp", "tile": 12, "progress": False, "say": None}
+    card = super_resolve_file(folder / "lr.tif", out=tmp_path / "sr.tif", uncertainty=tmp_path / "std.tif", **told)
+    std, profile = read(tmp_path / "std.tif")
+    fine, _ = read(tmp_path / "sr.tif")
+    assert card["output"]["uncertainty"] == "std.tif" and std.dtype == np.float32 and std.shape == fine.shape
+    assert profile["transform"] == from_origin(500_000, 4_480_000, 20, 20)
+    holes = (fine == HOLE).all(0)
+    missing = ~np.isfinite(std) | (std == profile["nodata"])
+    assert (missing == holes).all() and (std[:, ~holes] > 0).all()
+    assert (tmp_path / "sr.tif").read_bytes() == (folder / "sr.tif").read_bytes()
+    # the truth is known: a third to all of the errors lie within one deviation
+    scene = synthetic(0, height=3 * HEIGHT, width=3 * WIDTH, bands=BANDS, range_nm=(430.0, 910.0))
+    error = np.abs(fine - 10_000 * scene.cube.transpose(2, 0, 1))[:, ~holes]
+    assert 0.33 < float((error < std[:, ~holes]).mean()) < 0.95
+
+
+def test_a_scene_too_small_to_know_its_errors_says_so(odd, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(odd)
+    line = f"good.tif good.tif --method ctmem --scale 4 --out {tmp_path}/a.tif --uncertainty {tmp_path}/b.tif"
+    assert main(line.split()) == 2
+    assert "`uncertainty` must be left out for the method 'ctmem'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_references_from_file_to_file(odd, tmp_path, monkeypatch, capsys):
+    """The texture of a reference goes into the answer of the method ctmem; stopped and gone on with another one is refused."""
+    monkeypatch.chdir(odd)
+    numbers, nm = coarse(3)
+    fine = write_tif(tmp_path / "ref.tif", numbers[[1, 3, 5]], nm[[1, 3, 5]], transform=from_origin(0, 0, 15, 15))
+    card = super_resolve_file("good.tif", fine, out=tmp_path / "a.tif", method="ctmem", progress=False, say=None)
+    assert (card["method"], card["scale"], card["told"]["references"]) == ("ctmem", 4, ["ref.tif"])
+    answer, _ = read(tmp_path / "a.tif")
+    assert answer.shape == (BANDS, 4 * HEIGHT, 4 * WIDTH)
+    means = answer.reshape(BANDS, HEIGHT, 4, WIDTH, 4).mean((2, 4))
+    given, _ = read("good.tif")
+    assert np.corrcoef(means.ravel(), given.ravel())[0, 1] > 0.99

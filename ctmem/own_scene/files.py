@@ -21,11 +21,20 @@ from ctmem.card import write_card
 from ctmem.checks import Count, Inside, Positive, Whole, fail, typed
 from ctmem.own_scene.options import card_path, check_dtype, check_outputs
 from ctmem.own_scene.report import Inspection, card_of, recipe_lines
-from ctmem.own_scene.understanding import Paths, Understood, answers_of, paths_of, recipe_of, tile_of, understood
+from ctmem.own_scene.understanding import (
+    Paths,
+    Understood,
+    answered,
+    answers_of,
+    paths_of,
+    recipe_of,
+    tile_of,
+    understood,
+)
 from ctmem.own_scene.whole import from_references
 from ctmem.teaching import progress as bar
 from ctmem.tiling.plan import estimate, plan_tiles
-from ctmem.tiling.recipe import Recipe, answer
+from ctmem.tiling.recipe import Recipe
 from ctmem.tiling.run import sharpen_to
 from ctmem.tiling.survey import Survey
 
@@ -146,6 +155,8 @@ def super_resolve_file(
     for line in _lines(asked, recipe, found):
         tell(line)
     answers, digest, method = _way(asked, recipe, found, memory_gb)
+    if spread is not None and (method == "ctmem" or recipe.spread is None):
+        fail("uncertainty", "left out for the method 'ctmem' and for scenes too small to learn it from", spread.name)
     # tiles, into files that appear when they are whole
     with _shown(progress) as shown, _workers(dask) as workers:
         done = sharpen_to(
@@ -169,7 +180,7 @@ def _lines(asked: Understood, recipe: Recipe, found: Survey) -> Iterator[str]:
     """What is said before the tiles."""
     yield f"scale: ×{asked.scale} ({asked.why})"
     for one in asked.references:
-        yield from one.lines
+        yield from one.told
     if asked.unused:
         yield "references: not used but for the scale (method 'ctmem' takes texture from them)"
     for name, text in recipe_lines(recipe, found, asked.raster):
@@ -182,7 +193,7 @@ def _way(
 ) -> tuple[Callable[..., Any], str, str]:
     """What answers a window; what the input is recognised by; what the method is called."""
     if asked.method != "ctmem":
-        return answer, found.digest, recipe.method
+        return answered, found.digest, recipe.method
     most = tile_of(asked.raster, recipe, None, memory_gb, 1)
     answers = from_references(asked.references, asked.raster, most)
     return answers, found.digest + answers.digest, asked.method

@@ -18,9 +18,9 @@ from ctmem.checks import fail
 from ctmem.inference import super_resolve
 from ctmem.model import Model, load_model
 from ctmem.observe.camera import Camera
-from ctmem.own_scene.references import Reference
 from ctmem.raster.raster import Raster
 from ctmem.tiling.answering import Recipe, answer
+from ctmem.tiling.references import Reference
 
 SAME = 1e-3  # by which responses of several references may differ
 
