@@ -47,15 +47,16 @@ def check_scale(scale: Inside[int], method: str = "auto") -> int:
 
 def scale_of(raster: Raster, references: Sequence[Raster], method: str) -> tuple[int, str]:
     """The ratio of the scene's pixels to those of the first reference whose size is known, and why, in words."""
+    if method in ONLY_SCALE:
+        return ONLY_SCALE[method], f"that of the weights of {method!r}"
     known = [one.gsd_m for one in references if one.gsd_m]
     if raster.gsd_m is None or not known:
         return USUAL_SCALE, "the usual one: --scale says another"
     ratio = raster.gsd_m / known[0]
     nearest = min(SCALES, key=lambda scale: abs(ratio / scale - 1))
     pair = f"{raster.gsd_m:g} m against {known[0]:g} m"
-    if abs(ratio / nearest - 1) > NEAR or ONLY_SCALE.get(method, nearest) != nearest:
-        usual = ONLY_SCALE.get(method, USUAL_SCALE)
-        return usual, f"the usual one, since {pair} is ×{ratio:.3g}: --scale says another"
+    if abs(ratio / nearest - 1) > NEAR:
+        return USUAL_SCALE, f"the usual one, since {pair} is ×{ratio:.3g}: --scale says another"
     return nearest, pair
 
 

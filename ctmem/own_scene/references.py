@@ -18,7 +18,7 @@ import torch
 from ctmem.checks import fail
 from ctmem.observe.responses import SENSORS, load_rsr
 from ctmem.raster.raster import Raster
-from ctmem.tiling.references import BOXES, Reference, prepare_reference, read_responses
+from ctmem.tiling.references import BOXES, FOUR, Reference, prepare_reference, read_responses
 
 LARGEST = 3000  # pixels of a side that are read, from the middle
 BRIGHT = 99.9  # percentile that becomes 1
@@ -59,6 +59,9 @@ def _told(reference: Raster, sensor: str | Path | None) -> dict[str, Any]:
     if sensor is not None:
         table = load_rsr(str(sensor)) if str(sensor) in SENSORS else BOXES[str(sensor)]
         named = bands.names is not None and all(name in table for name in bands.names)
+        if not named and reference.count not in (len(table), 4 if str(sensor) in (*SENSORS, *FOUR) else len(table)):
+            whose = f"one whose bands are those of {reference.path.name}, which has {reference.count} without their names"
+            fail("sensor", f"{whose} ('rgb' is red, green, blue; a text file of responses says any)", repr(sensor))
         return {"sensor": str(sensor), "bands": bands.names if named else None}
     if bands.wavelengths_nm is None or not np.isfinite(bands.wavelengths_nm).any():
         fail("sensor", f"given, since {reference.path.name} says no wavelengths: {', '.join(known)}, or a text file",
