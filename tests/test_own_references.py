@@ -130,7 +130,7 @@ BAD = [
     (reference(2, (1610.0, 2190.0)), SCENE, None, "`references` must be images with a band inside the scene's 430"),
     (reference(nm=None), SCENE, None, "`sensor` must be given, since ref.tif says no wavelengths: sentinel2a"),
     (reference(nm=None), SCENE, "kodak", "`sensor` must be one of sentinel2a"),
-    (reference(5, None), SCENE, "landsat8", "`bands` must be names of the 5 bands of ref.tif"),
+    (reference(5, None), SCENE, "landsat8", "`sensor` must be one with the bands of ref.tif, which has 5 without"),
     (reference(), raster("lr.tif", random(3, 12, 13)), None, "`wavelengths_nm` must be given"),
 ]  # fmt: skip
 

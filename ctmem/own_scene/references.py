@@ -60,7 +60,7 @@ def _told(reference: Raster, sensor: str | Path | None) -> dict[str, Any]:
         table = load_rsr(str(sensor)) if str(sensor) in SENSORS else BOXES[str(sensor)]
         named = bands.names is not None and all(name in table for name in bands.names)
         if not named and reference.count not in (len(table), 4 if str(sensor) in (*SENSORS, *FOUR) else len(table)):
-            whose = f"one whose bands are those of {reference.path.name}, which has {reference.count} without their names"
+            whose = f"one with the bands of {reference.path.name}, which has {reference.count} without their names"
             fail("sensor", f"{whose} ('rgb' is red, green, blue; a text file of responses says any)", repr(sensor))
         return {"sensor": str(sensor), "bands": bands.names if named else None}
     if bands.wavelengths_nm is None or not np.isfinite(bands.wavelengths_nm).any():
