@@ -27,6 +27,7 @@ from ctmem.command import forgiving_output
 from ctmem.data.scenes import load_scene
 from ctmem.observe.camera import Camera
 from ctmem.raster.opening import open_raster
+from ctmem.raster.raster import Bands, Raster
 from ctmem.tiling.answering import answer
 from ctmem.tiling.plan import plan_tiles, tile_for
 from ctmem.tiling.recipe import Recipe, make_recipe
@@ -131,7 +132,9 @@ def seams(name: str, scale: int, tile: int) -> list[list[str]]:
     cube = cube[..., : cube.shape[2] // scale * scale, : cube.shape[3] // scale * scale]
     camera = Camera.gaussian(float(scale), scale, sensor=None, snr_db=35.0)
     lr = camera.observe(cube, generator=torch.Generator().manual_seed(0))
-    raster = _Memory(lr[0].numpy())
+    raster = Raster(
+        Path(name), _Memory(lr[0].numpy()), *lr.shape[2:], np.dtype(np.float32), Bands(np.ones(lr.shape[1], bool))
+    )
     found = survey(raster, warn=False)
     rows = []
     for method in ("bicubic-bp", "prior"):
@@ -157,15 +160,17 @@ def seams(name: str, scale: int, tile: int) -> list[list[str]]:
 
 
 class _Memory:
-    """A scene in memory, as the survey reads it."""
+    """Numbers in memory, as a raster reads them."""
 
     def __init__(self, values: np.ndarray):
-        self.values, (self.count, self.height, self.width) = values, values.shape
-        self.path, self.dtype, self.no_data, self.block = Path("scene"), values.dtype, (), (1, 1)
-        self.bands = argparse.Namespace(good=np.ones(self.count, bool))
+        self.values = values
 
-    def window(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        return self.values[:, top : top + height, left : left + width].copy()
+    def read(self, part: tuple[int, int, int, int], bands: list[int]) -> np.ndarray:
+        top, left, height, width = part
+        return self.values[list(bands), top : top + height, left : left + width]
+
+    def mask(self, part: tuple[int, int, int, int]) -> None:
+        return None
 
 
 def main() -> None:

@@ -155,4 +155,4 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         return [(repr(key), part) for key, part in value.items()]
     if isinstance(value, list | tuple):
         return [(str(place), part) for place, part in enumerate(value)]
-    return fail("recipe", "of plain values, tensors and dataclasses", type(value).__name__, TypeError)
+    return fail("value", "of plain values, tensors and dataclasses", type(value).__name__, TypeError)

@@ -31,10 +31,11 @@ from ctmem.raster.raster import Raster
 from ctmem.raster.writing import create_raster
 from ctmem.tiling.answering import Recipe
 from ctmem.tiling.answering import answer as answer_tile
+from ctmem.tiling.answering import deviation as deviation_of
 from ctmem.tiling.journal import Journal, check_run, option_in, run_of, tiles_in
 from ctmem.tiling.parallel import each_by_workers
 from ctmem.tiling.plan import GB, Plan, check_disk, default_memory_gb, plan_tiles, tile_for
-from ctmem.tiling.work import Answer, Work
+from ctmem.tiling.work import Answer, Deviation, Work
 
 Progress = Callable[[int, int], Any]  # (tiles done, tiles in all)
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -70,7 +71,8 @@ def sharpen_to(
     halo: Repeats | None = None,
     memory_gb: Positive | None = None,
     answer: Answer = answer_tile,
-    progress: Inside[Progress | None] = None,
+    deviation: Deviation = deviation_of,
+    progress: Progress | None = None,
     workers: Inside[Any] = None,
 ) -> Done:
     """Writes the answer of a whole scene to a file, which is there when it is whole.
@@ -87,7 +89,8 @@ def sharpen_to(
         tile: side of a tile, coarse pixels; None: as large as the memory allows.
         halo: coarse pixels around it; None: as the recipe says.
         memory_gb: what the process may take; None: see `default_memory_gb`.
-        answer: the pure function that answers a window; with `spread_out` a pair.
+        answer: the pure function that answers a window.
+        deviation: the one for `spread_out`.
         progress: called with (tiles done, tiles in all) at the start and after each tile.
         workers: a dask client, or the address of a scheduler, whose workers answer the tiles; None: this process.
 
@@ -98,12 +101,15 @@ def sharpen_to(
         OSError: a disk that is full, or too small; what was answered is kept.
         KeyboardInterrupt: stopped; says what is kept.
     """
+    if not (dataclasses.is_dataclass(recipe) and hasattr(recipe, "camera") and hasattr(recipe, "reach")):
+        fail("recipe", "a recipe, as `make_recipe` returns it", type(recipe).__name__, TypeError)
     outs = [Path(one) for one in (out, spread_out) if one is not None]
     parts = [unfinished(one) for one in outs]
     path = parts[0].with_suffix(".journal")
     if tile is None and resume:  # the memory that is free may be other than it was
         tile = option_in(path, "tile")
-    work = _work(raster, recipe, answer, images=len(outs), tile=tile, halo=halo, memory_gb=memory_gb)
+    second = None if spread_out is None else deviation
+    work = Work(raster, recipe, _plan(raster, recipe, len(outs), tile, halo, memory_gb), answer, second)
     run = run_of(digest, recipe, _options(work, dtype), shipped_prior())
     with locked(path.parent, f"{path.stem}.lock", what="out"), _nothing_begun([*parts, path]):
         # the journal first: it never lists a tile of a file that is begun again
@@ -141,25 +147,26 @@ def unfinished(out: str | Path) -> Path:
     return path.with_name(f".{path.name}.unfinished")
 
 
-def _work(
-    raster: Raster, recipe: Recipe, answer: Answer, *, images: int, tile: int | None, halo: int | None,
-    memory_gb: float | None,
-) -> Work:  # fmt: skip
-    """What the tiles' answers are made of."""
+def _plan(
+    raster: Raster, recipe: Recipe, images: int, tile: int | None, halo: int | None, memory_gb: float | None
+) -> Plan:
+    """The tiles, as large as the memory allows where nothing else is said."""
     scale = recipe.camera.scale
     halo = recipe.reach if halo is None else halo
     if tile is None:
         memory_gb = default_memory_gb() if memory_gb is None else memory_gb
         tile = tile_for(raster.count, scale=scale, halo=halo, memory_gb=memory_gb, images=images)
-    plan = plan_tiles(raster.height, raster.width, scale=scale, tile=tile, halo=halo)
-    return Work(raster, recipe, plan, answer, images)
+    return plan_tiles(raster.height, raster.width, scale=scale, tile=tile, halo=halo)
 
 
 def _options(work: Work, dtype: Any) -> dict[str, object]:
     """The settings that change bytes."""
     plan = work.plan
     size = [work.raster.count, plan.height, plan.width]
-    kind = None if dtype is None else str(np.dtype(dtype))
+    kind: str | None = None
+    if dtype is not None:
+        with contextlib.suppress(TypeError):  # `create_raster` says so
+            kind = str(np.dtype(dtype))
     return {
         "scale": plan.scale,
         "tile": plan.tile,
