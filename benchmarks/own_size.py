@@ -1,6 +1,6 @@
 """Scenes of any size: memory that does not grow with rows, seconds, seams, throughput against untiled.
 
-    python benchmarks/own_size.py [--rows 250 500 1000] [--columns 64] [--bands 224] [--quarter 250] [--threads 1]
+    python benchmarks/own_size.py [--rows 250 500 1000] [--columns 40] [--bands 224] [--square 160] [--threads 1]
 
 Scenes are made up: mixtures of three maps and noise, int16, in an ENVI file. Each run is a process of its own, so that its peak is
 its own; blur and noise are told, so that what is measured is the survey and the tiles. Seams are those of the shipped scenes.
@@ -178,10 +178,10 @@ def main() -> None:
     forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, nargs="*", default=[250, 500, 1000])
-    parser.add_argument("--columns", type=int, default=64)
+    parser.add_argument("--columns", type=int, default=40)
     parser.add_argument("--bands", type=int, default=224)
-    parser.add_argument("--quarter", type=int, default=250)
-    parser.add_argument("--whole", type=int, default=200, help="side of the scene that is answered untiled, too")
+    parser.add_argument("--square", type=int, default=160)
+    parser.add_argument("--whole", type=int, default=130, help="side of the scene that is answered untiled, too")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--tile", type=int, default=0, help=argparse.SUPPRESS)
@@ -192,14 +192,13 @@ def main() -> None:
         print(json.dumps(took))
         return
     bands, threads, text = options.bands, options.threads, ["# Scenes of any size", machine.describe(), READING]
-    seam_rows = [line for scene in SEAMS for line in seams(*scene)]
     lines = []
     for rows in options.rows:
         took = in_its_own_process(rows, options.columns, bands, tile=TILE, threads=threads)
         lines.append(row(f"{SCALE * rows}×{SCALE * options.columns}×{bands}", took))
-    if options.quarter:
-        took = in_its_own_process(options.quarter, options.quarter, bands, tile=None, threads=threads)
-        lines.append(row(f"{SCALE * options.quarter}×{SCALE * options.quarter}×{bands}", took))
+    if options.square:
+        took = in_its_own_process(options.square, options.square, bands, tile=None, threads=threads)
+        lines.append(row(f"{SCALE * options.square}×{SCALE * options.square}×{bands}", took))
     head = [
         "output",
         "tile",
@@ -224,6 +223,7 @@ def main() -> None:
             f"twice: {tiled['overhead']:.2f} there, {large:.2f} (so at most {1 / large:.2f} of the speed) in a scene of 10×10 tiles of {side} px."
         )
         text += ["## Throughput", said]
+    seam_rows = [line for scene in SEAMS for line in seams(*scene)]
     head = ["scene", "method", "tile", "halo", "change, rms", "change beside seams, rms", "step across seams"]
     text += ["## Seams", SEAM_READING, machine.table(head, seam_rows)]
     machine.write("own_size", "\n\n".join(text))
