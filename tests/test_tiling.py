@@ -299,6 +299,34 @@ def test_another_input_recipe_or_option_is_named_and_what_was_kept_stays(tmp_pat
     assert written(tmp_path, scene(holes=True), resume=True, digest="a").kept_before == 5
 
 
+def test_a_run_that_was_killed_while_its_second_file_was_finished_goes_on(tmp_path, monkeypatch):
+    spread = {"spread_out": tmp_path / "std.tif"}
+    wanted = undisturbed(tmp_path, spread_out=tmp_path / "other.tif")
+    finish = writing.Writer.finish
+
+    def killed(self):
+        if self.path.name == "std.tif":
+            raise KeyboardInterrupt
+        finish(self)
+
+    monkeypatch.setattr(writing.Writer, "finish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path, scene(holes=True), **spread)
+    assert (tmp_path / "sr.tif").exists() and not (tmp_path / "std.tif").exists()
+    monkeypatch.undo()
+    before = (tmp_path / "sr.tif").stat().st_mtime_ns
+    done = written(tmp_path, scene(holes=True), resume=True, **spread)
+    assert done.kept_before == 12 and (tmp_path / "sr.tif").stat().st_mtime_ns == before
+    assert (tmp_path / "sr.tif").read_bytes() == wanted
+    assert (tmp_path / "std.tif").read_bytes() == (tmp_path / "other.tif").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "other.tif", "sr.tif", "std.tif"]
+
+
+def test_two_outputs_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`spread_out` must be another file than `out`, got .*sr.hdr"):
+        written(tmp_path, scene(), name="sr.img", spread_out=tmp_path / "sr.hdr")
+
+
 def test_another_version_or_other_weights_are_named(tmp_path, monkeypatch):
     stopped(tmp_path)
     monkeypatch.setattr(journal, "package_version", lambda name: f"{name} 9")
