@@ -49,6 +49,11 @@ from ctmem.own_scene import files as own_files
 from ctmem.raster import opening, raster, writing, xarrays
 from ctmem.reading import arrays
 from ctmem.reading import numbers as reading
+from ctmem.tiling import answering
+from ctmem.tiling import noise as pixels
+from ctmem.tiling import plan as plans
+from ctmem.tiling import run as runs
+from ctmem.tiling import survey as surveys
 
 SECONDS, MEGABYTES = 5, 1000
 HOUSE = re.compile(r"^`([A-Za-z_][^`]*)`(?: and `[^`]*`)* must be ")
@@ -131,6 +136,10 @@ def calls(folder: Path) -> Calls:
     np.save(folder / "cube.npy", x[0].permute(1, 2, 0).numpy())
     np.savez(folder / "cubes.npz", cube=x[0].permute(1, 2, 0).numpy(), other=np.ones((3, 4, 5), np.float32))
     opened = opening.open_raster(folder / "cubes.npz", key="cube", axes="HWC")
+    recipe = answering.Recipe(
+        "bicubic-bp", cam, torch.zeros(7), torch.eye(7)[:, :2], torch.ones(2), torch.zeros(2), torch.zeros(2),
+        torch.ones(2), torch.ones(7, dtype=torch.bool), reach=2,
+    )  # fmt: skip
     (folder / "numbers.txt").write_text("400 1\n500 2\n600 3\n", encoding="utf-8")
     shipped = files.data_path("weights/tiny/card.json").parent
     sample = {"gt": x[0], "lr_hsi": low[0], "ref_msi": msi[0]}
@@ -224,6 +233,24 @@ def calls(folder: Path) -> Calls:
             {"root": str(folder / "again"), "split": "train", "samples": [sample]},
         ),
         "scenes.Scene.crop": (scene.crop, {"top": 0, "left": 0, "height": 4, "width": 4}),
+        # tiling
+        "plan.plan_tiles": (plans.plan_tiles, {"height": 10, "width": 7, "scale": 4, "tile": 4, "halo": 2}),
+        "plan.tile_for": (
+            plans.tile_for,
+            {"bands": 5, "scale": 3, "halo": 2, "memory_gb": 2.0, "images": 1},
+        ),
+        "noise.pixel_noise": (
+            pixels.pixel_noise,
+            {"seed": 3, "top": 1, "left": 2, "height": 3, "width": 4, "channels": 2},
+        ),
+        "survey.survey": (surveys.survey, {"raster": opened, "at_once": 4000, "progress": print, "warn": False}),
+        "run.unfinished": (runs.unfinished, {"out": str(folder / "sr.tif")}),
+        "run.sharpen_to": (
+            runs.sharpen_to,
+            {"out": str(folder / "sr.tif"), "raster": opened, "recipe": recipe, "digest": "a", "dtype": "float32",
+             "overwrite": True, "resume": False, "tile": 8, "halo": 2, "memory_gb": 2.0, "answer": answering.answer,
+             "progress": lambda done, total: None},
+        ),
         # observe
         "camera.Camera": (
             cameras.Camera,
@@ -627,6 +654,7 @@ ZERO = NEGATIVE | {
     "warmup", "ema", "self_condition", "drop_reference",
 }  # fmt: skip
 FREE = {
+    "digest",
     "licence",
     "citation",
     "units",

@@ -1,6 +1,6 @@
 """Scenes of any size: memory that does not grow with rows, seconds, seams, throughput against untiled.
 
-    python benchmarks/own_size.py [--rows 250 500 1000] [--columns 64] [--bands 224] [--quarter 250] [--threads 1]
+    python benchmarks/own_size.py [--rows 250 500 1000] [--columns 40] [--bands 224] [--square 160] [--threads 1]
 
 Scenes are made up: mixtures of three maps and noise, int16, in an ENVI file. Each run is a process of its own, so that its peak is
 its own; blur and noise are told, so that what is measured is the survey and the tiles. Seams are those of the shipped scenes.
@@ -27,6 +27,7 @@ from ctmem.command import forgiving_output
 from ctmem.data.scenes import load_scene
 from ctmem.observe.camera import Camera
 from ctmem.raster.opening import open_raster
+from ctmem.raster.raster import Bands, Raster
 from ctmem.tiling.answering import answer
 from ctmem.tiling.plan import plan_tiles, tile_for
 from ctmem.tiling.recipe import Recipe, make_recipe
@@ -131,7 +132,9 @@ def seams(name: str, scale: int, tile: int) -> list[list[str]]:
     cube = cube[..., : cube.shape[2] // scale * scale, : cube.shape[3] // scale * scale]
     camera = Camera.gaussian(float(scale), scale, sensor=None, snr_db=35.0)
     lr = camera.observe(cube, generator=torch.Generator().manual_seed(0))
-    raster = _Memory(lr[0].numpy())
+    raster = Raster(
+        Path(name), _Memory(lr[0].numpy()), *lr.shape[2:], np.dtype(np.float32), Bands(np.ones(lr.shape[1], bool))
+    )
     found = survey(raster, warn=False)
     rows = []
     for method in ("bicubic-bp", "prior"):
@@ -157,15 +160,17 @@ def seams(name: str, scale: int, tile: int) -> list[list[str]]:
 
 
 class _Memory:
-    """A scene in memory, as the survey reads it."""
+    """Numbers in memory, as a raster reads them."""
 
     def __init__(self, values: np.ndarray):
-        self.values, (self.count, self.height, self.width) = values, values.shape
-        self.path, self.dtype, self.no_data, self.block = Path("scene"), values.dtype, (), (1, 1)
-        self.bands = argparse.Namespace(good=np.ones(self.count, bool))
+        self.values = values
 
-    def window(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        return self.values[:, top : top + height, left : left + width].copy()
+    def read(self, part: tuple[int, int, int, int], bands: list[int]) -> np.ndarray:
+        top, left, height, width = part
+        return self.values[list(bands), top : top + height, left : left + width]
+
+    def mask(self, part: tuple[int, int, int, int]) -> None:
+        return None
 
 
 def main() -> None:
@@ -173,10 +178,10 @@ def main() -> None:
     forgiving_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, nargs="*", default=[250, 500, 1000])
-    parser.add_argument("--columns", type=int, default=64)
+    parser.add_argument("--columns", type=int, default=40)
     parser.add_argument("--bands", type=int, default=224)
-    parser.add_argument("--quarter", type=int, default=250)
-    parser.add_argument("--whole", type=int, default=200, help="side of the scene that is answered untiled, too")
+    parser.add_argument("--square", type=int, default=160)
+    parser.add_argument("--whole", type=int, default=130, help="side of the scene that is answered untiled, too")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--tile", type=int, default=0, help=argparse.SUPPRESS)
@@ -187,14 +192,13 @@ def main() -> None:
         print(json.dumps(took))
         return
     bands, threads, text = options.bands, options.threads, ["# Scenes of any size", machine.describe(), READING]
-    seam_rows = [line for scene in SEAMS for line in seams(*scene)]
     lines = []
     for rows in options.rows:
         took = in_its_own_process(rows, options.columns, bands, tile=TILE, threads=threads)
         lines.append(row(f"{SCALE * rows}×{SCALE * options.columns}×{bands}", took))
-    if options.quarter:
-        took = in_its_own_process(options.quarter, options.quarter, bands, tile=None, threads=threads)
-        lines.append(row(f"{SCALE * options.quarter}×{SCALE * options.quarter}×{bands}", took))
+    if options.square:
+        took = in_its_own_process(options.square, options.square, bands, tile=None, threads=threads)
+        lines.append(row(f"{SCALE * options.square}×{SCALE * options.square}×{bands}", took))
     head = [
         "output",
         "tile",
@@ -219,6 +223,7 @@ def main() -> None:
             f"twice: {tiled['overhead']:.2f} there, {large:.2f} (so at most {1 / large:.2f} of the speed) in a scene of 10×10 tiles of {side} px."
         )
         text += ["## Throughput", said]
+    seam_rows = [line for scene in SEAMS for line in seams(*scene)]
     head = ["scene", "method", "tile", "halo", "change, rms", "change beside seams, rms", "step across seams"]
     text += ["## Seams", SEAM_READING, machine.table(head, seam_rows)]
     machine.write("own_size", "\n\n".join(text))

@@ -28,7 +28,7 @@ from ctmem.tiling.noise import pixel_noise
 from ctmem.tiling.plan import check_disk, estimate, plan_tiles, tile_for, windows
 from ctmem.tiling.run import sharpen_to, unfinished
 from ctmem.tiling.work import Work
-from tests.tiling_stubs import Steps, answer, scene
+from tests.tiling_stubs import Steps, answer, deviation, scene
 
 CAMERA = Camera.gaussian(scale=3)
 RECIPE = Steps(CAMERA)
@@ -42,7 +42,7 @@ def whole(one: Raster, recipe: Steps = RECIPE) -> np.ndarray:
 
 def written(folder: Path, one: Raster, *, recipe: Steps = RECIPE, name: str = "sr.tif", **options) -> run.Done:
     """Writes the tiled answer."""
-    options = {"digest": "", "answer": answer, "tile": 16, "dtype": np.float32, **options}
+    options = {"digest": "", "answer": answer, "tile": 16, "dtype": np.float32, "deviation": deviation, **options}
     return sharpen_to(folder / name, one, recipe, **options)
 
 
@@ -172,8 +172,8 @@ def test_a_tile_of_holes_is_not_answered(tmp_path):
 def test_an_uncertainty_is_a_second_file(tmp_path):
     one = scene(holes=True)
     written(tmp_path, one, spread_out=tmp_path / "std.tif", dtype=np.int16)
-    pred, wanted = answer(RECIPE, torch.from_numpy(one.window(0, 0, 40, 52))[None], uncertainty=True)
-    assert np.nanmax(np.abs(read(tmp_path / "sr.tif") - pred[0].numpy())) <= 0.501
+    wanted = deviation(RECIPE, torch.from_numpy(one.window(0, 0, 40, 52))[None])
+    assert np.nanmax(np.abs(read(tmp_path / "sr.tif") - whole(one))) <= 0.501
     np.testing.assert_allclose(read(tmp_path / "std.tif"), wanted[0], atol=0.01)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sr.tif", "std.tif"]
 
@@ -299,6 +299,34 @@ def test_another_input_recipe_or_option_is_named_and_what_was_kept_stays(tmp_pat
     assert written(tmp_path, scene(holes=True), resume=True, digest="a").kept_before == 5
 
 
+def test_a_run_that_was_killed_while_its_second_file_was_finished_goes_on(tmp_path, monkeypatch):
+    spread = {"spread_out": tmp_path / "std.tif"}
+    wanted = undisturbed(tmp_path, spread_out=tmp_path / "other.tif")
+    finish = writing.Writer.finish
+
+    def killed(self):
+        if self.path.name == "std.tif":
+            raise KeyboardInterrupt
+        finish(self)
+
+    monkeypatch.setattr(writing.Writer, "finish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path, scene(holes=True), **spread)
+    assert (tmp_path / "sr.tif").exists() and not (tmp_path / "std.tif").exists()
+    monkeypatch.undo()
+    before = (tmp_path / "sr.tif").stat().st_mtime_ns
+    done = written(tmp_path, scene(holes=True), resume=True, **spread)
+    assert done.kept_before == 12 and (tmp_path / "sr.tif").stat().st_mtime_ns == before
+    assert (tmp_path / "sr.tif").read_bytes() == wanted
+    assert (tmp_path / "std.tif").read_bytes() == (tmp_path / "other.tif").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "other.tif", "sr.tif", "std.tif"]
+
+
+def test_two_outputs_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`spread_out` must be another file than `out`, got .*sr.hdr"):
+        written(tmp_path, scene(), name="sr.img", spread_out=tmp_path / "sr.hdr")
+
+
 def test_another_version_or_other_weights_are_named(tmp_path, monkeypatch):
     stopped(tmp_path)
     monkeypatch.setattr(journal, "package_version", lambda name: f"{name} 9")
@@ -410,7 +438,7 @@ def test_fingerprints_tell_everything_apart():
     with torch.no_grad():
         net.bias += 1
     assert fingerprint(net) != found[-2]
-    with pytest.raises(TypeError, match="`recipe` must be of plain values, tensors and dataclasses, got object"):
+    with pytest.raises(TypeError, match="`value` must be of plain values, tensors and dataclasses, got object"):
         fingerprint(object())
 
 

@@ -47,15 +47,18 @@ class Steps:
     offset: float = 0.0
 
 
-def answer(recipe: Steps, lr: torch.Tensor, *, top: int = 0, left: int = 0, uncertainty: bool = False):
+def answer(recipe: Steps, lr: torch.Tensor, *, top: int = 0, left: int = 0) -> torch.Tensor:
     """The answer of `Steps`; local: what lies `reach` away does not count, to rounding."""
     holes = find_holes(lr)
     filled = fill_in(lr.clone(), holes)
     up = recipe.camera.upsample(filled)
     pred = recipe.camera.back_project(up, filled, steps=recipe.steps, holes=holes) + recipe.offset
-    gone = enlarged(holes, recipe.camera.scale)
-    pred = pred.masked_fill(gone, torch.nan)
-    return (pred, (pred - up).abs()) if uncertainty else pred
+    return pred.masked_fill(enlarged(holes, recipe.camera.scale), torch.nan)
+
+
+def deviation(recipe: Steps, lr: torch.Tensor) -> torch.Tensor:
+    """What back-projection adds, as a stand-in for a standard deviation."""
+    return (answer(recipe, lr) - recipe.camera.upsample(fill_in(lr.clone(), find_holes(lr)))).abs()
 
 
 def scene(height: int = 40, width: int = 52, bands: int = 5, *, holes: bool = False, **facts) -> Raster:

@@ -24,7 +24,6 @@ from ctmem.own_scene.report import Inspection, card_of, recipe_lines
 from ctmem.own_scene.understanding import (
     Paths,
     Understood,
-    answered,
     answers_of,
     paths_of,
     recipe_of,
@@ -34,7 +33,7 @@ from ctmem.own_scene.understanding import (
 from ctmem.own_scene.whole import from_references
 from ctmem.teaching import progress as bar
 from ctmem.tiling.plan import estimate, plan_tiles
-from ctmem.tiling.recipe import Recipe
+from ctmem.tiling.recipe import Recipe, answer
 from ctmem.tiling.run import sharpen_to
 from ctmem.tiling.survey import Survey
 
@@ -193,7 +192,7 @@ def _way(
 ) -> tuple[Callable[..., Any], str, str]:
     """What answers a window; what the input is recognised by; what the method is called."""
     if asked.method != "ctmem":
-        return answered, found.digest, recipe.method
+        return answer, found.digest, recipe.method
     most = tile_of(asked.raster, recipe, None, memory_gb, 1)
     answers = from_references(asked.references, asked.raster, most)
     return answers, found.digest + answers.digest, asked.method

@@ -21,6 +21,7 @@ from ctmem.raster.packing import FORMS
 from ctmem.raster.raster import Raster
 from ctmem.reading.arrays import split_key
 from ctmem.reading.numbers import as_nm, read_numbers
+from ctmem.tiling.run import unfinished
 
 METHODS = ("auto", "prior", "ctmem", "bicubic-bp", "bicubic")
 ONLY_SCALE = {"ctmem": 4}  # methods whose weights are for one ratio
@@ -150,7 +151,8 @@ def check_outputs(path: Path, out: Path, uncertainty: Path | None, *, overwrite:
             fail(name, "a file in a folder that can be written", str(file), PermissionError)
         if file.is_dir():
             fail(name, "a file", f"{file.name}, a folder", IsADirectoryError)
-        if file.exists() and not overwrite:
+        goes_on = resume and unfinished(out).with_suffix(".journal").exists()
+        if file.exists() and not overwrite and not goes_on:
             more = "" if not resume else "; what was stopped has another name until it is whole"
             fail(name, f"a new file (or say overwrite=True, --overwrite{more})", f"{file.name}, which is there already",
                  FileExistsError)  # fmt: skip

@@ -31,7 +31,6 @@ from ctmem.own_scene.options import (
 from ctmem.own_scene.references import fitted
 from ctmem.raster.opening import open_raster
 from ctmem.raster.raster import Raster
-from ctmem.tiling.answering import deviation
 from ctmem.tiling.plan import default_memory_gb, tile_for
 from ctmem.tiling.recipe import Recipe, answer, make_recipe
 from ctmem.tiling.references import Reference
@@ -106,14 +105,6 @@ def called(name: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         text = re.sub(r"^`(raster|survey)` must be of a scene", "`path` must be a scene", str(error))
         raise type(error)(re.sub(r"^`(path|raster|survey)`", f"`{name}`", text)) from error
-
-
-def answered(
-    recipe: Recipe, lr: torch.Tensor, *, top: int = 0, left: int = 0, uncertainty: bool = False
-) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """`answer`, and with `uncertainty` how far it may be off, beside it."""
-    pred = answer(recipe, lr, top=top, left=left)
-    return (pred, deviation(recipe, lr)) if uncertainty else pred
 
 
 def answers_of(recipe: Recipe) -> Callable[[np.ndarray, int, int], torch.Tensor]:

@@ -2,6 +2,7 @@
 
     {"input": …, "recipe": …, "weights": …, "options": …, "versions": …}      the run, first
     {"tile": 0, "pixels": 4096, "saturated": 0, …}                             a line for each tile, once it is safe
+    {"finished": "sr.tif"}                                                     and for each output that has its name
 
 A line is added after the disk has the tile's numbers, and a torn last line does not count; so a tile in the journal is
 in the unfinished output, however the run ended. A tile that is written twice is the same.
@@ -49,16 +50,27 @@ class Journal:
         if resume:
             check_run(path, run)
         self.done = tiles_in(path) if resume else {}
-        text = [json.dumps(run)] + [json.dumps({"tile": tile, **counts}) for tile, counts in self.done.items()]
-        write_bytes("".join(f"{line}\n" for line in text).encode(), path)
+        self.finished = finished_in(path) if resume else []
+        lines = [run, *({"tile": tile, **counts} for tile, counts in self.done.items())]
+        lines += [{"finished": name} for name in self.finished]
+        write_bytes("".join(f"{json.dumps(line)}\n" for line in lines).encode(), path)
 
     def add(self, tile: int, counts: Mapping[str, int]) -> None:
         """Notes a tile that the disk has, with whatever was counted in it."""
+        self._add({"tile": tile, **counts})
+        self.done[tile] = dict(counts)
+
+    def finish(self, name: str) -> None:
+        """Notes an output that has its name."""
+        self._add({"finished": name})
+        self.finished.append(name)
+
+    def _add(self, line: Mapping[str, Any]) -> None:
+        """Adds a line, and waits until the disk has it."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"tile": tile, **counts}) + "\n")
+            file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.done[tile] = dict(counts)
 
     def counts(self) -> dict[str, int]:
         """The counts of all tiles."""
@@ -89,7 +101,13 @@ def option_in(path: str | Path, name: str) -> Any:
 @typed
 def tiles_in(path: str | Path) -> dict[int, dict[str, int]]:
     """The tiles that a journal lists, and what was counted in them."""
-    return {line.pop("tile"): line for line in _whole_lines(Path(path))[1:]}
+    return {line.pop("tile"): line for line in _whole_lines(Path(path))[1:] if "tile" in line}
+
+
+@typed
+def finished_in(path: str | Path) -> list[str]:
+    """The outputs that a journal lists as finished."""
+    return [line["finished"] for line in _whole_lines(Path(path))[1:] if "finished" in line]
 
 
 def _whole_lines(path: Path) -> list[Any]:
@@ -155,4 +173,4 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         return [(repr(key), part) for key, part in value.items()]
     if isinstance(value, list | tuple):
         return [(str(place), part) for place, part in enumerate(value)]
-    return fail("recipe", "of plain values, tensors and dataclasses", type(value).__name__, TypeError)
+    return fail("value", "of plain values, tensors and dataclasses", type(value).__name__, TypeError)

@@ -5,23 +5,27 @@ Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011 (Phil
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from scipy.special import ndtri
 
-from ctmem.checks import Count, Size, Whole, typed
+from ctmem.checks import Bounds, Size, Width, typed
 
 WORDS = 4  # 64-bit numbers that one count of Philox gives
+Seed = Annotated[int, Bounds(0, 2**64 - 1)]
+Place = Annotated[int, Bounds(0, 2**40)]
 
 
 @typed
-def pixel_noise(seed: Whole, top: Whole, left: Whole, height: Size, width: Size, channels: Count) -> torch.Tensor:
+def pixel_noise(seed: Seed, top: Place, left: Place, height: Size, width: Size, channels: Width) -> torch.Tensor:
     """White Gaussian noise of a window, (1, channels, height, width) float32, of mean 0 and deviation 1.
 
     A number depends on `seed`, its row and column in the whole image, its channel, and how many channels there are.
 
     Args:
-        seed: below 2⁶⁴.
+        seed: of the whole image.
         top: first row of the window, pixels.
         left: its first column.
         height: its rows.
@@ -36,7 +40,7 @@ def pixel_noise(seed: Whole, top: Whole, left: Whole, height: Size, width: Size,
     counts, skipped = divmod(left * channels, WORDS)
     rows = np.empty((height, width * channels), np.uint64)
     for number, row in enumerate(rows):
-        stream = np.random.Philox(key=seed % 2**64, counter=[counts, top + number, 0, 0])
+        stream = np.random.Philox(key=seed, counter=[counts, top + number, 0, 0])
         row[:] = stream.random_raw(skipped + len(row))[skipped:]
     share = ((rows >> np.uint64(11)) + 0.5) / 2.0**53  # inside (0, 1)
     normal = ndtri(share).astype(np.float32).reshape(height, width, channels)

@@ -57,7 +57,7 @@ def _client(workers: Any) -> Iterator[Any]:
         return
     try:
         client = distributed.Client(workers, timeout="20s", set_as_default=False)
-    except (OSError, TypeError, ValueError) as error:
+    except (AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
         fail("workers", "a dask client, or the address of a scheduler as tcp://host:8786", f"{workers!r}: {error}",
              OSError)  # fmt: skip
     with client:

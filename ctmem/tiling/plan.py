@@ -20,14 +20,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple
 
-import numpy as np
-
-from ctmem.checks import Bounds, Count, Inside, Positive, Repeats, Scale, Whole, fail, typed
+from ctmem.checks import Bounds, Count, Positive, Repeats, Scale, Whole, fail, typed
+from ctmem.raster.raster import Raster
 
 GB = 1e9
 MEMORY_GB = 3.5
+MOST_GB = 1e6
 BASE_GB = 0.7  # of a process that has made a recipe
 COPIES = (
     4  # of the float32 answer of a tile and its halo, that are in memory at once (3.1 measured, benchmarks/own_size.py)
@@ -46,25 +46,6 @@ class Box(NamedTuple):
     left: int
     height: int
     width: int
-
-
-class Windows(Protocol):
-    """What is needed of a raster here."""
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-
-    @property
-    def count(self) -> int:
-        """Number of bands C."""
-
-    def window(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """(C, height, width) float32, NaN in holes."""
 
 
 class Tile(NamedTuple):
@@ -150,7 +131,7 @@ def tile_for(bands: Count, *, scale: Scale, halo: Repeats, memory_gb: Positive, 
         (200, 420)
     """
     per_pixel = _bytes_per_pixel(bands, scale, images)
-    side = math.isqrt(max(0, int((memory_gb - BASE_GB) * GB / per_pixel))) - 2 * halo
+    side = math.isqrt(max(0, int((min(memory_gb, MOST_GB) - BASE_GB) * GB / per_pixel))) - 2 * halo
     if side < LEAST_TILE:
         least = BASE_GB + per_pixel * (LEAST_TILE + 2 * halo) ** 2 / GB
         fail("memory_gb", f"at least {math.ceil(10 * least) / 10:g} for {bands} bands at ×{scale}", f"{memory_gb:g}")
@@ -200,7 +181,7 @@ class Cost:
 @typed
 def estimate(
     plan: Plan,
-    raster: Inside[Windows],
+    raster: Raster,
     answer: Callable[..., Any],
     *,
     disk: Whole,
@@ -234,7 +215,7 @@ def estimate(
 
 
 @typed
-def check_disk(folder: str | Path, needed: Inside[int]) -> None:
+def check_disk(folder: str | Path, needed: int) -> None:
     """Raises unless a disk has room for so many bytes.
 
     Raises:

@@ -31,10 +31,11 @@ from ctmem.raster.raster import Raster
 from ctmem.raster.writing import create_raster
 from ctmem.tiling.answering import Recipe
 from ctmem.tiling.answering import answer as answer_tile
-from ctmem.tiling.journal import Journal, check_run, option_in, run_of, tiles_in
+from ctmem.tiling.answering import deviation as deviation_of
+from ctmem.tiling.journal import Journal, check_run, finished_in, option_in, run_of, tiles_in
 from ctmem.tiling.parallel import each_by_workers
 from ctmem.tiling.plan import GB, Plan, check_disk, default_memory_gb, plan_tiles, tile_for
-from ctmem.tiling.work import Answer, Work
+from ctmem.tiling.work import Answer, Deviation, Work
 
 Progress = Callable[[int, int], Any]  # (tiles done, tiles in all)
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -70,7 +71,8 @@ def sharpen_to(
     halo: Repeats | None = None,
     memory_gb: Positive | None = None,
     answer: Answer = answer_tile,
-    progress: Inside[Progress | None] = None,
+    deviation: Deviation = deviation_of,
+    progress: Progress | None = None,
     workers: Inside[Any] = None,
 ) -> Done:
     """Writes the answer of a whole scene to a file, which is there when it is whole.
@@ -87,7 +89,8 @@ def sharpen_to(
         tile: side of a tile, coarse pixels; None: as large as the memory allows.
         halo: coarse pixels around it; None: as the recipe says.
         memory_gb: what the process may take; None: see `default_memory_gb`.
-        answer: the pure function that answers a window; with `spread_out` a pair.
+        answer: the pure function that answers a window.
+        deviation: the one for `spread_out`.
         progress: called with (tiles done, tiles in all) at the start and after each tile.
         workers: a dask client, or the address of a scheduler, whose workers answer the tiles; None: this process.
 
@@ -98,30 +101,44 @@ def sharpen_to(
         OSError: a disk that is full, or too small; what was answered is kept.
         KeyboardInterrupt: stopped; says what is kept.
     """
-    outs = [Path(one) for one in (out, spread_out) if one is not None]
+    if not (dataclasses.is_dataclass(recipe) and hasattr(recipe, "camera") and hasattr(recipe, "reach")):
+        fail("recipe", "a recipe, as `make_recipe` returns it", type(recipe).__name__, TypeError)
+    outs = {Path(one): kind for one, kind in ((out, dtype), (spread_out, np.float32)) if one is not None}
     parts = [unfinished(one) for one in outs]
+    if len(set(parts)) < 1 + (spread_out is not None):
+        fail("spread_out", "another file than `out`", str(spread_out))
     path = parts[0].with_suffix(".journal")
     if tile is None and resume:  # the memory that is free may be other than it was
         tile = option_in(path, "tile")
-    work = _work(raster, recipe, answer, images=len(outs), tile=tile, halo=halo, memory_gb=memory_gb)
+    second = None if spread_out is None else deviation
+    work = Work(raster, recipe, _plan(raster, recipe, len(parts), tile, halo, memory_gb), answer, second)
     run = run_of(digest, recipe, _options(work, dtype), shipped_prior())
     with locked(path.parent, f"{path.stem}.lock", what="out"), _nothing_begun([*parts, path]):
         # the journal first: it never lists a tile of a file that is begun again
-        kept = resume and all(part.exists() for part in parts)
+        whole = finished_in(path) if resume else []
+        left = {one: kind for one, kind in outs.items() if one.name not in whole or not _is_there(one)}
+        kept = resume and all(unfinished(one).exists() for one in left)
         if kept:
             check_run(path, run)
         else:
             path.unlink(missing_ok=True)
-        made = [
+            left = outs
+        writers = [
             create_raster(one, raster, scale=work.plan.scale, dtype=kind, overwrite=overwrite, keep=True, resume=kept)
-            for one, kind in zip(outs, (dtype, np.float32))
+            for one, kind in left.items()
         ]
         journal = Journal(path, run, resume=kept)
-        with contextlib.ExitStack() as whole:  # at its end the outputs get their names
-            writers = [whole.enter_context(one) for one in made]
-            done = _answer_all(work, writers, journal, progress, workers)
+        done = _answer_all(work, writers, journal, progress, workers)
+        for one, writer in zip(left, writers):
+            writer.finish()
+            journal.finish(one.name)
         path.unlink()
     return done
+
+
+def _is_there(out: Path) -> bool:
+    """Whether all files of an output are."""
+    return all(one.exists() for one in companions(out))
 
 
 @typed
@@ -141,25 +158,26 @@ def unfinished(out: str | Path) -> Path:
     return path.with_name(f".{path.name}.unfinished")
 
 
-def _work(
-    raster: Raster, recipe: Recipe, answer: Answer, *, images: int, tile: int | None, halo: int | None,
-    memory_gb: float | None,
-) -> Work:  # fmt: skip
-    """What the tiles' answers are made of."""
+def _plan(
+    raster: Raster, recipe: Recipe, images: int, tile: int | None, halo: int | None, memory_gb: float | None
+) -> Plan:
+    """The tiles, as large as the memory allows where nothing else is said."""
     scale = recipe.camera.scale
     halo = recipe.reach if halo is None else halo
     if tile is None:
         memory_gb = default_memory_gb() if memory_gb is None else memory_gb
         tile = tile_for(raster.count, scale=scale, halo=halo, memory_gb=memory_gb, images=images)
-    plan = plan_tiles(raster.height, raster.width, scale=scale, tile=tile, halo=halo)
-    return Work(raster, recipe, plan, answer, images)
+    return plan_tiles(raster.height, raster.width, scale=scale, tile=tile, halo=halo)
 
 
 def _options(work: Work, dtype: Any) -> dict[str, object]:
     """The settings that change bytes."""
     plan = work.plan
     size = [work.raster.count, plan.height, plan.width]
-    kind = None if dtype is None else str(np.dtype(dtype))
+    kind: str | None = None
+    if dtype is not None:
+        with contextlib.suppress(TypeError):  # `create_raster` says so
+            kind = str(np.dtype(dtype))
     return {
         "scale": plan.scale,
         "tile": plan.tile,
@@ -173,13 +191,13 @@ def _options(work: Work, dtype: Any) -> dict[str, object]:
 def _answer_all(work: Work, writers: Sequence[Any], journal: Journal, progress: Progress | None, workers: Any) -> Done:
     """Answers and writes all tiles that are not in the journal."""
     plan, scale = work.plan, work.plan.scale
-    check_disk(writers[0].path.parent, sum(writer.needed - _allocated(writer.part) for writer in writers))
+    check_disk(journal.path.parent, sum(writer.needed - _allocated(writer.part) for writer in writers))
     todo = [tile for tile in plan.tiles if tile.number not in journal.done]
     before = len(journal.done)
     if progress is not None:
         progress(before, len(plan.tiles))
     answers = work.each(todo) if workers is None else each_by_workers(work, todo, workers)
-    with _saying(journal, len(plan.tiles)), contextlib.closing(answers):
+    with _saying(journal, len(plan.tiles)), _shut_on_error(writers), contextlib.closing(answers):
         for tile, images in answers:
             place = scale * tile.inner.top, scale * tile.inner.left
             counted = [writer.write(image, *place) for writer, image in zip(writers, images)]
@@ -189,6 +207,17 @@ def _answer_all(work: Work, writers: Sequence[Any], journal: Journal, progress: 
             if progress is not None:
                 progress(len(journal.done), len(plan.tiles))
     return Done(plan, before, journal.counts())
+
+
+@contextlib.contextmanager
+def _shut_on_error(writers: Sequence[Any]) -> Iterator[None]:
+    """Closes what is unfinished when something goes wrong, and leaves it where it is."""
+    try:
+        yield
+    except BaseException:
+        for writer in writers:
+            writer.file.close()
+        raise
 
 
 def _allocated(path: Path) -> int:

@@ -16,53 +16,21 @@ import hashlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-from ctmem.checks import Inside, fail, typed
+from ctmem.checks import fail, typed
 from ctmem.data.levels import BRIGHT, SUSPECT
-from ctmem.tiling.plan import AT_ONCE, Box, Bytes, Windows, windows
+from ctmem.raster.raster import Raster
+from ctmem.tiling.plan import AT_ONCE, Box, Bytes, windows
 
 Progress = Callable[[int, int], Any]  # (pixels done, pixels in all)
 SAMPLES, SAMPLE = 8, 128  # windows that are kept, and their side, coarse pixels
 LATTICE = 5  # candidates along one side
 FINEST = 12  # of the 32 bits of a float32, those that the histogram of levels leaves out: bins of 1/2048
 COUNTED = 2**21  # values of a window that its histogram counts, about
-
-
-class BandsLike(Protocol):
-    """What is needed of `Bands` here."""
-
-    @property
-    def good(self) -> np.ndarray:
-        """(C,) bool."""
-
-
-class Surveyed(Windows, Protocol):
-    """What is needed of a raster here."""
-
-    @property
-    def path(self) -> Path:
-        """Of the file."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the stored numbers."""
-
-    @property
-    def bands(self) -> BandsLike:
-        """Which of them are good."""
-
-    @property
-    def no_data(self) -> tuple[float, ...]:
-        """Numbers that mean nothing here."""
-
-    @property
-    def block(self) -> tuple[int, int]:
-        """Rows and columns that are read at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,16 +64,16 @@ class Survey:
 
 @typed
 def survey(
-    raster: Inside[Surveyed],
+    raster: Raster,
     *,
     at_once: Bytes = AT_ONCE,
-    progress: Inside[Progress | None] = None,
+    progress: Progress | None = None,
     warn: bool = True,
 ) -> Survey:
     """Goes once through a scene.
 
     Args:
-        raster: the scene, of `open_raster`, say.
+        raster: the scene, as `open_raster` returns it.
         at_once: most bytes of a window as float32.
         progress: called with (pixels done, pixels in all) after each window.
         warn: of values that look like missing ones, where the file does not say what is missing.
@@ -125,7 +93,7 @@ def survey(
     moments = pass_.moments
     if not moments.count:
         fail("raster", "a scene with at least one pixel that has data in every good band", f"none of {pass_.pixels}")
-    if warn and not raster.no_data and not getattr(raster, "masked", False):
+    if warn and not raster.no_data and not raster.masked:
         pass_.missing.warn(raster.path.name, moments.count, int(good.sum()))
     kept = _chosen(places, pass_.whole)
     samples = [torch.from_numpy(_holed(raster.window(*place), good.numpy()))[None] for place in kept]

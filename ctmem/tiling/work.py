@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from ctmem.checks import Count, Inside, typed
-from ctmem.tiling.plan import Plan, Tile, Windows
+from ctmem.raster.raster import Raster
+from ctmem.tiling.plan import Plan, Tile
 
-Answer = Callable[..., Any]  # (recipe, lr (1, C, h, w), *, top, left) → (1, C, H, W); with an uncertainty a pair
+Answer = Callable[..., torch.Tensor]  # (recipe, lr (1, C, h, w), *, top, left) → (1, C, H, W)
+Deviation = Callable[..., torch.Tensor]  # (recipe, lr) → (1, C, H, W), the standard deviation of each value
 
 
 @typed
@@ -29,16 +31,21 @@ class Work:
         recipe: how it is answered.
         plan: its tiles.
         answer: the pure function.
-        images: 1, or 2 with an uncertainty.
+        deviation: one more, for a second image; None: there is none.
         threads: of torch, on whatever machine: another number may round otherwise.
     """
 
-    raster: Inside[Windows]
+    raster: Raster
     recipe: Inside[Any]
     plan: Plan
     answer: Answer
-    images: Count = 1
+    deviation: Deviation | None = None
     threads: Count = field(default_factory=torch.get_num_threads)
+
+    @property
+    def images(self) -> int:
+        """How many there are of a tile."""
+        return 1 if self.deviation is None else 2
 
     @typed
     def shape(self, tile: Tile) -> tuple[int, int, int, int]:
@@ -62,10 +69,12 @@ class Work:
     @typed
     def of_window(self, values: np.ndarray, top: int, left: int) -> Sequence[torch.Tensor]:
         """The images (1, C, scale·h, scale·w) of a window (C, h, w) whose first pixel is (top, left)."""
-        more = {"uncertainty": True} if self.images > 1 else {}
+        lr = torch.from_numpy(values)[None]
         with _threads(self.threads):
-            found = self.answer(self.recipe, torch.from_numpy(values)[None], top=top, left=left, **more)
-        return [found] if isinstance(found, torch.Tensor) else list(found)
+            found = [self.answer(self.recipe, lr, top=top, left=left)]
+            if self.deviation is not None:
+                found.append(self.deviation(self.recipe, lr))
+        return found
 
     @typed
     def each(self, tiles: Sequence[Tile]) -> Generator[tuple[Tile, np.ndarray], None, None]:
