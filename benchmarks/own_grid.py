@@ -87,7 +87,9 @@ def measured(gt: torch.Tensor, name: str, scale: int) -> list[list[str]]:
             preds = [answer(one, lr) for one in (auto, told)]
             gains = [float(psnr_db(pred, gt)) - base[0] for pred in preds]
             angles = [100 * (float(sam_deg(pred, gt)) / base[1] - 1) for pred in preds]
-            within = "" if auto.spread is None else f"{((preds[0] - gt).abs() < deviation(auto, lr)).float().mean():.2f}"
+            within = (
+                "" if auto.spread is None else f"{((preds[0] - gt).abs() < deviation(auto, lr)).float().mean():.2f}"
+            )
             widths = f"{camera.fwhm_px[0] / scale:.2f} {auto.camera.fwhm_px[0] / scale:.2f}"
             rows.append(
                 [name, str(scale), "box" if blur is None else f"{blur:g}", "none" if snr_db is None else f"{snr_db:g}",

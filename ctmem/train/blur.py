@@ -42,7 +42,7 @@ HELD_OUT = 0.1  # share of the crops that judge
 def observed(
     tiles: torch.Tensor, scale: Count, count: Size, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draws crops and observes them: components (n, 1, 24, 24), their noise (n,), FWHM in coarse pixels (n,); n ≤ count.
+    """Draws crops and observes them: components (n, 1, 24, 24), noise (n,), FWHM in coarse pixels (n,); n ≤ count.
 
     Args:
         tiles: of the corpus, (N, 168, 168).
