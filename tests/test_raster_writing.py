@@ -92,6 +92,16 @@ def test_the_same_numbers_are_the_same_bytes(tmp_path):
         assert written[0] == written[1], ending
 
 
+def test_large_answers_are_read_line_by_line(tmp_path, monkeypatch):
+    raster = source(tmp_path)
+    for ending in (".tif", ".npz"):
+        written(tmp_path / f"a{ending}", raster, made.cube("f4"))
+        monkeypatch.setattr(packing, "AT_ONCE", 0)
+        written(tmp_path / f"b{ending}", raster, made.cube("f4"))
+        assert (tmp_path / f"a{ending}").read_bytes() == (tmp_path / f"b{ending}").read_bytes()
+        monkeypatch.undo()
+
+
 def test_large_arrays_become_matlab_7_3(tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "MAT5", 100)
     raster = source(tmp_path, "f4")
@@ -239,6 +249,16 @@ def test_bands_are_said_where_others_look_for_them(tmp_path):
     assert (again.scale == 1e-4).all() and again.units == "reflectance" and again.sensor == "EnMAP"
 
 
+def test_texts_cannot_add_entries_to_a_header(tmp_path):
+    raster = source(tmp_path)
+    odd = dataclasses.replace(raster, sensor="a\nlines = 3", units="W}\nbands = 2", bands=dataclasses.replace(
+        raster.bands, names=("a, b", "c\nsamples = 1", *"defgh")))  # fmt: skip
+    written(tmp_path / "a.img", odd, made.cube("f4"))
+    again = open_raster(tmp_path / "a.img")
+    assert (again.height, again.width, again.count) == (12, 20, 7) and again.bands.names[:2] == ("a b", "c samples 1")
+    assert again.sensor == "a lines 3" and again.units == "W bands 2"
+
+
 def test_scales_that_differ_between_bands(tmp_path):
     scale, offset = np.linspace(1, 2, 7), np.linspace(-1, 1, 7)
     raster = dataclasses.replace(source(tmp_path), scale=scale, offset=offset, units="W")
@@ -341,16 +361,16 @@ def test_a_geotiff_is_read_again_before_it_gets_its_name(tmp_path, monkeypatch):
     """GDAL closes a file on a full disk without a word: what it was to write last is not in it."""
     raster = source(tmp_path)
     said = "`path` must be a file that can be written, got a.tif: what was written is not what is read again"
-    lines, asked = packing.Layout.lines, []
+    bands_of, asked = packing.Layout.bands_of, []
 
     def other(self, *args):
         asked.append(args)
-        return lines(self, *args) + (len(asked) == 14)
+        return (band + (number == 6 and len(asked) == 2) for number, band in enumerate(bands_of(self, *args)))
 
-    monkeypatch.setattr(packing.Layout, "lines", other)
+    monkeypatch.setattr(packing.Layout, "bands_of", other)
     with pytest.raises(OSError, match=said), create_raster(tmp_path / "a.tif", raster, keep=True) as writer:
         writer.write(made.cube("f4"), 0, 0)
-    monkeypatch.setattr(packing.Layout, "lines", lines)
+    monkeypatch.setattr(packing.Layout, "bands_of", bands_of)
     assert names(tmp_path) == [".a.tif.unfinished", "source.tif"]
     with create_raster(tmp_path / "a.tif", raster, resume=True) as writer:
         assert writer.resumed
