@@ -45,7 +45,7 @@ from ctmem.networks import component_prior, kernel_net, mamba, plain_scan, resid
 from ctmem.networks.scan import selective
 from ctmem.observe import camera as cameras
 from ctmem.observe import estimate, kernel, optics, responses
-from ctmem.raster import opening, raster, writing, xarrays
+from ctmem.raster import checking, opening, raster, writing, xarrays
 from ctmem.reading import arrays
 from ctmem.reading import numbers as reading
 from ctmem.tiling import answering
@@ -201,6 +201,7 @@ def calls(folder: Path) -> Calls:
             {"path": str(folder / "cubes.npz"), "key": "cube", "axes": "HWC", "wavelengths_nm": nm[:7],
              "no_data": -9999.0, "bands": (0, 2, 1), "gsd_m": 10.0},
         ),
+        "checking.flag_empty_bands": (checking.flag_empty_bands, {"raster": opened}),
         "raster.Bands": (
             raster.Bands,
             {"good": np.ones(7, bool), "wavelengths_nm": nm[:7], "fwhm_nm": nm[:7], "names": tuple("abcdefg")},

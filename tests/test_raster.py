@@ -14,6 +14,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from ctmem.raster import envi, spectra
+from ctmem.raster.checking import flag_empty_bands
 from ctmem.raster.opening import open_raster
 from ctmem.raster.raster import Bands, Raster, ground_sampling_m
 from tests import raster_files as made
@@ -123,6 +124,21 @@ def test_no_data_of_whole_numbers(tmp_path, kind, value):
                  made.write_envi(tmp_path / "b.hdr", array, **{"data ignore value": value})):  # fmt: skip
         raster = open_raster(path)
         assert raster.no_data == (value,) and np.isnan(raster.window(0, 0, 12, 20)).all(0).sum() == 1
+
+
+def test_bands_in_which_all_is_missing_become_bad_ones(tmp_path):
+    array = made.cube("f4")
+    array[1], array[3, 0, 0], array[6] = -9999, -9999, np.nan
+    raster = open_raster(made.write_tiff(tmp_path / "empty.tif", array, nodata=-9999))
+    assert np.isnan(raster.window(0, 0, 12, 20)).all()
+    with pytest.warns(RuntimeWarning, match=r"empty.tif: no pixel has data in band\(s\) 1, 6, counted from 0"):
+        flagged = flag_empty_bands(raster)
+    assert flagged.bands.good.tolist() == [True, False, True, True, False, True, False]
+    assert np.isnan(flagged.window(0, 0, 12, 20)).all(0).sum() == 1
+    assert flag_empty_bands(flagged) is flagged
+    array[:] = np.nan
+    raster = open_raster(made.write_tiff(tmp_path / "b.tif", array))
+    assert flag_empty_bands(raster) is raster
 
 
 def test_a_no_data_value_that_the_type_does_not_have_hides_nothing(tmp_path):

@@ -39,6 +39,7 @@ from ctmem.raster.raster import Bands, place_of
 FORMS = {".tif": "GeoTIFF", ".tiff": "GeoTIFF", ".hdr": "ENVI", ".img": "ENVI", ".dat": "ENVI", ".bsq": "ENVI",
          ".bil": "ENVI", ".mat": "MATLAB", ".npz": "numpy"}  # fmt: skip
 TILE = 256  # px of a GeoTIFF's tiles
+AT_ONCE = 2**28  # bytes of the plain numbers that are read at once
 ROWS = 64  # read at once for the other forms
 MAT5 = 2**28  # bytes of an array that is written as MATLAB's version 5, which has to be in memory
 SAME_MAT5 = b"MATLAB 5.0 MAT-file, written by ctmem"  # instead of a date: the same numbers are the same bytes
@@ -99,17 +100,39 @@ class Layout:
     def lines(self, file: Any, band: int, top: int, rows: int) -> np.ndarray:
         """Rows of a band, (rows, W), from the plain numbers."""
         found = np.empty((rows, self.width), self.dtype)
+        if self.interleave == "bsq":
+            _fill(file, self.place(band, top, 0), found)
+            return found
         for number, line in enumerate(found):
-            file.seek(self.place(band, top + number, 0))
-            if file.readinto(memoryview(line).cast("B")) != line.nbytes:
-                raise OSError(f"the unfinished file of {self.form} ends early")
+            _fill(file, self.place(band, top + number, 0), line)
         return found
+
+    def bands_of(self, file: Any, top: int, rows: int) -> Iterator[np.ndarray]:
+        """Rows of one band after the other, (rows, W); read at once where that takes little memory."""
+        count = len(self.bands)
+        if self.interleave == "bil" and rows * count * self.width * self.dtype.itemsize <= AT_ONCE:
+            block = np.empty((rows, count, self.width), self.dtype)
+            _fill(file, self.place(0, top, 0), block)
+            yield from (np.ascontiguousarray(block[:, band]) for band in range(count))
+        else:
+            yield from (self.lines(file, band, top, rows) for band in range(count))
 
     def blocks(self, file: Any, rows: int = ROWS) -> Iterator[tuple[int, np.ndarray]]:
         """(top, rows of all bands (rows, W, C)) one after the other."""
         for top in range(0, self.height, rows):
             here = min(rows, self.height - top)
-            yield top, np.stack([self.lines(file, band, top, here) for band in range(len(self.bands))], -1)
+            yield top, np.stack(list(self.bands_of(file, top, here)), -1)
+
+
+def _fill(file: Any, place: int, array: np.ndarray) -> None:
+    """Fills an array from a place in a file."""
+    file.seek(place)
+    left = memoryview(array.reshape(-1).view(np.uint8).data)
+    while left:
+        count = file.readinto(left)
+        if not count:
+            raise OSError(errno.EIO, "the unfinished file ends early")
+        left = left[count:]
 
 
 def companions(path: Path) -> list[Path]:
@@ -137,7 +160,7 @@ def pack(part: Path, path: Path, layout: Layout) -> None:
         return
     packed = path.with_name(f".{path.name}.packing")
     try:
-        with part.open("rb") as file:
+        with part.open("rb", buffering=0) as file:
             {"GeoTIFF": _geotiff, "MATLAB": _matlab, "numpy": _numpy}[layout.form](packed, layout, file)
         _synced(packed)
         _clear_beside(path)
@@ -167,7 +190,7 @@ def _geotiff(path: Path, layout: Layout, file: Any) -> None:
     options = {
         "driver": "GTiff", "height": layout.height, "width": layout.width, "count": len(layout.bands),
         "dtype": layout.dtype.name, "crs": layout.crs, "nodata": _nodata(layout), "tiled": True, "blockxsize": TILE,
-        "blockysize": TILE, "compress": "deflate", "predictor": 3 if layout.dtype.kind == "f" else 2,
+        "blockysize": TILE, "compress": "deflate", "zlevel": 1, "predictor": 3 if layout.dtype.kind == "f" else 2,
         "interleave": "band", "bigtiff": "IF_SAFER", "photometric": "MINISBLACK", "alpha": "NO",
     }  # fmt: skip
     if layout.transform is not None:
@@ -192,8 +215,8 @@ def _tile_rows(layout: Layout, file: Any) -> Iterator[tuple[Any, int, np.ndarray
     """(window, band, its numbers) of one row of tiles after the other, band by band in each."""
     for top in range(0, layout.height, TILE):
         rows = min(TILE, layout.height - top)
-        for band in range(len(layout.bands)):
-            yield ((top, top + rows), (0, layout.width)), band, layout.lines(file, band, top, rows)
+        for band, lines in enumerate(layout.bands_of(file, top, rows)):
+            yield ((top, top + rows), (0, layout.width)), band, lines
 
 
 def _nodata(layout: Layout) -> float | int | None:

@@ -109,8 +109,7 @@ class Writer:
                 stored, saturated, moved = self._stored(values, holes, good=bool(self.layout.bands.good[band]))
                 counts += Counts(saturated=saturated, moved=moved)
                 for row, line in enumerate(stored):
-                    self.file.seek(self.layout.place(band, top + row, left))
-                    _write_all(self.file, line)
+                    _write_all(self.file, line, self.layout.place(band, top + row, left))
         except OSError as error:
             raise _clear(error, self.path) from error
         self.counts += counts
@@ -135,10 +134,14 @@ class Writer:
         if dtype.kind == "f" or dtype == values.dtype:
             stored = values.astype(dtype)
         else:
+            # float32 has all whole numbers of 16 bits
+            exact = np.rint(values if dtype.itemsize <= 2 and values.dtype == np.float32 else values.astype(np.float64))
+            exact[holes] = 0
             low, high = limits(dtype)
-            exact = np.where(holes, 0, np.rint(values.astype(np.float64)))
-            saturated = int(((exact < low) | (exact > high)).sum())
-            stored = np.clip(exact, low, high).astype(dtype)
+            if exact.min(initial=0) < low or exact.max(initial=0) > high:
+                saturated = int(((exact < low) | (exact > high)).sum())
+                np.clip(exact, low, high, out=exact)
+            stored = exact.astype(dtype)
         if no_data is not None and good:
             clash = (stored == no_data) & ~holes
             moved = int(clash.sum())
@@ -292,11 +295,17 @@ def beside(no_data: Any) -> Any:
     return no_data - 1 if no_data == np.iinfo(no_data.dtype).max else no_data + 1
 
 
-def _write_all(file: Any, line: np.ndarray) -> None:
-    """Writes all bytes: an unbuffered file may take fewer at once."""
+def _write_all(file: Any, line: np.ndarray, place: int) -> None:
+    """Writes all bytes at a place: an unbuffered file may take fewer at once."""
     left = memoryview(line.view(np.uint8).data)
     while left:
-        left = left[file.write(left) :]
+        if hasattr(os, "pwrite"):
+            count = os.pwrite(file.fileno(), left, place)
+        else:
+            file.seek(place)
+            count = file.write(left)
+        left = left[count:]
+        place += count
 
 
 def _clear(error: OSError, path: Path) -> OSError:
