@@ -3,8 +3,8 @@
     recipe = make_recipe(survey, scale=3)
     pred = answer(recipe, lr)                                 # of the whole scene, or of any window of it
 
-Nothing is worked out from the tile: not its mean, not its noise, not when back-projection stops. So a tile with a rim of
-`recipe.reach` coarse pixels has the same answer as the whole scene has there. All is in the numbers of the file.
+Nothing is worked out from the tile: not its mean, not its noise, not when back-projection stops. So a tile with a rim
+of `recipe.reach` coarse pixels has the same answer as the whole scene has there. All is in the numbers of the file.
 
 Every direction of spectra is treated by itself: the strongest by the prior, and each is back-projected as far as it
 stands out of the noise, see `damped`. What lies outside of the directions is enlarged bicubically, bad bands are so.
@@ -84,7 +84,7 @@ class Recipe:
     factors: torch.Tensor
     good: torch.Tensor
     level: float = 1.0
-    reach: int = 10
+    reach: int = 12
     seed: int = 0
     band_noise: torch.Tensor | None = None
     spread: Spread | None = None
@@ -171,9 +171,7 @@ def slopes(recipe: Recipe, filled: torch.Tensor) -> torch.Tensor:
     return (down.square() + across.square()) / 4
 
 
-def parts(
-    recipe: Recipe, filled: torch.Tensor, holes: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+def parts(recipe: Recipe, filled: torch.Tensor, holes: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The two parts of an answer: a coarse image (1, C, h, w) to enlarge, and what the method adds, (1, Z, H, W).
 
     Args:

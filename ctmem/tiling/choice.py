@@ -4,7 +4,7 @@ Of the copy the truth is known, the scene itself. Half of its blocks say what sh
 every direction, the other half how much better than bicubic enlargement that is. The first method that is better there,
 in PSNR and in spectral angle, is taken.
 
-Source: after Wald et al., "Fusion of satellite images of different spatial resolutions", 1997; the rest is this project.
+Source: after Wald et al., "Fusion of satellite images of different spatial resolutions", 1997; the rest: this project.
 """
 
 from __future__ import annotations
@@ -29,20 +29,26 @@ LEAST = 12  # side of a window, pixels, below which its copy tells nothing
 DOUBTED = 0.5  # share that fits best, below which less than all is kept
 LEAST_GAIN = 0.02  # dB on the copy, below which a method is not worth its risk
 MOST_ANGLE = 1.005  # mean spectral angle over that of bicubic enlargement, at most
+CHANCE_DB, CHANCE_ANGLE = 1.0, 0.1  # of one block: how far the copy may err; less with the root of their number
+RIM = 4  # pixels of a window's border that do not judge: surroundings are missing there
 
 
 @typed
 @dataclass(frozen=True)
 class Tried:
-    """What a method has over bicubic enlargement on the copy: dB, mean of the bands, and the ratio of angles."""
+    """What a method has over bicubic enlargement on the copy: dB, mean of the bands, the ratio of angles, blocks."""
 
     method: str
     gain_db: float
     angle: float
+    blocks: float
 
     @property
     def helps(self) -> bool:
-        """Whether it is used at all."""
+        """Whether it is used at all: the prior, which was better on all ground so far, unless it is clearly worse."""
+        if self.method == "prior":
+            chance = max(self.blocks, 1.0) ** -0.5
+            return self.gain_db >= -CHANCE_DB * chance and self.angle <= 1 + CHANCE_ANGLE * chance
         return self.gain_db >= LEAST_GAIN and self.angle <= MOST_ANGLE
 
 
@@ -135,7 +141,7 @@ def shares_of(recipe: Recipe, copies: Sequence[tuple[torch.Tensor, torch.Tensor]
         y, wanted = (one / recipe.std[:kept, None, None] for one in (y, wanted))
         added = sharpened(plain, y)[0].double()
         left = (wanted - recipe.camera.upsample(y))[0].double()
-        here = _blocks(*truth.shape[2:], 0) & torch.isfinite(left[0])
+        here = _blocks(*truth.shape[2:], 0) & _inner(torch.isfinite(left[0]))
         both[0] += (added * left)[:, here].sum(1)
         both[1] += added.square()[:, here].sum(1)
     return (both[0] / both[1].clamp_min(1e-30) / DOUBTED).clamp(0, 1).float()
@@ -149,7 +155,7 @@ def _judged(recipe: Recipe, copies: Sequence[tuple[torch.Tensor, torch.Tensor]])
     for low, truth in copies:
         preds = answer(replace(recipe, method="bicubic"), low), answer(recipe, low)
         here = torch.isfinite(truth[0, good]).all(0) & torch.isfinite(preds[0][0, good]).all(0)
-        judge = here & _blocks(*truth.shape[2:], 1)
+        judge = _inner(here) & _blocks(*truth.shape[2:], 1)
         judge = judge if bool(judge.any()) else here
         for number, pred in enumerate(preds):
             x, y = (one[0, good][:, judge].double() for one in (pred, truth))
@@ -157,10 +163,19 @@ def _judged(recipe: Recipe, copies: Sequence[tuple[torch.Tensor, torch.Tensor]])
             angles[number] += float(_angles(x, y).sum())
         pixels += int(judge.sum())
     if not pixels:
-        return Tried(recipe.method, 0.0, 1.0)
+        return Tried(recipe.method, 0.0, 1.0, 0.0)
     ratio = errors[0].clamp_min(1e-300) / errors[1].clamp_min(1e-300)
     angle = angles[1] / angles[0] if angles[0] > 0 else 1.0
-    return Tried(recipe.method, float(10 * ratio.log10().mean()), angle)
+    return Tried(recipe.method, float(10 * ratio.log10().mean()), angle, pixels / BLOCK**2)
+
+
+def _inner(here: torch.Tensor) -> torch.Tensor:
+    """Pixels (H, W) that are not at the border, unless little would be left."""
+    if min(here.shape) < 4 * RIM:
+        return here
+    inner = torch.zeros_like(here)
+    inner[RIM:-RIM, RIM:-RIM] = here[RIM:-RIM, RIM:-RIM]
+    return inner
 
 
 def _angles(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

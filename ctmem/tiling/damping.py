@@ -55,7 +55,7 @@ def damping_of(recipe: Recipe, samples: Sequence[torch.Tensor], count: int) -> t
 
 
 def missing_of(recipe: Recipe, y: torch.Tensor) -> torch.Tensor:
-    """What is missing of the observation, (1, K, h, w), in the method's answer to directions y before back-projection."""
+    """What is missing of the observation, (1, K, h, w), in the answer to directions y before back-projection."""
     camera, kept = recipe.camera, len(recipe.factors)
     missing = y - apply(blurs_of(camera.psf, camera.scale, (y.shape[2], y.shape[3]), y), y)
     if recipe.method == "prior":

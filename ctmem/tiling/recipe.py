@@ -167,9 +167,7 @@ def _band_noise(
     return power[good].sqrt() * 10 ** (-float(noise) / 20)
 
 
-def _components(
-    sample: torch.Tensor, mean: torch.Tensor, directions: torch.Tensor, std: torch.Tensor
-) -> torch.Tensor:
+def _components(sample: torch.Tensor, mean: torch.Tensor, directions: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """The strongest whitened components of a window, (1, Z, h, w), NaN in holes."""
     kept = directions[:, :COMPONENTS].to(sample)
     z = torch.einsum("cz,bchw->bzhw", kept, sample - mean.to(sample)[:, None, None])
@@ -191,14 +189,14 @@ def _psf(
 
 def _middle(sample: torch.Tensor) -> torch.Tensor:
     """The middle of a window, at most MIDDLE pixels a side; the window itself where that has too few whole pixels."""
-    rows, columns = (slice((side - min(side, MIDDLE)) // 2, (side + min(side, MIDDLE)) // 2) for side in sample.shape[2:])
+    rows, columns = (
+        slice((side - min(side, MIDDLE)) // 2, (side + min(side, MIDDLE)) // 2) for side in sample.shape[2:]
+    )
     middle = sample[..., rows, columns]
     return middle if bool(torch.isfinite(middle[0, 0]).any()) else sample
 
 
-def _about(
-    recipe: Recipe, asked: str, seen: BlurSeen | None, tried: list[Tried], survey: Surveyed
-) -> dict[str, Any]:
+def _about(recipe: Recipe, asked: str, seen: BlurSeen | None, tried: list[Tried], survey: Surveyed) -> dict[str, Any]:
     """What a card says of a recipe, in plain numbers and words."""
     good = recipe.good
     power = (survey.mean.double().square() + survey.covariance.double().diagonal())[good]

@@ -106,7 +106,9 @@ def prepare_reference(
         row, covered = _response(nm, curve)
         if covered < COVERED:
             seen = f"{np.nanmin(nm):.0f}–{np.nanmax(nm):.0f} nm"
-            told.append(f"{name}: band {band} ({_range(curve)}) is left out: the scene's bands, {seen}, do not cover it")
+            told.append(
+                f"{name}: band {band} ({_range(curve)}) is left out: the scene's bands, {seen}, do not cover it"
+            )
             continue
         rows.append(row)
         kept.append((number, band))
@@ -166,7 +168,9 @@ def _curves(
         check_choice(sensor, "sensor", (*SENSORS, *BOXES))
         if sensor in SENSORS:
             known = load_rsr(sensor)
-            return _picked(known, bands, SENSORS[sensor] if count == len(SENSORS[sensor]) else tuple(known), count, name)
+            return _picked(
+                known, bands, SENSORS[sensor] if count == len(SENSORS[sensor]) else tuple(known), count, name
+            )
         known = {band: _box(*edges) for band, edges in BOXES[sensor].items()}
         order = FOUR[sensor] if sensor in FOUR and count == len(FOUR[sensor]) else tuple(known)
         return _picked(known, bands, order, count, name)

@@ -37,9 +37,7 @@ class _Sums:
 
 
 @typed
-def fit_spread(
-    recipe: Recipe, copies: Sequence[tuple[torch.Tensor, torch.Tensor]], scale: int
-) -> Spread | None:
+def fit_spread(recipe: Recipe, copies: Sequence[tuple[torch.Tensor, torch.Tensor]], scale: int) -> Spread | None:
     """Returns how the error of an answer follows from the coarse image; None without a copy.
 
     Args:
