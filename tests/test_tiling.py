@@ -126,7 +126,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_answered(tmp_pat
 
 
 @pytest.mark.parametrize("holes", [False, True])
-@pytest.mark.parametrize("tile", [9, 16, 64])
+@pytest.mark.parametrize("tile", [14, 64])
 def test_the_tiled_answer_is_that_of_the_whole(tmp_path, tile, holes):
     one = scene(holes=holes)
     done = written(tmp_path, one, tile=tile)
@@ -234,7 +234,7 @@ def undisturbed(folder: Path, **options) -> bytes:
     return (folder / "other" / "sr.tif").read_bytes()
 
 
-@pytest.mark.parametrize("tile", [1, 5, 12])
+@pytest.mark.parametrize("tile", [1, 12])
 def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_bytes(tmp_path, tile):
     with pytest.raises(KeyboardInterrupt, match=f"stopped; {tile} of 12 tiles are kept, and `resume` .* goes on with"):
         written(tmp_path, scene(holes=True), progress=stop_at(tile))
@@ -293,10 +293,10 @@ def test_a_journal_without_its_numbers_or_the_other_way_round_is_worth_nothing(t
     ],
 )
 def test_another_input_recipe_or_option_is_named_and_what_was_kept_stays(tmp_path, change, text):
-    stopped(tmp_path, digest="a")
+    stopped(tmp_path, 2, digest="a")
     with pytest.raises(ValueError, match=f"`resume` must be of the run that was stopped .*, got {text}"):
         written(tmp_path, scene(holes=True), resume=True, **{"digest": "a", **change})
-    assert written(tmp_path, scene(holes=True), resume=True, digest="a").kept_before == 5
+    assert len(journal.tiles_in(tmp_path / ".sr.tif.journal")) == 2
 
 
 def test_a_run_that_was_killed_while_its_second_file_was_finished_goes_on(tmp_path, monkeypatch):
@@ -340,7 +340,7 @@ def test_one_process_at_a_time(tmp_path):
         with pytest.raises(BlockingIOError, match="`out` must be one that no other process writes to"):
             written(tmp_path, scene())
 
-    written(tmp_path, scene(), progress=second)
+    written(tmp_path, scene(), progress=second, tile=64)
 
 
 @pytest.mark.parametrize(
