@@ -25,6 +25,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,19 +35,26 @@ from ctmem import files, holes, inference, model, prior, teaching
 from ctmem.benchmark import cameras as told
 from ctmem.benchmark import scores, weights
 from ctmem.config import TINY, CameraConfig, DenoiserConfig, MatchConfig, Preset, TrainConfig
-from ctmem.data import areas, controls, mat_tree, samples, scenes
+from ctmem.data import areas, controls, known_scenes, mat_tree, public, samples, scenes
 from ctmem.diffusion import encoding, problem, samplers, schedule, subspace
 from ctmem.evaluation import metrics, plots, tables
 from ctmem.explorers import band, degradation, diffusion, matched, observation, recording, render, tiles, view
 from ctmem.explorers import match as match_explorer
 from ctmem.match import agreement, align, detail, dmb, matching, patches, search, texture_library
 from ctmem.methods import components, fusion, registry
-from ctmem.networks import component_prior, kernel_net, mamba, plain_scan, residual_cnn, tcmm, variants
+from ctmem.networks import blur_width, component_prior, kernel_net, mamba, plain_scan, residual_cnn, tcmm, variants
 from ctmem.networks.scan import selective
 from ctmem.observe import camera as cameras
-from ctmem.observe import estimate, kernel, optics, responses
+from ctmem.observe import estimate, kernel, noise, optics, responses
+from ctmem.own_scene import files as own_files
+from ctmem.raster import checking, opening, raster, writing, xarrays
 from ctmem.reading import arrays
 from ctmem.reading import numbers as reading
+from ctmem.tiling import answering, blur, recipe, references
+from ctmem.tiling import noise as pixels
+from ctmem.tiling import plan as plans
+from ctmem.tiling import run as runs
+from ctmem.tiling import survey as surveys
 
 SECONDS, MEGABYTES = 5, 1000
 HOUSE = re.compile(r"^`([A-Za-z_][^`]*)`(?: and `[^`]*`)* must be ")
@@ -93,6 +101,14 @@ def _written_again(write: Callable[..., None], root: str, **arguments: Any) -> N
     write(root=root, **arguments)
 
 
+def _started(*, dtype: Any = None, no_data: Any = None, **arguments: Any) -> tuple[Any, ...]:
+    """What a writer says of the file that it was to write."""
+    started = writing.create_raster(dtype=dtype, no_data=no_data, **arguments)
+    with contextlib.suppress(KeyboardInterrupt), started as writer:
+        raise KeyboardInterrupt
+    return writer.layout.dtype, writer.layout.no_data, writer.path
+
+
 def calls(folder: Path) -> Calls:
     """Name → (function, arguments) of a valid call; what is written goes to `folder`."""
     nm = scenes.synthetic(0).wavelengths_nm
@@ -120,6 +136,11 @@ def calls(folder: Path) -> Calls:
     tables.write_table(rows, folder / "rows.csv")
     np.save(folder / "cube.npy", x[0].permute(1, 2, 0).numpy())
     np.savez(folder / "cubes.npz", cube=x[0].permute(1, 2, 0).numpy(), other=np.ones((3, 4, 5), np.float32))
+    opened = opening.open_raster(folder / "cubes.npz", key="cube", axes="HWC")
+    tiled = answering.Recipe(
+        "bicubic-bp", cam, torch.zeros(7), torch.eye(7)[:, :2], torch.ones(2), torch.zeros(2), torch.zeros(2),
+        torch.ones(2), torch.ones(7, dtype=torch.bool), reach=2,
+    )  # fmt: skip
     (folder / "numbers.txt").write_text("400 1\n500 2\n600 3\n", encoding="utf-8")
     shipped = files.data_path("weights/tiny/card.json").parent
     sample = {"gt": x[0], "lr_hsi": low[0], "ref_msi": msi[0]}
@@ -137,6 +158,16 @@ def calls(folder: Path) -> Calls:
     example = components.Examples([(image(1, 1, 8, 8), image(1, 1, 8, 8, seed=1))])
     asked = problem.DenoisingProblem.of(m.denoiser, encoded.base, encoded.texture)
     cube = scene.cube
+    (folder / "responses.csv").write_text("wavelength_nm,response,band\n500,1,a\n520,1,a\n", encoding="utf-8")
+    recipe_ = answering.Recipe(
+        method="bicubic-bp", camera=seen, mean=torch.full((7,), 0.5), directions=torch.eye(7), std=torch.ones(7),
+        noise=torch.zeros(7), damping=torch.full((7,), 0.1), factors=torch.ones(2), good=torch.ones(7) > 0,
+        spread=answering.Spread(torch.ones(2), torch.ones(2), torch.ones(7)),
+    )  # fmt: skip
+    surveyed = SimpleNamespace(
+        count=240, mean=x[0].mean((1, 2)).double(), covariance=x[0].flatten(1).cov().double(), good=torch.ones(7) > 0,
+        level=1.0, samples=[x],
+    )  # fmt: skip
     return {
         # data
         "areas.Box": (areas.Box, {"top": 0, "left": 4, "height": 8, "width": 8}),
@@ -168,6 +199,15 @@ def calls(folder: Path) -> Calls:
             {"name": "a", "cube": x[0].permute(1, 2, 0).numpy(), "wavelengths_nm": nm[:7], "gsd_m": 10.0,
              "bad_bands": (1, 2), "sensor": "a", "licence": "b", "citation": "c", "units": "d"},
         ),
+        "known_scenes.describe": (known_scenes.describe, {"name": "chikusei"}),
+        "known_scenes.response_for": (known_scenes.response_for, {"wavelengths_nm": np.linspace(420, 900, 40)}),
+        "public.verify": (public.verify, {"path": str(folder / "cubes.npz:cube"), "name": "cave"}),
+        "files.inspect_file": (
+            own_files.inspect_file,
+            {"path": str(folder / "cubes.npz"), "references": [], "scale": 2, "method": "bicubic", "psf": 2.0,
+             "noise": 40, "sensor": None, "key": "cube", "axes": "HWC", "wavelengths_nm": nm[:7], "no_data": -9999.0,
+             "bands": None, "gsd_m": 30.0, "tile": 16, "memory_gb": 3.0},
+        ),
         "scenes.read_scene": (
             scenes.read_scene,
             {"path": str(folder / "cubes.npz"), "key": "cube", "wavelengths_nm": nm[:7], "gsd_m": 10.0, "white": 1.0,
@@ -177,6 +217,27 @@ def calls(folder: Path) -> Calls:
             arrays.read_array,
             {"path": str(folder / "cubes.npz"), "key": "cube", "axes": "HWC"},
         ),
+        "opening.open_raster": (
+            opening.open_raster,
+            {"path": str(folder / "cubes.npz"), "key": "cube", "axes": "HWC", "wavelengths_nm": nm[:7],
+             "no_data": -9999.0, "bands": (0, 2, 1), "gsd_m": 10.0},
+        ),
+        "checking.flag_empty_bands": (checking.flag_empty_bands, {"raster": opened}),
+        "raster.Bands": (
+            raster.Bands,
+            {"good": np.ones(7, bool), "wavelengths_nm": nm[:7], "fwhm_nm": nm[:7], "names": tuple("abcdefg")},
+        ),
+        "raster.Bands.pick": (opened.bands.pick, {"bands": [0, 2]}),
+        "raster.Raster.read": (opened.read, {"top": 1, "left": 2, "height": 3, "width": 4, "bands": [0, 2]}),
+        "raster.Raster.window": (opened.window, {"top": 1, "left": 2, "height": 3, "width": 4}),
+        "raster.Raster.pick": (opened.pick, {"bands": [0, "2"]}),
+        "writing.create_raster": (
+            _started,
+            {"path": str(folder / "new.tif"), "like": opened, "scale": 2, "dtype": "float32", "no_data": -1.0,
+             "overwrite": True, "keep": False, "resume": False},
+        ),
+        "xarrays.to_xarray": (xarrays.to_xarray, {"raster": opened}),
+        "xarrays.from_xarray": (xarrays.from_xarray, {"cube": xarrays.to_xarray(opened), "name": "a"}),
         "numbers.read_numbers": (reading.read_numbers, {"path": str(folder / "numbers.txt")}),
         "mat_tree.read_mat_tree": (mat_tree.read_mat_tree, {"root": str(folder), "split": "train"}),
         "mat_tree.write_mat_tree": (
@@ -184,6 +245,24 @@ def calls(folder: Path) -> Calls:
             {"root": str(folder / "again"), "split": "train", "samples": [sample]},
         ),
         "scenes.Scene.crop": (scene.crop, {"top": 0, "left": 0, "height": 4, "width": 4}),
+        # tiling
+        "plan.plan_tiles": (plans.plan_tiles, {"height": 10, "width": 7, "scale": 4, "tile": 4, "halo": 2}),
+        "plan.tile_for": (
+            plans.tile_for,
+            {"bands": 5, "scale": 3, "halo": 2, "memory_gb": 2.0, "images": 1},
+        ),
+        "noise.pixel_noise": (
+            pixels.pixel_noise,
+            {"seed": 3, "top": 1, "left": 2, "height": 3, "width": 4, "channels": 2},
+        ),
+        "survey.survey": (surveys.survey, {"raster": opened, "at_once": 4000, "progress": print, "warn": False}),
+        "run.unfinished": (runs.unfinished, {"out": str(folder / "sr.tif")}),
+        "run.sharpen_to": (
+            runs.sharpen_to,
+            {"out": str(folder / "sr.tif"), "raster": opened, "recipe": tiled, "digest": "a", "dtype": "float32",
+             "overwrite": True, "resume": False, "tile": 8, "halo": 2, "memory_gb": 2.0, "answer": answering.answer,
+             "progress": lambda done, total: None},
+        ),
         # observe
         "camera.Camera": (
             cameras.Camera,
@@ -233,6 +312,21 @@ def calls(folder: Path) -> Calls:
         "estimate.estimate_camera": (estimate.estimate_camera, {"lr_hsi": x, "ref_msi": fine, "camera": seen}),
         "estimate.estimate_fwhm": (estimate.estimate_fwhm, {"lr_hsi": x, "ref_msi": fine, "camera": seen}),
         "estimate.estimate_snr_db": (estimate.estimate_snr_db, {"lr_hsi": x}),
+        "noise.noise_of_bands": (noise.noise_of_bands, {"images": [x]}),
+        "answering.answer": (answering.answer, {"recipe": recipe_, "lr": low, "top": 0, "left": 0}),
+        "answering.deviation": (answering.deviation, {"recipe": recipe_, "lr": low}),
+        "recipe.make_recipe": (
+            recipe.make_recipe,
+            {"survey": surveyed, "scale": 2, "psf": "auto", "noise": "auto", "method": "bicubic-bp", "seed": 0},
+        ),
+        "references.prepare_reference": (
+            references.prepare_reference,
+            {"image": ref, "wavelengths_nm": nm, "name": "a", "sensor": "landsat8", "bands": ("B2", "B3", "B4", "B5"),
+             "gsd_m": 10.0, "wanted_gsd_m": 5.0},
+        ),
+        "references.read_responses": (references.read_responses, {"path": folder / "responses.csv"}),
+        "blur.blur_seen": (blur.blur_seen, {"components": [x[:, :3]], "noise": torch.zeros(3)}),
+        "blur_width.features": (blur_width.features, {"z": image(2, 1, 9, 8), "noise": torch.zeros(2)}),
         "kernel.PsfKernel": (kernel.PsfKernel, {"scale": 4, "size": 12, "psf": None}),
         "kernel.PsfKernel.forward": (kernel.PsfKernel(4), {"x": x}),
         "kernel.impulse_response": (
@@ -587,6 +681,7 @@ ZERO = NEGATIVE | {
     "warmup", "ema", "self_condition", "drop_reference",
 }  # fmt: skip
 FREE = {
+    "digest",
     "licence",
     "citation",
     "units",
@@ -620,6 +715,7 @@ HOLES |= {"a", "b", "like", "patches"}  # NaN may stand there
 HOLES |= {  # their docstrings say that NaN is a hole, which counts for nothing
     "lr_hsi of estimate_camera", "lr_hsi of estimate_fwhm", "lr_hsi of estimate_snr_db", "gt of compare",
     "lr_hsi of MatchExplorer", "z of decode", "image of cut", "gt of scores", "gt of resampled_psnr", "lr_hsi of without_truth", "pred of without_truth",
+    "wavelengths_nm of open_raster", "wavelengths_nm of Bands", "fwhm_nm of Bands",  # a band without one
 }  # fmt: skip
 SHOWN = {  # here a hole is one in the answer, too: NaN must be seen there
     "gt of observe", "x of see", "x of add_noise", "lr_hsi of super_resolve", "lr_hsi of record", "lr_hsi of bicubic",
@@ -876,7 +972,7 @@ def meaning(kind: str, argument: str, name: str, optional: bool, label: str) -> 
         else "silent",
         "mask": "any" if name.startswith(("plots", "band", "render", "matched.spread")) else "silent",
         "whole": "any"
-        if argument == "wavelengths_nm" or name.startswith(("plots", "band", "render", "matched.spread"))
+        if argument in ("wavelengths_nm", "fwhm_nm") or name.startswith(("plots", "band", "render", "matched.spread"))
         else "silent",
         "rank": "any"
         if name.startswith(

@@ -7,10 +7,13 @@
     camera = model.camera.for_wavelengths(scene.wavelengths_nm)
     pred = ctmem.super_resolve(model, scene.tensor(), reference, camera=camera)
 
+From file to file, of any size, there is one line: `ctmem.super_resolve_file("lr.hdr", out="sr.tif", scale=3)`.
+
 | name | what it is | where it lives |
 |---|---|---|
 | `load_model` | trained networks, and the camera they were trained for | `ctmem.model` |
 | `super_resolve` | a fine hyperspectral image of a coarse one | `ctmem.inference` |
+| `super_resolve_file`, `inspect_file` | from file to file; what is understood of a file | `ctmem.own_scene.files` |
 | `load_scene`, `read_scene` | a shipped scene; a scene from a file of yours | `ctmem.data.scenes` |
 | `Camera` | blur, scale, spectral response, noise | `ctmem.observe.camera` |
 | `TextureLibrary` | references of several places, in one file | `ctmem.match.texture_library` |
@@ -25,6 +28,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ctmem.command import end_quietly_until_begun
@@ -36,23 +40,47 @@ if TYPE_CHECKING:
     from ctmem.match.texture_library import TextureLibrary
     from ctmem.model import load_model
     from ctmem.observe.camera import Camera
+    from ctmem.own_scene.files import inspect_file, super_resolve_file
 
     __version__: str
 
 if sys.argv[:1] == ["-m"]:  # `python -m ctmem.…` is on its way to its module
     end_quietly_until_begun()
 
-__all__ = ["Camera", "TextureLibrary", "evaluate", "load_model", "load_scene", "read_scene", "super_resolve"]
+__all__ = [
+    "Camera",
+    "TextureLibrary",
+    "evaluate",
+    "inspect_file",
+    "load_model",
+    "load_scene",
+    "read_scene",
+    "super_resolve",
+    "super_resolve_file",
+]
 
 HOMES = {
     "Camera": "ctmem.observe.camera",
     "TextureLibrary": "ctmem.match.texture_library",
     "evaluate": "ctmem.evaluation.metrics",
+    "inspect_file": "ctmem.own_scene.files",
     "load_model": "ctmem.model",
     "load_scene": "ctmem.data.scenes",
     "read_scene": "ctmem.data.scenes",
     "super_resolve": "ctmem.inference",
+    "super_resolve_file": "ctmem.own_scene.files",
 }
+
+
+class _FrontDoor(ModuleType):
+    """This module; the command's module `ctmem.super_resolve`, once imported, does not take the function's place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _FrontDoor
 
 
 def __getattr__(name: str) -> Any:

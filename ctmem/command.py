@@ -4,7 +4,8 @@
         options = new_parser().parse_args(arguments)
         return run_command(lambda: work(options), "stopped; the same command goes on")
 
-Exit status: 0 done, 1 an error, 2 a command line that cannot be read, 130 stopped from the keyboard.
+Exit status: 0 done, 1 an error, 2 a command line that cannot be read, 130 stopped from the keyboard. A command may
+give 2 to whatever was wrong with what it was handed (`bad_input`), so that scripts can tell that from a full disk.
 
 Source: this project.
 """
@@ -15,6 +16,7 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +33,8 @@ ERRORS = (
     TypeError,
     ValueError,
 )
+BAD_INPUT = (ImportError, LookupError, TypeError, ValueError, FileExistsError, FileNotFoundError, IsADirectoryError,
+             NotADirectoryError, PermissionError)  # fmt: skip
 MOST_SEED = 2**62  # numbers may be added to a seed
 
 
@@ -64,12 +68,16 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
-def run_command(work: Callable[[], object], stopped: str = "stopped") -> int:
+def run_command(
+    work: Callable[[], object], stopped: str = "stopped", *, bad_input: int = 1, debug: bool = False
+) -> int:
     """Does the work of a command, and returns the exit status.
 
     Args:
         work: raises what is wrong.
-        stopped: what is said when it is stopped from the keyboard.
+        stopped: what is said when it is stopped from the keyboard, unless the interrupt itself says more.
+        bad_input: the status where something was wrong with what came in, and not with the machine.
+        debug: the traceback of an error stands above its line.
     """
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -77,12 +85,14 @@ def run_command(work: Callable[[], object], stopped: str = "stopped") -> int:
         warnings.showwarning = _show_warning
         try:
             work()
-        except KeyboardInterrupt:
-            _say(stopped)
+        except KeyboardInterrupt as stop:
+            _say(str(stop) or stopped)
             return 130
         except ERRORS as error:
+            if debug:
+                traceback.print_exc()
             _say(f"error: {str(error) or type(error).__name__}")
-            return 1
+            return bad_input if isinstance(error, BAD_INPUT) else 1
     return 0
 
 

@@ -256,7 +256,7 @@ def check_writable(folder: str | Path) -> None:
     probe.unlink(missing_ok=True)
 
 
-def write_bytes(data: bytes, path: str | Path) -> None:
+def write_bytes(data: bytes | memoryview, path: str | Path) -> None:
     """Writes under a temporary name, waits until the disk has it, then renames: the file is whole or not there.
 
     The temporary name is this writer's own. A process that is killed in between leaves it, and a later write to `path`

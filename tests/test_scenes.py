@@ -474,7 +474,7 @@ def test_file_errors(tmp_path):
         read_array(tmp_path / "none.mat")
     (tmp_path / "a.tif").write_bytes(b"")
     with pytest.raises(
-        ValueError, match="`path` must be a file ending in .mat, .npy, .npz, .h5, .hdf5, .he5, got a.tif"
+        ValueError, match="`path` must be a file ending in .mat, .npy, .npz, .h5, .hdf5, .he5, .nc, got a.tif"
     ):
         read_array(tmp_path / "a.tif")
     flat = write(tmp_path / "flat.npz", {"x": CUBE[0], "text": np.array(["a"])})

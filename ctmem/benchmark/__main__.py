@@ -14,7 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import ctmem.inference  # noqa: F401  (it enters its methods)
+import ctmem.inference  # noqa: F401  (both enter what they bring)
 from ctmem.benchmark.cameras import USUAL, parse_cameras
 from ctmem.benchmark.references import GRADES
 from ctmem.benchmark.report import write_report
@@ -75,7 +75,8 @@ def new_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--scenes", type=Path, default=SCENES, metavar="FOLDER",
-        help="of the files for the suites la and pair (default: shared/scenes beside the project's folder)",
+        help="of the files for the suites la, pair, paper-pavia and paper-houston (default: shared/scenes beside the "
+        "project's folder)",
     )  # fmt: skip
     return parser
 

@@ -6,6 +6,7 @@
 | la | four AVIRIS crops of Los Angeles | each whole | the other three | another one; Sentinel-2 |
 | pair | Paris, by Hyperion and by ALI | once degraded; as it is | nothing | ALI's image; Sentinel-2 |
 | folder | files of yours | each whole | the others | the next one; Sentinel-2 |
+| paper-pavia, paper-houston | see `ctmem.benchmark.paper` | patches | rows above | another scene of that sensor |
 
 The test areas of `embedded` are read once per release. Of the pair, Hyperion's image is degraded once more, so that
 there is truth (Wald's protocol), and is also taken as it is, without any. Both instruments have pixels of 30 m: ALI's
@@ -205,8 +206,10 @@ NEEDS = {"la": [f"aviris_la_{name}.npz" for name in LOS_ANGELES], "pair": list(P
 
 
 def missing(suite: str, folder: Path) -> list[str]:
-    """The files that a suite needs and the folder lacks."""
-    return [name for name in NEEDS.get(suite, []) if not (folder / name).is_file()]
+    """The files that a suite needs and the folder lacks; of one that goes by several names, "a or b", all names."""
+    return [
+        names for names in NEEDS.get(suite, []) if not any((folder / name).is_file() for name in names.split(" or "))
+    ]
 
 
 def _each_whole(grounds: Mapping[str, Ground], references: Mapping[str, str]) -> list[Case]:

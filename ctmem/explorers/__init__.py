@@ -16,8 +16,18 @@ except ImportError as error:
 from ctmem.explorers.band import BandExplorer
 from ctmem.explorers.degradation import DegradationExplorer
 from ctmem.explorers.diffusion import DiffusionExplorer
+from ctmem.explorers.form import SceneForm
 from ctmem.explorers.match import MatchExplorer
 from ctmem.explorers.recording import Recording, record
 from ctmem.explorers.view import Tabs
 
-__all__ = ["BandExplorer", "DegradationExplorer", "DiffusionExplorer", "MatchExplorer", "Recording", "Tabs", "record"]
+__all__ = [
+    "BandExplorer",
+    "DegradationExplorer",
+    "DiffusionExplorer",
+    "MatchExplorer",
+    "Recording",
+    "SceneForm",
+    "Tabs",
+    "record",
+]

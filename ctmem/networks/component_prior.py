@@ -73,7 +73,13 @@ class ComponentPrior(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(
-        self, y: torch.Tensor, y_up: torch.Tensor, mtf: torch.Tensor, noise: torch.Tensor, scale: int
+        self,
+        y: torch.Tensor,
+        y_up: torch.Tensor,
+        mtf: torch.Tensor,
+        noise: torch.Tensor,
+        scale: int,
+        whitened: bool = False,
     ) -> torch.Tensor:
         """Returns the fine component (B, 1, scale·h, scale·w), in the units of `y`.
 
@@ -83,9 +89,11 @@ class ComponentPrior(nn.Module):
             mtf: transfer of the blur along rows and along columns, (B, 8).
             noise: deviation of the noise in `y`, (B,), in the units of `y`.
             scale: one of `SCALES`.
+            whitened: `y` is part of a component that has mean 0 and deviation 1 as a whole: it is taken as it is, so
+                that every part has the same answer as in the whole, but near its rim.
         """
-        mean = y.mean((2, 3), keepdim=True)
-        std = y.std((2, 3), keepdim=True) + 1e-6
+        mean = y.new_zeros(len(y), 1, 1, 1) if whitened else y.mean((2, 3), keepdim=True)
+        std = y.new_ones(len(y), 1, 1, 1) if whitened else y.std((2, 3), keepdim=True) + 1e-6
         film = self._film(self._told(mtf, noise / std.flatten(), scale))
         x = stem = self.stem((y - mean) / std)
         for first, second, gain, shift in zip(self.first, self.second, film[::2], film[1::2]):

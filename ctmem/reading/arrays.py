@@ -32,7 +32,7 @@ from ctmem.reading.npy import open_npy, open_npz
 
 Result = TypeVar("Result")
 
-ENDINGS = (".mat", ".npy", ".npz", ".h5", ".hdf5", ".he5")
+ENDINGS = (".mat", ".npy", ".npz", ".h5", ".hdf5", ".he5", ".nc")
 HDF5 = b"\x89HDF\r\n\x1a\n"
 SHOWN = 20  # arrays that a message names
 LONGEST = 300  # letters of another library's message
@@ -53,7 +53,8 @@ def read_array(path: str | Path, *, key: str | None = None, axes: str | None = N
     Nothing is unpickled, and nothing decoded but this one array. Axes of length 1 beyond three are left out.
 
     Args:
-        path: the file, .mat (versions 5 to 7.3), .npy, .npz, .h5, .hdf5 or .he5; `file.mat:HSI` names an array in it.
+        path: the file, .mat (versions 5 to 7.3), .npy, .npz, .h5, .hdf5, .he5 or
+            .nc; `file.mat:HSI` names an array in it.
         key: name of the array, `s.data` for a field of a struct or a group; None where the file has one 3-D array.
         axes: the order in which they are stored, "HWC", "CHW" and so on; None: see above.
 
@@ -74,11 +75,11 @@ def read_named(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         OSError, ValueError: as `read_array`.
     """
     path = Path(path)
-    with _opened(path) as (members, load):
+    with contents(path) as (members, load):
         there = {member.name: member for member in members if member.dtype is not None}
         for name in names:
             if name not in there:
-                fail("path", f"a file with an array {name!r}", f"{path.name}, which holds {_listed(members)}")
+                fail("path", f"a file with an array {name!r}", f"{path.name}, which holds {listed(members)}")
         return {name: _tried(path, partial(load, there[name])) for name in names}
 
 
@@ -127,14 +128,14 @@ def find_array(
         fail("key", f"{named!r}, as `path` says, or None", repr(key))
     if axes is not None and (not isinstance(axes, str) or sorted(axes.upper()) != ["C", "H", "W"]):
         fail("axes", "'HWC', 'CHW' or another order of these letters", repr(axes))
-    with _opened(path) as (members, load):
-        member = _pick(members, key or named, usual)
+    with contents(path) as (members, load):
+        member = pick_member(members, key or named, usual)
         array = _tried(path, partial(load, member))
     return Found(_oriented(array, member, path, axes and axes.upper(), bands), member.no_data)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Contents]:
+def contents(path: Path) -> Iterator[Contents]:
     """What a file holds, and what decodes one of it."""
     with opened(path) as file, ExitStack() as stack:
         if path.suffix.lower() not in ENDINGS:
@@ -182,29 +183,29 @@ def _is_hdf5(file: BinaryIO) -> bool:
     return HDF5 in found
 
 
-def _pick(members: list[Member], key: str | None, usual: str | None) -> Member:
+def pick_member(members: list[Member], key: str | None, usual: str | None) -> Member:
     """The array called `key`, or the only 3-D one, or of several the usual one."""
-    cubes = {member.name: member for member in members if member.dtype is not None and len(_cube(member.shape)) == 3}
+    cubes = {one.name: one for one in members if one.dtype is not None and len(cube_shape(one.shape)) == 3}
     if key is not None:
         key = key.replace("/", ".").strip(".") if key not in cubes else key
         if key not in cubes:
-            fail("key", "the name of a 3-D array in the file", f"{key!r}; the file holds {_listed(members)}")
+            fail("key", "the name of a 3-D array in the file", f"{key!r}; the file holds {listed(members)}")
         return cubes[key]
     if len(cubes) == 1:
         return next(iter(cubes.values()))
     if usual is not None and cubes:
-        return _pick(members, usual, None)
-    return fail("key", "given unless the file holds exactly one 3-D array", f"None; the file holds {_listed(members)}")
+        return pick_member(members, usual, None)
+    return fail("key", "given unless the file holds exactly one 3-D array", f"None; the file holds {listed(members)}")
 
 
-def _listed(members: list[Member]) -> str:
+def listed(members: list[Member]) -> str:
     """Names and shapes of what a file holds."""
     told = [f"{one.name!r} {one.shape if one.dtype is not None else f'({one.kind})'}" for one in members[:SHOWN]]
     more = [f"{len(members) - SHOWN} more"] if len(members) > SHOWN else []
     return ", ".join(told + more) or "no array at all"
 
 
-def _cube(shape: tuple[int, ...]) -> tuple[int, ...]:
+def cube_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape without the ones before and behind it that make it longer than three."""
     while len(shape) > 3 and 1 in (shape[0], shape[-1]):
         shape = shape[1:] if shape[0] == 1 else shape[:-1]
@@ -213,7 +214,7 @@ def _cube(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _oriented(array: np.ndarray, member: Member, path: Path, axes: str | None, bands: int | None) -> np.ndarray:
     """The array as (H, W, C), see the head of this module."""
-    array = array.reshape(_cube(array.shape), order="A")
+    array = array.reshape(cube_shape(array.shape), order="A")
     if axes is not None:
         return array.transpose([axes.index(letter) for letter in "HWC"])
     fitting = [axis for axis, side in enumerate(array.shape) if side == bands]

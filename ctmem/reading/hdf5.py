@@ -44,17 +44,24 @@ def open_hdf5(file: BinaryIO, path: Path) -> Iterator[Contents]:
         return child.array(member)
 
     try:
-        yield [_member(one) for one in json.loads(child.message())], load
+        yield child.members(), load
     finally:
         child.end()
 
 
 class Child:
-    """A process that has a file open, see `hdf5_child`."""
+    """A process that has a file open, see `hdf5_child`.
 
-    def __init__(self, path: Path, most: int) -> None:
+    Args:
+        path: the file.
+        most: bytes that one piece of an array in it may have.
+        depth: levels of groups that are looked at.
+    """
+
+    def __init__(self, path: Path, most: int, depth: int = 1) -> None:
         places = json.dumps([place for place in sys.path if place])
-        command = [sys.executable, "-I", "-S", str(CHILD), str(path.absolute()), str(most), str(SECONDS), places]
+        told = [str(path.absolute()), str(most), str(SECONDS), str(depth), places]
+        command = [sys.executable, "-I", "-S", str(CHILD), *told]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=os.environ | ALONE
@@ -69,6 +76,16 @@ class Child:
         timer.daemon = True
         timer.start()
         return timer
+
+    def members(self) -> list[Member]:
+        """What the file holds: the first that the process says.
+
+        Raises:
+            ValueError: as `message`.
+        """
+        found = [_member(one) for one in json.loads(self.message())]
+        self.timer.cancel()
+        return found
 
     def message(self) -> bytes:
         """What the process says next.
@@ -93,15 +110,42 @@ class Child:
         Raises:
             ValueError: as `message`.
         """
-        assert member.dtype is not None and self.process.stdin is not None
-        self.timer.cancel()
-        seconds = SECONDS + PER_BYTE * member.size
-        self.timer = self._timer(seconds)
         shape = member.shape[::-1] if member.marked else member.shape
-        array = np.empty(shape, member.dtype)
-        if array.size:
-            self.process.stdin.write(json.dumps([member.name, str(seconds)]).encode() + b"\n")
+        array = self.part(member, [(0, side) for side in shape])
+        return array.T if member.marked else array
+
+    def attributes(self, name: str = "") -> dict[str, Any]:
+        """The short attributes of an array, or of the file: texts, and lists of numbers.
+
+        Raises:
+            ValueError: as `message`.
+        """
+        self._ask(name, "attributes", SECONDS)
+        found = json.loads(self.message())
+        self.timer.cancel()
+        return dict(found)
+
+    def _ask(self, name: str, wish: Any, seconds: float) -> None:
+        """Says what is wanted, and from when on it takes too long."""
+        assert self.process.stdin is not None
+        self.timer.cancel()
+        self.timer = self._timer(seconds)
+        try:
+            self.process.stdin.write(json.dumps([name, wish, str(seconds)]).encode() + b"\n")
             self.process.stdin.flush()
+        except OSError as error:
+            raise ValueError(_fate(self.process.wait())) from error
+
+    def part(self, member: Member, cut: list[tuple[int, int]]) -> np.ndarray:
+        """A part of one of the file's arrays, (start, stop) along each of its axes as they are stored.
+
+        Raises:
+            ValueError: as `message`.
+        """
+        assert member.dtype is not None
+        array = np.empty([stop - start for start, stop in cut], member.dtype)
+        if array.size:
+            self._ask(member.name, cut, SECONDS + PER_BYTE * array.nbytes)
         flat = array.reshape(-1).view("u1")
         start = 0
         while start < flat.size:
@@ -109,7 +153,8 @@ class Child:
             if self.output.readinto(flat[start : start + length].data) != length:
                 raise ValueError("what came of an array is not of its size")
             start += length
-        return array.T if member.marked else array
+        self.timer.cancel()
+        return array
 
     def end(self) -> None:
         """Ends the process."""

@@ -2,11 +2,11 @@
 
 HDF5's library can crash and run without end on damaged files. Here this ends one child, with limits on memory and
 time where the system has such. It is told a file by its arguments, says on its output what the file holds, reads from
-its input which of it is wanted, and hands that over piece by piece. Each message is its length, 8 bytes, and its
-content; a negative length comes before an error.
+its input which of it is wanted, one line for each wish, and hands that over piece by piece. Each message is its length,
+8 bytes, and its content; a negative length comes before an error.
 
-Only what lies in the file itself is looked at: hard links, no external storage, no virtual data sets; one level of
-groups.
+Only what lies in the file itself is looked at: hard links, no external storage, no virtual data sets; as many levels of
+groups as its arguments say.
 
 Source: this project.
 """
@@ -23,25 +23,32 @@ from typing import Any
 MOST = 1000  # links of a group, and attributes, that are looked at
 PIECE = 2**24  # bytes that are handed over at once
 SPARE = 2**29  # bytes beyond what the array needs
+CACHE = 2**26  # bytes of unpacked pieces that HDF5 keeps, for windows side by side
+LONGEST = 2**16  # letters of a text, and numbers of a list, that an attribute may have
 NO_DATA = ("fillvalue", "missingvalue", "nodata", "nodatavalue", "dataignorevalue")  # attributes, in letters alone
 
 
 def main(arguments: list[str]) -> None:
-    """Tells of one file, and hands over one of its arrays."""
-    path, room, seconds, places = arguments
+    """Tells of one file, and hands over what is wished of it."""
+    path, room, seconds, depth, places = arguments
     sys.path[:] = json.loads(places)
     import h5py  # noqa: PLC0415  (found only now)
 
     limit(SPARE, float(seconds))
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            say(json.dumps([member for member, _ in members(file, "", int(room))]).encode())
-            name, seconds = json.loads(sys.stdin.readline() or '[null, "0"]')
-            for member, item in members(file, "", int(room)):
-                if name is not None and member["name"] == name and member["size"]:
-                    limit(SPARE + 4 * member["size"], float(seconds))
-                    hand_over(item)
-                    break
+        with h5py.File(path, "r", locking=False, rdcc_nbytes=CACHE) as file:
+            found = list(members(file, "", int(room), int(depth)))
+            say(json.dumps([member for member, _ in found]).encode())
+            items = {member["name"]: item for member, item in reversed(found) if member["size"]}
+            for line in sys.stdin:
+                name, cut, seconds = json.loads(line)
+                if cut == "attributes":
+                    limit(SPARE, float(seconds))
+                    say(json.dumps(attributes(items.get(name, file))).encode())
+                elif name in items:
+                    size = math.prod(stop - start for start, stop in cut) * items[name].dtype.itemsize
+                    limit(SPARE + CACHE + 4 * size, float(seconds))
+                    hand_over(items[name], cut)
     except Exception as error:  # h5py raises a dozen kinds
         say((str(error) or type(error).__name__).encode(errors="replace"), -1)
 
@@ -75,8 +82,8 @@ def limit(spare: int, seconds: float) -> None:
             continue  # this system does not limit that
 
 
-def members(group: Any, within: str, room: int) -> Iterator[tuple[dict[str, Any], Any]]:
-    """What a group holds, and, of the file, what the groups in it hold."""
+def members(group: Any, within: str, room: int, depth: int) -> Iterator[tuple[dict[str, Any], Any]]:
+    """What a group holds, and, for so many levels, what the groups in it hold."""
     import h5py  # noqa: PLC0415
 
     for name in itertools.islice(group, MOST):
@@ -89,8 +96,8 @@ def members(group: Any, within: str, room: int) -> Iterator[tuple[dict[str, Any]
         item = group[name]
         if isinstance(item, h5py.Dataset):
             yield data_set(full, item, room), item
-        elif isinstance(item, h5py.Group) and not within:
-            yield from members(item, f"{name}.", room)
+        elif isinstance(item, h5py.Group) and depth:
+            yield from members(item, f"{full}.", room, depth - 1)
         else:
             yield described(full, kind="a group in a group" if within else "a type"), None
 
@@ -166,15 +173,36 @@ def missing(item: Any) -> list[float]:
     return found
 
 
-def hand_over(item: Any) -> None:
-    """Writes an array in this machine's order of bytes, some rows at a time, no chunk of it twice."""
+def attributes(item: Any) -> dict[str, Any]:
+    """The short attributes of a data set or of the file: texts, and lists of numbers."""
+    found: dict[str, Any] = {}
+    for name in itertools.islice(item.attrs, MOST):
+        about = item.attrs.get_id(name)
+        if math.prod(about.shape) > LONGEST or about.dtype.itemsize > LONGEST or about.dtype.kind not in "fiuSO":
+            continue
+        value = item.attrs[name]
+        if isinstance(value, bytes | str):
+            text = value if isinstance(value, str) else value.decode("utf-8", "replace")
+            found[name] = text[:LONGEST]
+        elif about.dtype.kind in "fiu":
+            found[name] = value.reshape(-1).tolist()
+    return found
+
+
+def hand_over(item: Any, cut: list[list[int]]) -> None:
+    """Writes a part of an array in this machine's order of bytes, some rows at a time."""
     native = item.dtype.newbyteorder("=")
-    row = max(1, math.prod(item.shape[1:]) * item.dtype.itemsize)
+    if not cut:
+        say(memoryview(item[()].astype(native).reshape(-1).view("u1")))
+        return
+    (first, last), others = cut[0], tuple(slice(start, stop) for start, stop in cut[1:])
+    row = max(1, math.prod(stop - start for start, stop in cut[1:]) * item.dtype.itemsize)
     step = max(1, PIECE // row)
     if item.chunks:
         step = -(-step // item.chunks[0]) * item.chunks[0]
-    for start in range(0, item.shape[0], step):
-        say(memoryview(item[start : start + step].astype(native, order="C", copy=False).reshape(-1).view("u1")))
+    for start in range(first, last, step):
+        rows = item[(slice(start, min(start + step, last)), *others)]
+        say(memoryview(rows.astype(native, order="C", copy=False).reshape(-1).view("u1")))
 
 
 if __name__ == "__main__":

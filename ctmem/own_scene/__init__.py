@@ -1,0 +1,1 @@
+"""A scene of yours, from file to file."""
