@@ -15,7 +15,7 @@ import scipy.io
 import spectral.io.envi
 from rasterio import Affine
 
-from ctmem.raster import packing
+from ctmem.raster import layout, packing, packing_arrays
 from ctmem.raster.opening import open_raster
 from ctmem.raster.raster import place_of
 from ctmem.raster.writing import Counts, create_raster
@@ -96,14 +96,14 @@ def test_large_answers_are_read_line_by_line(tmp_path, monkeypatch):
     raster = source(tmp_path)
     for ending in (".tif", ".npz"):
         written(tmp_path / f"a{ending}", raster, made.cube("f4"))
-        monkeypatch.setattr(packing, "AT_ONCE", 0)
+        monkeypatch.setattr(layout, "AT_ONCE", 0)
         written(tmp_path / f"b{ending}", raster, made.cube("f4"))
         assert (tmp_path / f"a{ending}").read_bytes() == (tmp_path / f"b{ending}").read_bytes()
         monkeypatch.undo()
 
 
 def test_large_arrays_become_matlab_7_3(tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "MAT5", 100)
+    monkeypatch.setattr(packing_arrays, "MAT5", 100)
     raster = source(tmp_path, "f4")
     written(tmp_path / "a.mat", raster, raster.window(0, 0, 12, 20))
     assert (tmp_path / "a.mat").read_bytes()[124:128] == b"\x00\x02IM"
@@ -361,16 +361,16 @@ def test_a_geotiff_is_read_again_before_it_gets_its_name(tmp_path, monkeypatch):
     """GDAL closes a file on a full disk without a word: what it was to write last is not in it."""
     raster = source(tmp_path)
     said = "`path` must be a file that can be written, got a.tif: what was written is not what is read again"
-    bands_of, asked = packing.Layout.bands_of, []
+    bands_of, asked = layout.Layout.bands_of, []
 
     def other(self, *args):
         asked.append(args)
         return (band + (number == 6 and len(asked) == 2) for number, band in enumerate(bands_of(self, *args)))
 
-    monkeypatch.setattr(packing.Layout, "bands_of", other)
+    monkeypatch.setattr(layout.Layout, "bands_of", other)
     with pytest.raises(OSError, match=said), create_raster(tmp_path / "a.tif", raster, keep=True) as writer:
         writer.write(made.cube("f4"), 0, 0)
-    monkeypatch.setattr(packing.Layout, "bands_of", bands_of)
+    monkeypatch.setattr(layout.Layout, "bands_of", bands_of)
     assert names(tmp_path) == [".a.tif.unfinished", "source.tif"]
     with create_raster(tmp_path / "a.tif", raster, resume=True) as writer:
         assert writer.resumed

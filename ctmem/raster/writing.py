@@ -30,7 +30,8 @@ import numpy as np
 
 from ctmem.checks import Inside, Scale, described, fail, typed
 from ctmem.files import check_out
-from ctmem.raster.packing import FORMS, Layout, companions, pack
+from ctmem.raster.layout import FORMS, Layout
+from ctmem.raster.packing import companions, map_info, pack
 from ctmem.raster.raster import Raster, finer, stored_as
 
 
@@ -233,6 +234,8 @@ def create_raster(
         if one.is_dir() or (one.exists() and not overwrite):
             fail("path", "a new file, or `overwrite` True", f"{one.name}, which is there", FileExistsError)
     layout = _layout(path, like, scale, dtype, no_data)
+    if layout.form == "ENVI":
+        map_info(layout)  # raises where its header cannot hold the transform
     return Writer(layout, companions(path)[0], keep=keep, resume=resume)
 
 
