@@ -25,6 +25,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,14 @@ from ctmem.explorers import band, degradation, diffusion, matched, observation, 
 from ctmem.explorers import match as match_explorer
 from ctmem.match import agreement, align, detail, dmb, matching, patches, search, texture_library
 from ctmem.methods import components, fusion, registry
-from ctmem.networks import component_prior, kernel_net, mamba, plain_scan, residual_cnn, tcmm, variants
+from ctmem.networks import blur_width, component_prior, kernel_net, mamba, plain_scan, residual_cnn, tcmm, variants
 from ctmem.networks.scan import selective
 from ctmem.observe import camera as cameras
-from ctmem.observe import estimate, kernel, optics, responses
+from ctmem.observe import estimate, kernel, noise, optics, responses
 from ctmem.raster import checking, opening, raster, writing, xarrays
 from ctmem.reading import arrays
 from ctmem.reading import numbers as reading
-from ctmem.tiling import answering
+from ctmem.tiling import answering, blur, recipe, references
 from ctmem.tiling import noise as pixels
 from ctmem.tiling import plan as plans
 from ctmem.tiling import run as runs
@@ -135,7 +136,7 @@ def calls(folder: Path) -> Calls:
     np.save(folder / "cube.npy", x[0].permute(1, 2, 0).numpy())
     np.savez(folder / "cubes.npz", cube=x[0].permute(1, 2, 0).numpy(), other=np.ones((3, 4, 5), np.float32))
     opened = opening.open_raster(folder / "cubes.npz", key="cube", axes="HWC")
-    recipe = answering.Recipe(
+    stepped = answering.Recipe(
         "bicubic-bp", cam, torch.zeros(7), torch.eye(7)[:, :2], torch.ones(2), torch.zeros(2), torch.zeros(2),
         torch.ones(2), torch.ones(7, dtype=torch.bool), reach=2,
     )  # fmt: skip
@@ -156,6 +157,16 @@ def calls(folder: Path) -> Calls:
     example = components.Examples([(image(1, 1, 8, 8), image(1, 1, 8, 8, seed=1))])
     asked = problem.DenoisingProblem.of(m.denoiser, encoded.base, encoded.texture)
     cube = scene.cube
+    (folder / "responses.csv").write_text("wavelength_nm,response,band\n500,1,a\n520,1,a\n", encoding="utf-8")
+    recipe_ = answering.Recipe(
+        method="bicubic-bp", camera=seen, mean=torch.full((7,), 0.5), directions=torch.eye(7), std=torch.ones(7),
+        noise=torch.zeros(7), damping=torch.full((7,), 0.1), factors=torch.ones(2), good=torch.ones(7) > 0,
+        spread=answering.Spread(torch.ones(2), torch.ones(2), torch.ones(7)),
+    )  # fmt: skip
+    surveyed = SimpleNamespace(
+        count=240, mean=x[0].mean((1, 2)).double(), covariance=x[0].flatten(1).cov().double(), good=torch.ones(7) > 0,
+        level=1.0, samples=[x],
+    )  # fmt: skip
     return {
         # data
         "areas.Box": (areas.Box, {"top": 0, "left": 4, "height": 8, "width": 8}),
@@ -238,7 +249,7 @@ def calls(folder: Path) -> Calls:
         "run.unfinished": (runs.unfinished, {"out": str(folder / "sr.tif")}),
         "run.sharpen_to": (
             runs.sharpen_to,
-            {"out": str(folder / "sr.tif"), "raster": opened, "recipe": recipe, "digest": "a", "dtype": "float32",
+            {"out": str(folder / "sr.tif"), "raster": opened, "recipe": stepped, "digest": "a", "dtype": "float32",
              "overwrite": True, "resume": False, "tile": 8, "halo": 2, "memory_gb": 2.0, "answer": answering.answer,
              "progress": lambda done, total: None},
         ),
@@ -291,6 +302,21 @@ def calls(folder: Path) -> Calls:
         "estimate.estimate_camera": (estimate.estimate_camera, {"lr_hsi": x, "ref_msi": fine, "camera": seen}),
         "estimate.estimate_fwhm": (estimate.estimate_fwhm, {"lr_hsi": x, "ref_msi": fine, "camera": seen}),
         "estimate.estimate_snr_db": (estimate.estimate_snr_db, {"lr_hsi": x}),
+        "noise.noise_of_bands": (noise.noise_of_bands, {"images": [x]}),
+        "answering.answer": (answering.answer, {"recipe": recipe_, "lr": low, "top": 0, "left": 0}),
+        "answering.deviation": (answering.deviation, {"recipe": recipe_, "lr": low}),
+        "recipe.make_recipe": (
+            recipe.make_recipe,
+            {"survey": surveyed, "scale": 2, "psf": "auto", "noise": "auto", "method": "bicubic-bp", "seed": 0},
+        ),
+        "references.prepare_reference": (
+            references.prepare_reference,
+            {"image": ref, "wavelengths_nm": nm, "name": "a", "sensor": "landsat8", "bands": ("B2", "B3", "B4", "B5"),
+             "gsd_m": 10.0, "wanted_gsd_m": 5.0},
+        ),
+        "references.read_responses": (references.read_responses, {"path": folder / "responses.csv"}),
+        "blur.blur_seen": (blur.blur_seen, {"components": [x[:, :3]], "noise": torch.zeros(3)}),
+        "blur_width.features": (blur_width.features, {"z": image(2, 1, 9, 8), "noise": torch.zeros(2)}),
         "kernel.PsfKernel": (kernel.PsfKernel, {"scale": 4, "size": 12, "psf": None}),
         "kernel.PsfKernel.forward": (kernel.PsfKernel(4), {"x": x}),
         "kernel.impulse_response": (

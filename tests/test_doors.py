@@ -43,6 +43,8 @@ from ctmem.observe.camera import Camera
 from ctmem.observe.estimate import estimate_camera, estimate_fwhm, estimate_snr_db
 from ctmem.observe.kernel import PsfKernel, impulse_response, train_kernel
 from ctmem.prior import component_prior
+from ctmem.tiling.answering import Recipe, Spread, answer, deviation
+from ctmem.tiling.references import prepare_reference
 
 PACKAGE = Path(checks.__file__).parent
 READERS = {"as_image", "as_srf", "as_psf", "check_finite"}  # what reads numbers through
@@ -113,6 +115,9 @@ DOORS = [
     "observe.responses.box_srf",
     "observe.responses.srf_matrix",
     "prior.component_prior",
+    "tiling.answering.answer",
+    "tiling.answering.deviation",
+    "tiling.references.prepare_reference",
 ]
 
 
@@ -274,6 +279,12 @@ def network(kind: type, *args: int) -> torch.nn.Module:
 
 
 PRIOR = network(ComponentPrior, 16, 1, 1)
+RECIPE = Recipe(
+    method="bicubic-bp", camera=SEEN, mean=torch.full((7,), 0.5), directions=torch.eye(7), std=torch.ones(7),
+    noise=torch.zeros(7), damping=torch.full((7,), 0.1), factors=torch.ones(2), good=torch.ones(7, dtype=torch.bool),
+    spread=Spread(torch.ones(2), torch.ones(2), torch.ones(7)),
+)  # fmt: skip
+NM = np.arange(400.0, 1001, 20)
 
 
 def written(folder: Path, **images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
@@ -411,6 +422,12 @@ TAKES_IMAGES = {
     "prior.component_prior": (
         lambda m, f, x: component_prior(x, camera=SEEN, weights=PRIOR),
         {"lr_hsi": LOW},
+    ),
+    "tiling.answering.answer": (lambda m, f, x: answer(RECIPE, x), {"lr": LOW}),
+    "tiling.answering.deviation": (lambda m, f, x: deviation(RECIPE, x), {"lr": LOW}),
+    "tiling.references.prepare_reference": (
+        lambda m, f, x: prepare_reference(x, NM, sensor="landsat8", gsd_m=5, wanted_gsd_m=5).image,
+        {"image": random(1, 4, 12, 20)},
     ),
 }  # fmt: skip
 TAKES_NONE = [

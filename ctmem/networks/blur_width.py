@@ -68,8 +68,11 @@ class BlurWidth(nn.Module):
         width: of the hidden layer.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     @typed
-    def __init__(self, width: Width = 64):
+    def __init__(self, width: Width = 64) -> None:
         super().__init__()
         self.width = width
         self.register_buffer("mean", torch.zeros(FEATURES))

@@ -18,10 +18,10 @@ from ctmem.checks import Positive, fail, typed
 from ctmem.files import data_path, load_module
 from ctmem.networks.blur_width import BlurWidth, features
 
-LEAST = 8  # pixels of a side of a window that is looked at
+LEAST = 6  # pixels of a side of a window that is looked at
 MOST = 5  # components
 NOISY = 0.3  # of a component's deviation: what is noisier does not tell of the blur
-USUAL, SURE = 0.8, 0.35  # FWHM in coarse pixels, and deviation of its logarithm, where nothing is known
+USUAL, SURE = 0.7, 0.35  # FWHM in coarse pixels, and deviation of its logarithm, where nothing is known
 
 
 class BlurSeen(NamedTuple):

@@ -58,8 +58,7 @@ def choose(
 ) -> tuple[Recipe, list[Tried]]:
     """Returns the recipe with the method, and the shares, that are best on the copy; and what was tried.
 
-    Without a window that is large enough it is the last of the methods that would be tried, and nothing is known of its
-    errors.
+    Without a window that is large enough it is the first of the methods, and nothing is known of its errors.
 
     Args:
         recipe: of the scene.
@@ -70,7 +69,7 @@ def choose(
     copies = [copy_of(recipe, one, number) for number, one in enumerate(samples) if min(one.shape[2:]) >= LEAST]
     known = [one for one in copies if one is not None]
     if not known:
-        return replace(recipe, method=methods[-1]), []
+        return replace(recipe, method=methods[0]), []
     lows = [low for low, _ in known]
     trials, tried = {}, []
     for method in methods:
