@@ -404,6 +404,14 @@ def test_headers_as_people_write_them(tmp_path):
     assert envi.listed(header["band names"]) == ["a", "b"] and header["lines"] == "3" and "two" in header["description"]
 
 
+def test_texts_of_another_encoding_do_not_shut_a_file(tmp_path):
+    header = made.write_envi(tmp_path / "a.hdr", made.cube(), **{"band names": [f"{n} xx" for n in range(7)]})
+    header.write_bytes(header.read_bytes().replace(b"xx", b"\xb5m").replace(b"Micrometers", b"\xb5m"))
+    raster = open_raster(header)
+    assert np.array_equal(whole(raster), made.cube()) and raster.bands.names[1] == "1 µm"
+    assert np.abs(raster.bands.wavelengths_nm - made.NM).max() < 1e-9
+
+
 def test_a_file_that_is_replaced_is_opened_again(tmp_path):
     path = made.write_tiff(tmp_path / "a.tif", made.cube())
     raster = open_raster(path)

@@ -249,6 +249,16 @@ def test_bands_are_said_where_others_look_for_them(tmp_path):
     assert (again.scale == 1e-4).all() and again.units == "reflectance" and again.sensor == "EnMAP"
 
 
+def test_texts_cannot_add_entries_to_a_header(tmp_path):
+    raster = source(tmp_path)
+    odd = dataclasses.replace(raster, sensor="a\nlines = 3", units="W}\nbands = 2", bands=dataclasses.replace(
+        raster.bands, names=("a, b", "c\nsamples = 1", *"defgh")))  # fmt: skip
+    written(tmp_path / "a.img", odd, made.cube("f4"))
+    again = open_raster(tmp_path / "a.img")
+    assert (again.height, again.width, again.count) == (12, 20, 7) and again.bands.names[:2] == ("a b", "c samples 1")
+    assert again.sensor == "a lines 3" and again.units == "W bands 2"
+
+
 def test_scales_that_differ_between_bands(tmp_path):
     scale, offset = np.linspace(1, 2, 7), np.linspace(-1, 1, 7)
     raster = dataclasses.replace(source(tmp_path), scale=scale, offset=offset, units="W")

@@ -13,10 +13,10 @@ import os
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import rasterio
@@ -29,6 +29,8 @@ from ctmem.raster.envi import KEPT, check_header, data_of, listed, read_header
 from ctmem.raster.raster import Bands, Part, Raster
 from ctmem.raster.spectra import looked_up, numbers, of_names, to_nm
 from ctmem.reading.border import opened
+
+Result = TypeVar("Result")
 
 CALLED = {"GTiff": "GeoTIFF", "ENVI": "ENVI", "JP2OpenJPEG": "JPEG 2000", "HFA": "ERDAS Imagine"}
 SETTINGS = {"GDAL_CACHEMAX": 256, "CPL_VSIL_USE_TEMP_FILE_FOR_RANDOM_WRITE": "NO"}  # MB of blocks that GDAL keeps
@@ -82,7 +84,7 @@ def told(path: Path, driver: str) -> Iterator[None]:
         with rasterio.Env(**SETTINGS), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             yield
-    except (RasterioError, RasterioIOError) as error:
+    except (RasterioError, RasterioIOError, UnicodeDecodeError) as error:
         why = str(error.__cause__ or error).partition("\n")[0][:LONGEST].replace(str(path), path.name)
         raise ValueError(f"`path` must be a readable {CALLED[driver]} file, got {path.name} ({why})") from error
 
@@ -129,10 +131,10 @@ def open_gdal(path: Path, driver: str, *, bands: Bands | None = None, least: int
             "bands": bands or _tagged(file, path, places),
             "no_data": tuple(dict.fromkeys(x for x in (file.nodatavals[i] for i in index) if x is not None)),
             "scale": np.array(file.scales)[index], "offset": np.array(file.offsets)[index],
-            "units": next((file.units[i] for i in index if file.units[i]), None) or "unknown",
+            "units": next((one for one in _units(file) if one), "unknown"),
             "transform": None if file.transform.is_identity else file.transform,
-            "sensor": looked_up(file.tags() | file.tags(ns="ENVI"), "sensor_type", "sensor") or "unknown",
-            "metadata": {key: text for key, text in file.tags().items() if key not in OWN},
+            "sensor": looked_up(_tags(file) | _tags(file, ns="ENVI"), "sensor_type", "sensor") or "unknown",
+            "metadata": {key: text for key, text in _tags(file).items() if key not in OWN},
             "block": file.block_shapes[places[0] - 1],
         }  # fmt: skip
     return Raster(path=path, source=GdalSource(path, driver, places, masked), **(fields | known))
@@ -141,10 +143,33 @@ def open_gdal(path: Path, driver: str, *, bands: Bands | None = None, least: int
 OWN = ("AREA_OR_POINT", "wavelength_units")  # tags that GDAL writes by itself
 
 
+def _texts(read: Callable[[], Result], usual: Result) -> Result:
+    """What GDAL says in words, or the usual where these are of another encoding than UTF-8."""
+    try:
+        return read()
+    except UnicodeDecodeError:
+        return usual
+
+
+def _tags(file: Any, number: int = 0, *, ns: str | None = None) -> dict[str, str]:
+    """The tags of a band, or of the file, in a domain."""
+    return _texts(lambda: dict(file.tags(number, ns=ns)), {})
+
+
+def _names(file: Any) -> list[str]:
+    """What the bands are called, "" where they are not."""
+    return [name or "" for name in _texts(lambda: file.descriptions, (None,) * file.count)]
+
+
+def _units(file: Any) -> Sequence[str | None]:
+    """The units of the bands."""
+    return _texts(lambda: file.units, (None,) * file.count)
+
+
 def _data_bands(file: Any, path: Path, least: int) -> tuple[tuple[int, ...], bool]:
     """Numbers of the bands with data, and whether the file has a mask for all of them."""
     flags = file.mask_flag_enums
-    told = [bool(file.descriptions[n - 1] or looked_up(file.tags(n), *NM)) for n in range(1, file.count + 1)]
+    told = [bool(name or looked_up(_tags(file, n), *NM)) for n, name in enumerate(_names(file), 1)]
     kinds = enumerate(file.colorinterp, 1)
     alpha = [number for number, kind in kinds if kind == ColorInterp.alpha and not told[number - 1]]
     if file.count - len(alpha) < least:
@@ -162,16 +187,17 @@ def _data_bands(file: Any, path: Path, least: int) -> tuple[tuple[int, ...], boo
 def _tagged(file: Any, path: Path, places: Sequence[int]) -> Bands:
     """What the tags of a file say of its bands: each band's own first, then lists for all, then their names."""
     count = len(places)
-    tags = [file.tags(number, ns="ENVI") | file.tags(number) for number in places]
-    whole = file.tags() | file.tags(ns="ENVI")
+    tags = [_tags(file, number, ns="ENVI") | _tags(file, number) for number in places]
+    whole = _tags(file) | _tags(file, ns="ENVI")
     unit = next((one for one in (looked_up(t, *UNIT) for t in [*tags, whole]) if one), None)
     raw, widths = _column(tags, whole, NM, count, path), _column(tags, whole, FWHM, count, path)
     if raw is None:
-        imagery = [file.tags(number, ns="IMAGERY") for number in places]
+        imagery = [_tags(file, number, ns="IMAGERY") for number in places]
         raw = _column(imagery, {}, ("central_wavelength_um",), count, path)
         widths = _column(imagery, {}, ("fwhm_um",), count, path)
         unit = "um"
-    names = tuple(file.descriptions[number - 1] or "" for number in places)
+    every = _names(file)
+    names = tuple(every[number - 1] for number in places)
     nm, fwhm = (None, None) if raw is None else to_nm(raw, unit, path.name, widths)
     if nm is None and any(names):
         nm = of_names(names)

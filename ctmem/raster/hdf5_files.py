@@ -125,8 +125,10 @@ class Hdf5Source:
     lead: int = 0
 
     def read(self, part: Part, bands: Sequence[int]) -> np.ndarray:
-        """The bands of a window as stored."""
+        """The bands of a window as stored; of a few that lie far apart, each is read alone."""
         low, high = min(bands), max(bands) + 1
+        if len(bands) > 1 and high - low > 4 * len(bands):
+            return np.concatenate([self.read(part, [band]) for band in bands])
         spans = {"H": (part[0], part[0] + part[2]), "W": (part[1], part[1] + part[3]), "C": (low, high)}
         cut = [(0, 1)] * self.lead + [spans[letter] for letter in self.order]
         found = asked(self.path, lambda file: file.part(self.name, _closed(cut, file.members[self.name])))

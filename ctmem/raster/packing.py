@@ -14,6 +14,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import tempfile
 import warnings
 import zipfile
@@ -275,6 +276,16 @@ def spectral_entries(layout: Layout) -> dict[str, str]:
     return entries | {"bbl": braces(str(int(one)) for one in bands.good)}
 
 
+def one_line(text: str) -> str:
+    r"""A text that may be an item of a list in such a header.
+
+    Example:
+        >>> one_line("a, {b}\n lines = 3")
+        'a b lines 3'
+    """
+    return " ".join(re.sub(r"[,{}=\s]+", " ", text).split())
+
+
 def braces(items: Any) -> str:
     """A list as ENVI's headers have it."""
     return "{" + ", ".join(items) + "}"
@@ -295,10 +306,10 @@ def header_text(layout: Layout, name: str) -> str:
     if layout.no_data is not None:
         entries["data ignore value"] = str(layout.no_data.item())
     if layout.sensor != "unknown":
-        entries["sensor type"] = layout.sensor
+        entries["sensor type"] = one_line(layout.sensor)
     entries |= map_info(layout) | spectral_entries(layout) | _meaning(layout)
     if layout.bands.names is not None:
-        entries["band names"] = braces(name.replace(",", " ").strip("{}") for name in layout.bands.names)
+        entries["band names"] = braces(map(one_line, layout.bands.names))
     entries |= {key: text for key, text in layout.metadata.items() if key in KEPT and key not in entries}
     return "ENVI\n" + "".join(f"{key} = {text}\n" for key, text in entries.items())
 
@@ -306,14 +317,14 @@ def header_text(layout: Layout, name: str) -> str:
 def _meaning(layout: Layout) -> dict[str, str]:
     """What the numbers mean."""
     if (layout.scale == 1).all() and (layout.offset == 0).all():
-        return {} if layout.units == "unknown" else {"data units": layout.units}
+        return {} if layout.units == "unknown" else {"data units": one_line(layout.units)}
     if layout.units == "reflectance" and len(set(layout.scale)) == 1 and (layout.offset == 0).all():
         return {"reflectance scale factor": exact(1 / layout.scale[0])}
     said = {
         "data gain values": braces(map(exact, layout.scale)),
         "data offset values": braces(map(exact, layout.offset)),
     }
-    return said if layout.units == "unknown" else said | {"data units": layout.units}
+    return said if layout.units == "unknown" else said | {"data units": one_line(layout.units)}
 
 
 def map_info(layout: Layout) -> dict[str, str]:
