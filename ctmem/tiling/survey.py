@@ -135,8 +135,9 @@ class _Pass:
         for number, place in enumerate(self.places):
             self.whole[number] += int(_shared(whole, box, place).sum())
         if whole.any():
-            found = torch.from_numpy(values[self.good][:, whole])
-            self.missing.add(found, dtype)
+            pixels = values[self.good][:, whole]
+            self.missing.add(pixels, dtype)
+            found = torch.from_numpy(pixels)
             self.levels.add(found)
             self.moments.add(found.double())
 
@@ -222,14 +223,18 @@ class _Missing:
     lowest: float = 0.0
     limit: float = 0.0
 
-    def add(self, x: torch.Tensor, dtype: np.dtype[Any]) -> None:
+    def add(self, x: np.ndarray, dtype: np.dtype[Any]) -> None:
         """Adds pixels (c, n)."""
-        self.negative += int((x < 0).sum())
-        self.lowest = min(self.lowest, float(x.min()))
-        self.dark += int((x == 0).all(0).sum())
+        lowest, highest = float(x.min()), float(x.max())
+        self.lowest = min(self.lowest, lowest)
+        if lowest < 0:
+            self.negative += int(np.count_nonzero(x < 0))
+        if lowest <= 0:
+            self.dark += x.shape[1] - int(np.count_nonzero(x.any(0)))
         if dtype.kind in "iu":
             self.limit = float(np.float32(np.iinfo(dtype).max))
-            self.at_limit += int((x == self.limit).sum())
+            if highest == self.limit:
+                self.at_limit += int(np.count_nonzero(x == highest))
 
     def warn(self, name: str, pixels: int, bands: int) -> None:
         """Says which, their share, and the argument that makes them holes."""
