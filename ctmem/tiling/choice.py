@@ -140,7 +140,7 @@ def shares_of(recipe: Recipe, copies: Sequence[tuple[torch.Tensor, torch.Tensor]
         y, wanted = (one / recipe.std[:kept, None, None] for one in (y, wanted))
         added = sharpened(plain, y)[0].double()
         left = (wanted - recipe.camera.upsample(y))[0].double()
-        here = _blocks(*truth.shape[2:], 0) & _inner(torch.isfinite(left[0]))
+        here = _blocks(truth.shape[2], truth.shape[3], 0) & _inner(torch.isfinite(left[0]))
         both[0] += (added * left)[:, here].sum(1)
         both[1] += added.square()[:, here].sum(1)
     return (both[0] / both[1].clamp_min(1e-30) / DOUBTED).clamp(0, 1).float()
@@ -154,7 +154,7 @@ def _judged(recipe: Recipe, copies: Sequence[tuple[torch.Tensor, torch.Tensor]])
     for low, truth in copies:
         preds = answer(replace(recipe, method="bicubic"), low), answer(recipe, low)
         here = torch.isfinite(truth[0, good]).all(0) & torch.isfinite(preds[0][0, good]).all(0)
-        judge = _inner(here) & _blocks(*truth.shape[2:], 1)
+        judge = _inner(here) & _blocks(truth.shape[2], truth.shape[3], 1)
         judge = judge if bool(judge.any()) else here
         for number, pred in enumerate(preds):
             x, y = (one[0, good][:, judge].double() for one in (pred, truth))

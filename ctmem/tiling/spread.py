@@ -46,7 +46,8 @@ def fit_spread(recipe: Recipe, copies: Sequence[tuple[torch.Tensor, torch.Tensor
         scale: of the answers that it is for.
     """
     kept = len(recipe.factors)
-    sums = _Sums(*(torch.zeros(kept, dtype=torch.float64) for _ in range(4)))
+    zeros = torch.zeros(4, kept, dtype=torch.float64)
+    sums = _Sums(zeros[0], zeros[1], zeros[2], zeros[3])
     bands = torch.zeros(len(recipe.mean), dtype=torch.float64)
     for low, truth in copies:
         error = answer(recipe, low) - truth
