@@ -31,7 +31,7 @@ RIGHT, NOT_YET, OPEN = "right", "not yet", "not tried yet"
 CLOSE = 1e-6  # relative: a mistake is known by all its digits
 ALIKE = 1e-3  # relative to the largest number: what functions return
 FILE = "exercises.json"  # in the folder of results: what was tried, and how it went
-NOTEBOOKS = ("00", "01", "02", "03", "04", "05", "06", "07")
+NOTEBOOKS = ("00", "01", "02", "03", "04", "05", "06", "07", "09")
 Function = Callable[..., Any]
 
 
@@ -50,6 +50,7 @@ class Exercise:
         inputs: the arguments of a function, one tuple for each case; at least two.
         judge: raises `Mistake` where an answer is wrong; in place of `right` where many answers are.
         near: absolute difference that is still right, beside three digits.
+        digits: of a number, that must be right.
         hint: what is said where no mistake is known.
     """
 
@@ -59,6 +60,7 @@ class Exercise:
     inputs: Callable[[], Iterable[tuple[Any, ...]]] | None = None
     judge: Callable[[Any], None] | None = None
     near: float = 0.0
+    digits: int = 3
     hint: str = "that is another number than I get; take one case that you can work out by hand, and compare"
 
     @property
@@ -196,20 +198,20 @@ def _judge_numbers(exercise: Exercise, answer: Any) -> None:
     for hint, wrong in exercise.mistakes.items():
         if any(_agree(got, _numbers(one), CLOSE, 0.0) for one in _each(wrong)):
             raise Mistake(hint)
-    if _three_digits(got, wanted, exercise.near):
+    if _digits_agree(got, wanted, exercise.digits, exercise.near):
         return
     for hint, wrong in exercise.mistakes.items():
-        if any(_three_digits(got, _numbers(one), 0.0) for one in _each(wrong)):
+        if any(_digits_agree(got, _numbers(one), exercise.digits, 0.0) for one in _each(wrong)):
             raise Mistake(hint)
     raise Mistake(exercise.hint)
 
 
-def _three_digits(got: np.ndarray, wanted: np.ndarray, near: float) -> bool:
-    """Whether numbers are those that are wanted, to three digits."""
+def _digits_agree(got: np.ndarray, wanted: np.ndarray, digits: int, near: float) -> bool:
+    """Whether numbers are those that are wanted, to so many digits."""
     if got.shape != wanted.shape:
         return False
     size = np.floor(np.log10(np.maximum(np.abs(wanted), 1e-12)))
-    return bool((np.abs(got - wanted) <= np.maximum(0.5001 * 10 ** (size - 2), near)).all())
+    return bool((np.abs(got - wanted) <= np.maximum(0.5001 * 10 ** (size + 1 - digits), near)).all())
 
 
 def _judge_function(exercise: Exercise, answer: Function) -> None:
