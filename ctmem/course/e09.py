@@ -37,7 +37,7 @@ EXERCISES = (
             "first east, then north": (NORTH - (ROW + 0.5) * PIXEL, EAST + (COLUMN + 0.5) * PIXEL),
         },
         digits=8,
-        hint="the corner of the image stays where it is; from there so many fine pixels east, so many south, and a half",
+        hint="the corner of the image stays; from there so many fine pixels east, so many south, and a half",
     ),
     Exercise(
         "a number",
