@@ -11,7 +11,7 @@ STAMP := $(VENV)/.ctmem-installed
 VISITS ?= 8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lab dashboard train corpus refresh clean
+.PHONY: help setup run test lint lab dashboard train corpus refresh student clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ corpus: setup ## open imagery to learn from into corpus/, 44 MB; fetches 274 MB 
 
 refresh: setup ## execute the notebooks in place and store their outputs in the one canonical form
 	$(PY) notebooks/build.py refresh
+
+student: setup ## copies of the notebooks without solutions into student/, for a class
+	$(PY) notebooks/build.py student
 
 clean: ## remove .venv, results/, caches and build leftovers (not runs/, not data/)
 	rm -rf .venv results build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage

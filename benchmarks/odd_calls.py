@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctmem import files, holes, inference, model, prior, teaching
+from ctmem import course, files, holes, inference, model, prior, teaching
 from ctmem.benchmark import cameras as told
 from ctmem.benchmark import scores, weights
 from ctmem.config import TINY, CameraConfig, DenoiserConfig, MatchConfig, Preset, TrainConfig
@@ -656,15 +656,16 @@ def calls(folder: Path) -> Calls:
         "render.paint": (render.paint, {"numbers": np.ones((3, 4), np.uint8), "colour_map": "viridis"}),
         "view.mark": (view.mark, {"row": 1, "column": 2, "colour": "red", "rows": 1, "columns": 1, "text": "a"}),
         # teaching
-        "teaching.check": (
-            teaching.check,
-            {"claim": "two", "value": 2.0, "at_least": 1.0, "at_most": 3.0, "equals": 2.0},
+        "teaching.claim": (
+            teaching.claim,
+            {"statement": "two", "value": 2.0, "at_least": 1.0, "at_most": 3.0, "equals": 2.0},
         ),
+        "course.check": (course.check, {"number": "02.1", "answer": 2.0}),
+        "course.score": (course.score, {}),
         "teaching.progress": (
             teaching.progress,
             {"iterable": [1, 2], "description": "a", "total": 2, "initial": 0, "disable": True},
         ),
-        "teaching.exercise": (teaching.exercise, {"claim": "two", "answer": 2.0, "measure": float, "equals": 2.0}),
     }  # fmt: skip
 
 
@@ -951,7 +952,6 @@ def meaning(kind: str, argument: str, name: str, optional: bool, label: str) -> 
             name == "config.CameraConfig" and kind == "silent" and label == "1.5" and optional
         )  # a width, a ratio in dB
         or argument == "iterable"  # of whatever it is
-        or (name.endswith("exercise") and argument == "equals")
         or (
             name.startswith(("patches.turn", "observation.trimmed", "observation.enlarged", "plots.to_array"))
             and argument in ("x", "plane", "image")

@@ -1,6 +1,6 @@
-"""Small helpers of the notebooks: claims that are checked, exercises, silent progress bars, a place for results.
+"""Small helpers of the notebooks: claims that are checked, silent progress bars, a place for results.
 
-A claim in a notebook is a call of `check`: it raises when the claim is false and prints one line that is the same on
+A claim in a notebook is a call of `claim`: it raises when the claim is false and prints one line that is the same on
 every machine when it is true, so that nbval compares it.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,18 @@ STABLE_ENVIRONMENT = {
 
 
 @typed
-def check(
-    claim: str,
+def claim(
+    statement: str,
     value: float,
     *,
     at_least: Finite | None = None,
     at_most: Finite | None = None,
     equals: float | None = None,
 ) -> None:
-    """Prints `ok: <claim> (<bound>)` if the bound holds; raises otherwise.
+    """Prints `ok: <statement> (<bound>)` if the bound holds; raises otherwise.
 
     Args:
-        claim: what is stated, in words.
+        statement: what is stated, in words.
         value: the number seen; NaN never passes.
         at_least: lower bound, included.
         at_most: upper bound, included.
@@ -49,7 +49,7 @@ def check(
         ValueError: no bound was given.
 
     Example:
-        >>> check("two and two", 2 + 2, equals=4)
+        >>> claim("two and two", 2 + 2, equals=4)
         ok: two and two (= 4)
     """
     text = _bounds(at_least, at_most, equals)
@@ -62,8 +62,8 @@ def check(
     if equals is not None:
         holds &= math.isclose(value, equals, rel_tol=1e-6, abs_tol=1e-12)
     if not holds:
-        raise AssertionError(f"{claim}: expected {text}, got {value:.6g}")
-    print(f"ok: {claim} ({text})")
+        raise AssertionError(f"{statement}: expected {text}, got {value:.6g}")
+    print(f"ok: {statement} ({text})")
 
 
 def _bounds(at_least: float | None, at_most: float | None, equals: float | None) -> str:
@@ -73,50 +73,6 @@ def _bounds(at_least: float | None, at_most: float | None, equals: float | None)
     if not text:
         fail("at_least", "given, or `at_most` or `equals`", "none of them")
     return text
-
-
-@typed
-def exercise(
-    claim: str,
-    answer: Any,
-    measure: Callable[[Any], float] = float,
-    *,
-    at_least: Finite | None = None,
-    at_most: Finite | None = None,
-    equals: float | None = None,
-) -> None:
-    """Checks a reader's answer like `check`; prints `open: …` while there is none yet (None or `...`).
-
-    A notebook stays runnable from top to bottom with its exercises unsolved, and a solved one is really checked.
-
-    Args:
-        claim: what the right answer does, in words.
-        answer: the reader's answer: a number, or whatever `measure` turns into one.
-        measure: from the answer to the number that is bounded; called only when there is an answer.
-        at_least: as of `check`, like the other two bounds.
-        at_most: upper bound, included.
-        equals: the exact value wanted.
-
-    Raises:
-        AssertionError: there is an answer and it is wrong.
-        ValueError: no bound was given.
-
-    Example:
-        >>> exercise("half of 90 degrees", ..., equals=45)
-        open: half of 90 degrees (= 45)
-        >>> exercise("half of 90 degrees", 90 / 2, equals=45)
-        ok: half of 90 degrees (= 45)
-        >>> exercise("a list that sums to 3", [1, 2], sum, equals=3)
-        ok: a list that sums to 3 (= 3)
-    """
-    if answer is None or answer is ...:
-        print(f"open: {claim} ({_bounds(at_least, at_most, equals)})")
-        return
-    try:
-        value = measure(answer)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"`answer` must be what {claim!r} can be measured of, got {answer!r}") from error
-    check(claim, value, at_least=at_least, at_most=at_most, equals=equals)
 
 
 def results_folder() -> Path:

@@ -5,7 +5,9 @@
     python notebooks/build.py refresh              # every notebook, in place; a second run changes no byte
     python notebooks/build.py refresh notebooks/02_degradation_kernel.ipynb
 
-Both stop at the first cell that fails and say which one and why. Only one at a time works in a folder. Exit status: 0
+    python notebooks/build.py student              # copies without solutions into student/, for a class
+
+The first two stop at the first cell that fails and say which one and why. Only one at a time works in a folder. Exit status: 0
 done, 1 an error, 130 stopped from the keyboard (in one line each); a notebook is replaced whole or not at all.
 """
 
@@ -190,6 +192,33 @@ def _run_into(output: Path) -> None:
     print(format_table(read_table(comparison)))
 
 
+TOLD = re.compile(r" (Solutions are in `notebooks/solutions`|`%load` shows a solution)\.")
+SOLVED = re.compile(r"[ \n]*(?:# )?Solution: %load solutions/\S+")
+
+
+def student(output: Path) -> None:
+    """Copies the workbook without its solutions; stored outputs stay, so that it can be read before it is run.
+
+    Raises:
+        FileExistsError: a notebook of that name is there, perhaps with somebody's answers in it.
+    """
+    paths = workbook()
+    for path in paths:
+        if (output / path.name).exists():
+            raise FileExistsError(f"{output / path.name} is there already, perhaps with answers: name another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    with locked(output, what="output"):
+        for path in paths:
+            notebook = nbformat.read(path, as_version=4)
+            for cell in notebook.cells:
+                if "exercise" in cell.metadata.get("tags", []):
+                    cell.source = SOLVED.sub("", cell.source)
+                elif cell.cell_type == "markdown":
+                    cell.source = TOLD.sub("", cell.source)
+            write_text(text_of(notebook), output / path.name)
+    print(f"{len(paths)} notebooks without solutions are in {output}")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     forgiving_output()
@@ -199,12 +228,16 @@ def main(arguments: list[str] | None = None) -> None:
     runner.add_argument("--output", type=Path, default=Path("results"))
     refresher = commands.add_parser("refresh", help="execute notebooks in place, in canonical form")
     refresher.add_argument("paths", type=Path, nargs="*", help="default: all of the workbook")
+    copier = commands.add_parser("student", help="copy the notebooks without their solutions")
+    copier.add_argument("--output", type=Path, default=Path("student"))
     chosen = parser.parse_args(arguments)
     os.environ.update(STABLE_ENVIRONMENT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if chosen.command == "run":
             run(chosen.output)
+        elif chosen.command == "student":
+            student(chosen.output)
         else:
             refresh(chosen.paths or workbook())
     except CellFailure as failure:

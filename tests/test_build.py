@@ -52,6 +52,29 @@ def test_refreshing_twice_changes_no_byte(tmp_path):
     assert "widgets" not in stored.metadata
 
 
+def test_a_students_copy_has_no_solutions_and_overwrites_nothing(tmp_path, capsys):
+    build.main(["student", "--output", str(tmp_path / "class")])
+    copies = sorted((tmp_path / "class").glob("*.ipynb"))
+    assert [copy.name for copy in copies] == sorted(path.name for path in build.workbook())
+    stubs = 0
+    for copy in copies:
+        cells = nbformat.read(copy, as_version=4).cells
+        before = nbformat.read(build.HERE / copy.name, as_version=4).cells
+        text = "".join(cell.source for cell in cells)
+        assert [word for word in ("solutions/", "solutions`", "Solution:", "%load") if word in text] == []
+        assert [cell.get("outputs") for cell in cells] == [cell.get("outputs") for cell in before]
+        for cell in cells:
+            if "exercise" in cell.metadata.get("tags", []):
+                stubs += 1
+                compile(cell.source, copy.name, "exec")
+                assert cell.source.startswith("# Exercise ")
+                assert "..." in cell.source
+    assert stubs >= 27
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="is there already, perhaps with answers: name another --output"):
+        build.main(["student", "--output", str(tmp_path / "class")])
+
+
 @pytest.mark.enable_socket
 def test_a_failing_notebook_stays_as_it_was(tmp_path):
     path = save(tmp_path / "two.ipynb", "a = 1", "b = a / 0  # here", "c = 3")

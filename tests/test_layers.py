@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = """
-explorers benchmark
+explorers benchmark course
 super_resolve
 own_scene
 tiling

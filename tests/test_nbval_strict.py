@@ -59,7 +59,7 @@ NOTEBOOKS = {
     "raises": [cell("1 / 0")],
     "killed": [cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), cell("print(1)", "1\n")],
     "slow": [cell("import time; time.sleep(60)", "", "timeout-1")],
-    "claim": [cell("from ctmem.teaching import check; check('gain', 0.2, at_least=1)", "ok: gain (≥ 1)\n")],
+    "claim": [cell("from ctmem.teaching import claim; claim('gain', 0.2, at_least=1)", "ok: gain (≥ 1)\n")],
 }
 
 

@@ -108,6 +108,7 @@ def test_commands_of_the_documents_exist():
         "train",
         "corpus",
         "refresh",
+        "student",
         "clean",
     }
     for name in ("README.md", "CONTRIBUTING.md", "data/README.md", ".ci/run"):

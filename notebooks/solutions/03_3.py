@@ -1,7 +1,3 @@
-def oracle_error():
-    truth = torch.randn(1, 8, 12, 20, generator=torch.Generator().manual_seed(1))
-    found = samplers.sample(
-        lambda x, level, previous: truth, torch.zeros_like(truth), Schedule.linear(2000), steps=3,
-        generator=torch.Generator().manual_seed(2),
-    )  # fmt: skip
-    return float((found - truth).abs().max())
+# Whatever noise it is handed, and whatever level: the truth. The sampler has nothing left to lose.
+def oracle(truth):
+    return lambda x, level, previous: truth

@@ -1,0 +1,98 @@
+"""Exercises of notebook 06: a half-life, a moving average, a scan from right to left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from ctmem.course.exercise import Exercise
+from ctmem.networks.scan.selective import selective_scan
+
+ROW = 145  # tokens
+
+
+def _average(u: torch.Tensor, kept: float = 0.9, new: float = 0.1) -> torch.Tensor:
+    """y_t = kept·y_{t−1} + new·u_t along the tokens."""
+    rows, y = [], torch.zeros_like(u[:, 0])
+    for token in u.unbind(1):
+        y = kept * y + new * token
+        rows.append(y)
+    return torch.stack(rows, 1)
+
+
+def _backwards(u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
+    """The scan of the reversed sequence, turned round again."""
+    u, delta, B, C = (x.flip(1) for x in (u, delta, B, C))
+    return selective_scan(u, delta, A, B, C).flip(1)
+
+
+def _signals() -> Iterator[tuple[torch.Tensor]]:
+    """An impulse, and noise."""
+    yield (torch.tensor([1.0, 0, 0, 0]).reshape(1, 4, 1),)
+    yield (torch.randn(1, 9, 1, generator=torch.Generator().manual_seed(0)),)
+
+
+def _sequences() -> Iterator[tuple[torch.Tensor, ...]]:
+    """u, Δ, A, B and C of two sequences."""
+    for seed, (length, channels, state) in enumerate(((3, 1, 1), (6, 4, 2))):
+        draw = torch.Generator().manual_seed(seed)
+        u = torch.randn(2, length, channels, generator=draw)
+        delta = torch.rand(2, length, channels, generator=draw) + 0.2
+        A = -torch.rand(channels, state, generator=draw) - 0.3
+        yield u, delta, A, *(torch.randn(2, length, state, generator=draw) for _ in range(2))
+
+
+EXERCISES = (
+    Exercise(
+        "a number",
+        right=math.log(2) / ROW,
+        mistakes={
+            "that decays along a line; the state decays as exp(Δ·A), token after token": 0.5 / ROW,
+            "that much is lost with one token: there are 145": math.log(2),
+            "that leaves exp(−1), about a third": 1 / ROW,
+            "the sign: Δ is positive, A is −1": -math.log(2) / ROW,
+            "the natural logarithm: exp, not a power of 2 or 10": [1 / ROW * math.log10(2), math.log2(math.e) / ROW],
+        },
+        hint="exp(−Δ·145) is to be a half",
+    ),
+    Exercise(
+        "a function of (u)",
+        right=_average,
+        mistakes={
+            "0.9 and 0.1 are exchanged": lambda u: _average(u, 0.1, 0.9),
+            "that sums up: the new token counts 0.1 only": lambda u: _average(u, 0.9, 1.0),
+            "exp(Δ·A) is to be 0.9, so A is its logarithm, and negative": [
+                lambda u: _average(u, math.exp(0.9), 0.1),
+                lambda u: _average(u, math.exp(-0.9), 0.1),
+            ],
+            "nothing is forgotten: that is a running sum": [
+                lambda u: _average(u, 1.0, 0.1),
+                lambda u: _average(u, 1.0, 1.0),
+            ],
+            "nothing is kept: that is 0.1·u": lambda u: 0.1 * u,
+        },
+        inputs=_signals,
+        hint="with Δ = 1 the state is exp(A)·state + B·u, and y = C·state",
+    ),
+    Exercise(
+        "a function of (u, delta, A, B, C)",
+        right=_backwards,
+        mistakes={
+            "that is from left to right": selective_scan,
+            "the result is still reversed: turn it round again": lambda *given: _backwards(*given).flip(1),
+            "u alone was turned round: Δ, B and C belong to the tokens, too": lambda u, delta, A, B, C: selective_scan(
+                u.flip(1), delta, A, B, C
+            ).flip(1),
+            "B and C belong to the tokens, too": lambda u, delta, A, B, C: selective_scan(
+                u.flip(1), delta.flip(1), A, B, C
+            ).flip(1),
+            "only the result was turned round: the scan itself ran from left to right": lambda *given: selective_scan(
+                *given
+            ).flip(1),
+        },
+        inputs=_sequences,
+        hint="turn round all that has a time, scan, and turn the result round again",
+    ),
+)
