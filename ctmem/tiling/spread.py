@@ -3,7 +3,7 @@
 Errors are large where the coarse image is steep. For every direction of spectra its squared error is a constant and a
 share of the squared slope, both fitted on the copy; what lies outside of the directions has one variance per band. More
 octaves are missing at larger scales than in the copy, and a scene that is blurred itself lacks what its copy could
-miss: two factors account for that, read from seven development scenes.
+miss: two factors account for that, read from three development scenes.
 
 Source: this project.
 """

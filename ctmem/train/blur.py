@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def train_blur(
     """
     check_out(out, "out")
     check_writable(out)
+    begin = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
     drawn = [observed(tiles, ORDER[number % len(ORDER)], 256, generator) for number in range(batches)]
     x = torch.cat([features(y, noise) for y, noise, _ in drawn])
@@ -108,7 +110,7 @@ def train_blur(
         error = network.eval()(x[held])[:, 0] - target[held]
     card: dict[str, Any] = {"network": {"width": network.width}, "data": data or [], "seed": seed, "steps": steps}
     card |= {"crops": len(x), "digest": digest_of(tiles), "versions": versions_here()}
-    card |= {"device": device_name(torch.device("cpu"))}
+    card |= {"minutes": round((time.perf_counter() - begin) / 60, 1), "device": device_name(torch.device("cpu"))}
     card["camera"] = {"fwhm": f"{NARROWEST} to {WIDEST} coarse pixels, or a box", "scales": sorted(set(ORDER))}
     card["metrics"] = {"error of the logarithm of the width, crops not learned from": round(float(error.std()), 3)}
     about = {"part": "blur", "preset": "blur", "seed": str(seed), "data": card["digest"]}
