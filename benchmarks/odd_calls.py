@@ -952,6 +952,11 @@ def meaning(kind: str, argument: str, name: str, optional: bool, label: str) -> 
             name == "config.CameraConfig" and kind == "silent" and label == "1.5" and optional
         )  # a width, a ratio in dB
         or argument == "iterable"  # of whatever it is
+        or (name.startswith(("files.", "recipe.")) and argument in ("psf", "noise"))  # decibels, also as text
+        or (name == "files.inspect_file" and argument == "references" and label == "[nan]")  # none of them
+        or (name == "files.inspect_file" and argument == "wavelengths_nm")  # NaN: of a band that has none
+        or (name == "references.prepare_reference" and argument == "wavelengths_nm")
+        or (name.startswith(("answering.", "blur_width.", "blur.")) and argument in ("lr", "z", "components"))  # holes
         or (
             name.startswith(("patches.turn", "observation.trimmed", "observation.enlarged", "plots.to_array"))
             and argument in ("x", "plane", "image")
@@ -968,7 +973,7 @@ def meaning(kind: str, argument: str, name: str, optional: bool, label: str) -> 
         if argument in FREE or inner == "sensor of Scene" or name.endswith(("save", "write_table", "write_mat_tree"))
         else "silent",
         "empty": "any"  # none of them is right; `folders` are those besides the shipped one, `ranks` the tiles besides the query's
-        if argument in ("titles", "training", "rows", "bad_bands", "folders", "iterable", "ranks")
+        if argument in ("titles", "training", "rows", "bad_bands", "folders", "iterable", "ranks", "references")
         else "silent",
         "mask": "any" if name.startswith(("plots", "band", "render", "matched.spread")) else "silent",
         "whole": "any"

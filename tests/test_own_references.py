@@ -127,7 +127,7 @@ def test_unknown_pixels_are_said_and_holes_stay_holes():
 
 
 BAD = [
-    (reference(2, (1610.0, 2190.0)), SCENE, None, "`references` must be images with a band inside the scene's 430"),
+    (reference(2, (1610.0, 2190.0)), SCENE, None, "`image` must be one with a band inside the scene's 430"),
     (reference(nm=None), SCENE, None, "`sensor` must be given, since ref.tif says no wavelengths: sentinel2a"),
     (reference(nm=None), SCENE, "kodak", "`sensor` must be one of sentinel2a"),
     (reference(5, None), SCENE, "landsat8", "`sensor` must be one with the bands of ref.tif, which has 5 without"),

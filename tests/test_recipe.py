@@ -292,7 +292,7 @@ def test_bands_outside_are_left_out_and_named():
     assert found.image.shape[1] == 3
     assert "B08" in found.told[0]
     assert "left out" in found.told[0]
-    with pytest.raises(ValueError, match="`references` must be images with a band inside the scene's 1500"):
+    with pytest.raises(ValueError, match="`image` must be one with a band inside the scene's 1500"):
         prepared(nm=NM + 1100, sensor="sentinel2a")
 
 

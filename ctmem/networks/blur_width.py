@@ -9,11 +9,16 @@ Source: this project.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import nn
 
-from ctmem.checks import Width, typed
+from ctmem.checks import Axes, Width, fail, typed
 
+Grey = Annotated[torch.Tensor, Axes("(B, 1, h, w)", finite=False, double=True)]
+Deviations = Annotated[torch.Tensor, Axes("(B,)", double=True)]
+LEAST = 5  # pixels of a side
 DIFFERENCES = (
     (-1.0, 1.0),
     (1.0, -2.0, 1.0),
@@ -29,13 +34,20 @@ MOST_NOISE = 0.6
 
 
 @typed
-def features(z: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def features(z: Grey, noise: Deviations) -> torch.Tensor:
     """Returns what is told of components, (B, 29), float32; units, signs, turns and mirror images do not count.
 
     Args:
         z: coarse components (B, 1, h, w), at least 5 pixels a side; NaN in holes.
         noise: deviation of the noise of each, (B,), in its units.
+
+    Raises:
+        TypeError: tensors that are not of floating-point numbers.
+        ValueError: of another shape, or noise that is not finite.
     """
+    if z.shape[1] != 1 or len(z) != len(noise) or min(z.shape[2:]) < LEAST:
+        expected = f"of shape ({len(noise)}, 1, h, w), at least {LEAST}×{LEAST} pixels"
+        fail("z", expected, f"shape {tuple(z.shape)}")
     z = z.double()
     deviation = (z - z.nanmean((1, 2, 3), keepdim=True)).square().nanmean((1, 2, 3)).sqrt().clamp_min(1e-30)
     found = []

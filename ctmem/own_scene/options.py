@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctmem.checks import Inside, described, fail, is_finite_number, typed
+from ctmem.checks import Inside, as_vector, described, fail, is_finite_number, typed
 from ctmem.networks.component_prior import SCALES
 from ctmem.observe.optics import gaussian_psf
 from ctmem.raster.packing import FORMS
@@ -127,7 +127,11 @@ def read_wavelengths(wavelengths: object) -> np.ndarray | None:
     if isinstance(wavelengths, str | os.PathLike):
         path = _file(wavelengths, "wavelengths_nm", "centres of the bands, or a text file of them")
         return as_nm(read_numbers(path).reshape(-1), path.name)
-    return as_nm(np.asarray(wavelengths, np.float64).reshape(-1), "wavelengths_nm")
+    expected = "centres of the bands, or a text file of them"
+    found = as_vector(wavelengths, "wavelengths_nm", expected)
+    if not np.isfinite(found).any():
+        fail("wavelengths_nm", expected, described(wavelengths))
+    return as_nm(found, "wavelengths_nm")
 
 
 def check_outputs(path: Path, out: Path, uncertainty: Path | None, *, overwrite: bool, resume: bool) -> None:

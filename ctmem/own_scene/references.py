@@ -48,13 +48,19 @@ def fitted(reference: Raster, scene: Raster, *, scale: int, sensor: str | Path |
     return replace(prepared, image=prepared.image.clamp(0, 1))
 
 
+def check_sensor(sensor: str | Path | None) -> None:
+    """Raises where no sensor of that name is known, and no file of responses is there."""
+    known = (*SENSORS, *BOXES)
+    if sensor is not None and str(sensor) not in known and not Path(sensor).is_file():
+        fail("sensor", f"one of {', '.join(known)}, or a text file of responses", repr(str(sensor)))
+
+
 def _told(reference: Raster, sensor: str | Path | None) -> dict[str, Any]:
     """What is known of the bands of a reference, as arguments of `prepare_reference`."""
     bands = reference.bands
     known = (*SENSORS, *BOXES)
+    check_sensor(sensor)
     if sensor is not None and str(sensor) not in known:
-        if not Path(sensor).is_file():
-            fail("sensor", f"one of {', '.join(known)}, or a text file of responses", repr(str(sensor)))
         return {"responses": read_responses(sensor)}
     if sensor is not None:
         table = load_rsr(str(sensor)) if str(sensor) in SENSORS else BOXES[str(sensor)]

@@ -28,7 +28,7 @@ from ctmem.own_scene.options import (
     read_wavelengths,
     scale_of,
 )
-from ctmem.own_scene.references import fitted
+from ctmem.own_scene.references import check_sensor, fitted
 from ctmem.raster.opening import open_raster
 from ctmem.raster.raster import Raster
 from ctmem.tiling.plan import default_memory_gb, tile_for
@@ -61,6 +61,7 @@ def understood(
     check_choice(method, "method", METHODS)
     if scale is not None:
         scale = check_scale(scale, method)
+    check_sensor(sensor)
     reading["wavelengths_nm"] = read_wavelengths(reading["wavelengths_nm"])
     paths = paths_of(references)
     raster = open_raster(path, bands=None if paths else bands, **reading)
@@ -74,7 +75,10 @@ def understood(
         scale, why = scale_of(raster, others, method)
     if method == "ctmem" and not others:
         fail("references", "at least one fine image, for the method 'ctmem'", "none")
-    fine = [fitted(one, raster, scale=scale, sensor=sensor) for one in others] if method == "ctmem" else []
+    fine = []
+    for number, other in enumerate(others if method == "ctmem" else []):
+        with called(f"references[{number}]"):
+            fine.append(fitted(other, raster, scale=scale, sensor=sensor))
     unused = bool(others) and not fine
     return Understood(
         raster, fine, scale, why, method, read_psf(psf, scale), read_noise(noise, raster.count), unused
@@ -104,7 +108,7 @@ def called(name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         text = re.sub(r"^`(raster|survey)` must be of a scene", "`path` must be a scene", str(error))
-        raise type(error)(re.sub(r"^`(path|raster|survey)`", f"`{name}`", text)) from error
+        raise type(error)(re.sub(r"^`(path|raster|survey|image)`", f"`{name}`", text)) from error
 
 
 def answers_of(recipe: Recipe) -> Callable[[np.ndarray, int, int], torch.Tensor]:

@@ -22,7 +22,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch.nn import functional as F
 
-from ctmem.checks import Inside, as_image, check_choice, door, fail, typed
+from ctmem.checks import Whole, as_image, check_choice, door, fail, typed
 from ctmem.diffusion.subspace import Subspace
 from ctmem.holes import enlarged, fill_in
 from ctmem.observe.camera import Camera
@@ -107,7 +107,7 @@ class Recipe:
 
 @door
 @torch.no_grad()
-def answer(recipe: Recipe, lr: torch.Tensor, *, top: Inside[int] = 0, left: Inside[int] = 0) -> torch.Tensor:  # noqa: ARG001  (the form of all methods: noise is keyed by the place)
+def answer(recipe: Recipe, lr: torch.Tensor, *, top: Whole = 0, left: Whole = 0) -> torch.Tensor:  # noqa: ARG001  (the form of all methods: noise is keyed by the place)
     """Returns what the recipe makes of a window of its scene, (1, C, scale·h, scale·w).
 
     Args:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 
 from ctmem.card import COMPONENT, read_card
-from ctmem.checks import Positive, fail, typed
+from ctmem.checks import Axes, Positive, fail, typed
 from ctmem.files import data_path, load_module
-from ctmem.networks.blur_width import BlurWidth, features
+from ctmem.networks.blur_width import BlurWidth, Deviations, features
 
 LEAST = 6  # pixels of a side of a window that is looked at
 MOST = 5  # components
@@ -57,7 +57,7 @@ def _shipped() -> BlurWidth:
 
 @typed
 @torch.no_grad()
-def blur_seen(components: Sequence[torch.Tensor], noise: torch.Tensor) -> BlurSeen:
+def blur_seen(components: Sequence[torch.Tensor], noise: Deviations) -> BlurSeen:
     """Returns the width of the blur that components show.
 
     Each component of each window says what it thinks and how sure it is; the sure ones count more. Windows of one scene
@@ -66,7 +66,15 @@ def blur_seen(components: Sequence[torch.Tensor], noise: torch.Tensor) -> BlurSe
     Args:
         components: of windows, (1, Z, h, w) each, strongest first, NaN in holes.
         noise: deviation of the noise of each, (Z,), in their units.
+
+    Raises:
+        TypeError: components or noise that are not of floating-point numbers.
+        ValueError: of another shape, or noise that is not finite.
     """
+    components = [Axes("(1, Z, h, w)", finite=False).read(one, "components") for one in components]
+    for one in components:
+        if len(one) != 1 or one.shape[1] != len(noise):
+            fail("components", f"of shape (1, {len(noise)}, h, w), as many as `noise`", f"shape {tuple(one.shape)}")
     found = []
     for z in components:
         if min(z.shape[2:]) < LEAST:

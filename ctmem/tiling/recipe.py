@@ -15,7 +15,18 @@ from typing import Any, Protocol
 
 import torch
 
-from ctmem.checks import Inside, Scale, as_psf, check_choice, check_count, described, fail, is_finite_number, typed
+from ctmem.checks import (
+    Inside,
+    Scale,
+    Whole,
+    as_psf,
+    check_choice,
+    check_count,
+    described,
+    fail,
+    is_finite_number,
+    typed,
+)
 from ctmem.holes import open_holes, split_holes
 from ctmem.networks.component_prior import SCALES
 from ctmem.observe.camera import Camera
@@ -71,7 +82,7 @@ def make_recipe(
     psf: Inside[str | float | torch.Tensor] = AUTO,
     noise: Inside[str | float | torch.Tensor | None] = AUTO,
     method: str = AUTO,
-    seed: int = 0,
+    seed: Whole = 0,
 ) -> Recipe:
     """Returns how the tiles of a scene are answered.
 
@@ -181,6 +192,8 @@ def _psf(
     if isinstance(psf, torch.Tensor):
         return as_psf(psf, scale=scale), None
     if not isinstance(psf, str):
+        if not (is_finite_number(psf) and psf > 0):
+            fail("psf", '"auto", a FWHM in fine pixels, or weights (k, k)', described(psf))
         return gaussian_psf(psf, scale=scale), None
     check_choice(psf, "psf", (AUTO,))
     seen = blur_seen(components, noise[:COMPONENTS])

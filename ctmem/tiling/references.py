@@ -38,6 +38,7 @@ BOXES: dict[str, dict[str, tuple[float, float]]] = {  # sensor → band → edge
 }  # fmt: skip
 FOUR = {"planetscope": ("blue", "green", "red", "nir"), "worldview2": ("blue", "green", "red", "nir1")}
 COVERED = 0.9  # of a band's response, at least, that the scene's bands must cover
+FARTHEST = 1000  # times that the pixels of a reference may be larger or smaller than those of the output
 SAME_GSD = 0.02  # relative difference below which pixels are of one size
 COARSE = 1.5  # pixels of a reference over those of the output beyond which it has little to teach
 WIDE = 3.0  # widths that a Gaussian response is followed to, each side
@@ -70,7 +71,7 @@ def prepare_reference(
     *,
     name: str = "reference",
     sensor: str | None = None,
-    bands: Inside[Sequence[str] | None] = None,
+    bands: Sequence[str] | None = None,
     centres_nm: Inside[Sequence[float] | np.ndarray | None] = None,
     fwhm_nm: Inside[Sequence[float] | np.ndarray | None] = None,
     responses: Inside[Mapping[str, Curve] | None] = None,
@@ -114,7 +115,7 @@ def prepare_reference(
         kept.append((number, band))
     if not kept:
         ranges = ", ".join(f"{band} {_range(curve)}" for band, curve in curves.items())
-        fail("references", f"images with a band inside the scene's {np.nanmin(nm):.0f}–{np.nanmax(nm):.0f} nm", ranges)
+        fail("image", f"one with a band inside the scene's {np.nanmin(nm):.0f}–{np.nanmax(nm):.0f} nm", ranges)
     fine, more = _resampled(image[:, [number for number, _ in kept]], name, gsd_m, wanted_gsd_m)
     srf = torch.from_numpy(np.stack(rows)).float()
     return Reference(name, fine, srf, tuple(band for _, band in kept), (*told, *more))
@@ -260,6 +261,12 @@ def _resampled(
         warn_once(f"{name}: its pixels are taken to be of the output's size, for one of both is not known")
         return image, [f"{name}: pixels taken as they are, their size is not known"]
     ratio = gsd_m / wanted_gsd_m
+    if not 1 / FARTHEST <= ratio <= FARTHEST:
+        fail(
+            "gsd_m",
+            f"at most {FARTHEST} times larger or smaller than the output's pixels, {wanted_gsd_m:g} m",
+            f"{gsd_m:g}",
+        )
     if abs(ratio - 1) <= SAME_GSD:
         return image, []
     if ratio > COARSE:
