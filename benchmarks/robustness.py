@@ -33,13 +33,18 @@ from pathlib import Path
 import h5py
 import machine
 import numpy as np
+import rasterio
 import scipy.io
 import torch
 
 from ctmem.data.mat_tree import read_mat_tree, write_mat_tree
 from ctmem.data.scenes import read_scene
 from ctmem.observe.camera import Camera
+from ctmem.raster.opening import open_raster
 from ctmem.train.sources import read_response
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests import raster_files
 
 SLOW, LARGE = 5.0, 1000  # seconds of the processor and MB that no file may take
 PATIENCE = 60  # seconds after which a worker is ended
@@ -278,6 +283,48 @@ def _hostile_text(folder: Path) -> list[Path]:
     return [*folder.glob("*.txt"), *_no_files(folder, ".txt")]
 
 
+# --- scenes in files, read by windows ---
+
+
+def _read_window(path: Path) -> object:
+    """The upper left window of a scene, and what is said of its bands."""
+    scene = open_raster(path)
+    window = scene.window(0, 0, min(scene.height, 64), min(scene.width, 64))
+    if window.ndim != 3 or len(window) != scene.count or window.dtype != np.float32:
+        raise AssertionError(f"a window {window.shape} of {window.dtype}")
+    return window
+
+
+def _read_product(path: Path) -> object:
+    """The same of the product that a file belongs to."""
+    return _read_window(path.parent)
+
+
+def _of_product(write: Callable[[Path, np.ndarray], Path], ending: str) -> Callable[[Path], Path]:
+    """What makes a product, and names the file of it that is damaged."""
+
+    def make(folder: Path) -> Path:
+        write(folder, raster_files.cube())
+        (found,) = folder.rglob(ending)
+        return found
+
+    return make
+
+
+def _make_jp2(folder: Path) -> Path:
+    options = {"driver": "JP2OpenJPEG", "crs": "EPSG:32633", "transform": raster_files.NORTH_UP}
+    cube = np.tile(raster_files.cube("u2", 4), (1, 4, 4))
+    about = {"height": cube.shape[1], "width": cube.shape[2], "count": 4, "dtype": "uint16", "QUALITY": "100"}
+    with warnings.catch_warnings(), rasterio.open(folder / "a.jp2", "w", **options, **about, REVERSIBLE="YES") as file:
+        file.write(cube)
+    return folder / "a.jp2"
+
+
+def _make_prisma(folder: Path) -> Path:
+    raster_files.write_prisma(folder / "a.he5")
+    return folder / "a.he5"
+
+
 KINDS: dict[str, Kind] = {
     "MATLAB 5, packed": Kind(_make_mat5, _read_cube, _hostile_mat5),
     "MATLAB 5, struct": Kind(_make_mat5_plain, _read_cube),
@@ -288,6 +335,27 @@ KINDS: dict[str, Kind] = {
     "bands file": Kind(_make_bands, _read_bands, _hostile_text),
     "response": Kind(_make_response, _read_bands),
     ".mat tree": Kind(_make_tree, _read_tree),
+    "GeoTIFF": Kind(lambda folder: raster_files.write_tiff(folder / "a.tif", raster_files.cube()), _read_window),
+    "GeoTIFF, packed": Kind(
+        lambda folder: raster_files.write_tiff(
+            folder / "a.tif",
+            raster_files.cube(),
+            tiled=True,
+            blockxsize=16,
+            blockysize=16,
+            compress="deflate",
+            predictor=2,
+        ),
+        _read_window,
+    ),
+    "ENVI, its header": Kind(
+        lambda folder: raster_files.write_envi(folder / "a.hdr", raster_files.cube()), _read_window
+    ),
+    "JPEG 2000": Kind(_make_jp2, _read_window),
+    "EnMAP, its metadata": Kind(_of_product(raster_files.write_enmap, "*METADATA.XML"), _read_product),
+    "DESIS, its metadata": Kind(_of_product(raster_files.write_desis, "*METADATA.xml"), _read_product),
+    "PRISMA": Kind(_make_prisma, _read_window),
+    "EMIT": Kind(lambda folder: raster_files.write_emit(folder / "a.nc", raster_files.cube("f4")), _read_window),
 }
 
 # --- damage ---
