@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import struct
 import warnings
 
 import numpy as np
@@ -362,6 +363,12 @@ def test_damaged_files_give_one_clear_error(tmp_path):
         except ValueError as error:
             said = str(error)
         assert said == "" or said.startswith("`")
+    (first,) = struct.unpack("<I", content[4:8])
+    (entries,) = struct.unpack("<H", content[first : first + 2])
+    following = first + 2 + 12 * entries  # where the place of the next directory stands: there is none
+    path.write_bytes(content[:following] + struct.pack("<I", 1) + content[following + 4 :])
+    with pytest.raises(ValueError, match="`path` must be a readable GeoTIFF file, got a.tif .*directory at offset 1"):
+        open_raster(path)
     header = made.write_envi(tmp_path / "b.hdr", made.cube())
     (tmp_path / "b.img").write_bytes(b"12")
     with pytest.raises(

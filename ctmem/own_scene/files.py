@@ -127,7 +127,7 @@ def super_resolve_file(
         bands: these alone, by name or number (from 0): of the references, or without any of the scene.
         gsd_m: metres from pixel to pixel of the scene.
         tile: side of a tile, coarse pixels; None: by the memory.
-        memory_gb: for the whole program; None: 3, or half of what is free.
+        memory_gb: for the whole program; None: 3.5, or half of what is free.
         resume: go on with an answer that was stopped, which must be the same in everything.
         overwrite: replace what is there, once the new file is whole.
         dask: a Dask client, the address of a scheduler, or "local".

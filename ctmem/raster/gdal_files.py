@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from ctmem.checks import fail, warn_once
@@ -84,9 +84,16 @@ def told(path: Path, driver: str) -> Iterator[None]:
         with rasterio.Env(**SETTINGS), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             yield
-    except (RasterioError, RasterioIOError, UnicodeDecodeError) as error:
+    except Exception as error:
+        if not of_gdal(error):
+            raise
         why = str(error.__cause__ or error).partition("\n")[0][:LONGEST].replace(str(path), path.name)
         raise ValueError(f"`path` must be a readable {CALLED[driver]} file, got {path.name} ({why})") from error
+
+
+def of_gdal(error: Exception) -> bool:
+    """Whether an error comes from GDAL; rasterio does not show the class of some."""
+    return isinstance(error, UnicodeDecodeError) or type(error).__module__.startswith("rasterio")
 
 
 def dataset_of(path: Path, driver: str) -> Any:

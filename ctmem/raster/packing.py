@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning
 
 from ctmem.checks import fail
 from ctmem.files import package_version
 from ctmem.raster.envi import KEPT, TYPES, read_header
-from ctmem.raster.gdal_files import SETTINGS, told
+from ctmem.raster.gdal_files import SETTINGS, of_gdal, told
 from ctmem.raster.layout import FORMS as FORMS
 from ctmem.raster.layout import Layout
 from ctmem.raster.packing_arrays import write_matlab, write_numpy
@@ -106,7 +106,9 @@ def _geotiff(path: Path, layout: Layout, file: Any) -> None:
                 for window, band, lines in _tile_rows(layout, file):
                     if back.read(band + 1, window=window).tobytes() != lines.tobytes():
                         raise OSError(errno.EIO, "what was written is not what is read again")
-    except (RasterioError, RasterioIOError) as error:
+    except Exception as error:
+        if not of_gdal(error):
+            raise
         why = str(error.__cause__ or error).partition("\n")[0].replace(path.name, "it")
         raise OSError(errno.EIO, f"GDAL says {why}; perhaps the disk is full") from error
 
