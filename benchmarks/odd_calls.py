@@ -693,7 +693,7 @@ FREE = {
     "titles",
     "ylabel",
     "xlabel",
-    "claim",
+    "statement",
     "name",
     "factory",
     "colour",

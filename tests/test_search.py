@@ -30,6 +30,13 @@ def test_similarities_equal_their_definitions(similarity, bands):
     assert np.allclose(single, wanted, atol=1e-4)
 
 
+def test_similarities_are_worked_out_in_the_type_of_the_query():
+    query, candidates = torch.rand(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1)).unbind(0)
+    same = search.similarities(query, candidates)
+    assert torch.equal(search.similarities(query, candidates.double()), same)
+    assert search.similarities(query.double(), candidates).dtype == torch.float64
+
+
 def test_similarities_by_hand():
     query, candidate = torch.tensor([[[[1.0, 2.0], [2.0, 0.0]]]]), torch.tensor([[[[0.0, 3.0], [4.0, 0.0]]]])
     wanted = {"dot": 14, "cosine": 14 / 15, "l2": -6, "zncc": 5.25 / math.sqrt(2.75 * 12.75)}

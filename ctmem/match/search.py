@@ -64,7 +64,7 @@ def similarities(query: Patches, candidates: Patches, similarity: str = "zncc") 
     check_choice(similarity, "similarity", SIMILARITIES)
     if query.shape[1:] != candidates.shape[1:]:
         fail("candidates", f"of patches {tuple(query.shape[1:])}, as `query`", f"shape {tuple(candidates.shape)}")
-    product = embed(query, similarity, candidate=False) @ embed(candidates, similarity).T
+    product = embed(query, similarity, candidate=False) @ embed(candidates.to(query.dtype), similarity).T
     return finish(product, query, similarity)
 
 
