@@ -107,7 +107,7 @@ def in_its_own_process(
     with tempfile.TemporaryDirectory() as folder:
         make_scene(Path(folder, "lr.hdr"), rows, columns, bands)
         command = [sys.executable, __file__, "--run", folder, "--threads", str(threads), "--tile", str(tile or 0)]
-        told = subprocess.run([*command, *["--untiled"] * untiled], capture_output=True, text=True, check=False)
+        told = subprocess.run([*command, *["--untiled"] * untiled], capture_output=True, encoding="utf-8", check=False)
     if told.returncode:
         raise SystemExit(told.stderr)
     took = json.loads(told.stdout.splitlines()[-1])

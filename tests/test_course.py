@@ -227,12 +227,12 @@ def test_check_prints_one_line_and_score_remembers(monkeypatch, tmp_path, capsys
     assert lines[0] == "02.1: not tried yet"
     assert lines[1].startswith("02.1: not yet. Hint: half of the width is not σ")
     assert lines[2:] == ["02.2: right", "02.2: not tried yet"]
-    assert json.loads((tmp_path / "exercises.json").read_text()) == {"02.1": "not yet", "02.2": "right"}
+    assert json.loads((tmp_path / "exercises.json").read_text(encoding="utf-8")) == {"02.1": "not yet", "02.2": "right"}
     score()
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "00: 0 of 3"
     assert said[2] == "02: 1 of 4, not yet: 02.1"
-    (tmp_path / "exercises.json").write_text("[broken")
+    (tmp_path / "exercises.json").write_text("[broken", encoding="utf-8")
     score()
     assert capsys.readouterr().out.splitlines()[2] == "02: 0 of 4"
 

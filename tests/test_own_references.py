@@ -74,14 +74,14 @@ def test_a_sensor_by_name_is_the_one_of_the_table():
 
 def test_responses_from_a_text_file(tmp_path):
     rows = [f"{nm},1.0,{band}" for band, low in (("a", 500), ("b", 700)) for nm in range(low, low + 41)]
-    (tmp_path / "srf.csv").write_text("wavelength_nm,response,band\n" + "\n".join(rows) + "\n")
+    (tmp_path / "srf.csv").write_text("wavelength_nm,response,band\n" + "\n".join(rows) + "\n", encoding="utf-8")
     seen = fitted(reference(2, None), SCENE, scale=3, sensor=tmp_path / "srf.csv")
     wanted = np.zeros((2, 49))
     for row, low in enumerate((500, 700)):
         inside = (low <= NM) & (low + 40 >= NM)
         wanted[row, inside] = np.where(np.isin(NM[inside], (low, low + 40)), 0.5, 1.0) / 4
     np.testing.assert_allclose(seen.srf, wanted, atol=1e-6)
-    (tmp_path / "srf.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "srf.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(ValueError, match="`path` must be a text file with the columns wavelength_nm, response, band"):
         fitted(reference(2, None), SCENE, scale=3, sensor=tmp_path / "srf.csv")
 

@@ -212,9 +212,9 @@ def odd(tmp_path_factory):
     write_tif(folder / "empty.tif", np.full_like(numbers, HOLE), nm)
     write_tif(folder / "flat.tif", np.full_like(numbers, 7), nm)
     (folder / "renamed.tif").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(300))
-    (folder / "renamed.hdr").write_text("a letter\n")
+    (folder / "renamed.hdr").write_text("a letter\n", encoding="utf-8")
     (folder / "there.tif").write_bytes(b"somebody's work")
-    (folder / "text.txt").write_text("not a number\n")
+    (folder / "text.txt").write_text("not a number\n", encoding="utf-8")
     np.savetxt(folder / "even.txt", np.ones((4, 4)))
     np.savetxt(folder / "two.txt", [500, 600])
     return folder

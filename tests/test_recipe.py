@@ -307,10 +307,10 @@ def test_bands_without_wavelength_or_bad_ones_have_no_weight():
 
 def test_responses_of_a_file(tmp_path):
     path = tmp_path / "mine.csv"
-    path.write_text("wavelength_nm,response,band\n500,0,a\n520,1,a\n540,0,a\n700,1,b\n750,1,b\n")
+    path.write_text("wavelength_nm,response,band\n500,0,a\n520,1,a\n540,0,a\n700,1,b\n750,1,b\n", encoding="utf-8")
     found = prepared(FINE[:, :2], responses=read_responses(path))
     assert (found.srf @ torch.from_numpy(NM).float()).tolist() == pytest.approx([520, 725], abs=1.5)
-    path.write_text("wavelength,value\n1,2\n")
+    path.write_text("wavelength,value\n1,2\n", encoding="utf-8")
     with pytest.raises(ValueError, match="`path` must be a text file with the columns"):
         read_responses(path)
 

@@ -419,7 +419,12 @@ print(kills)
 def test_kills_at_random_moments_change_no_byte(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     child = subprocess.run(
-        [sys.executable, "-c", KILLED, tmp_path], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", KILLED, tmp_path],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
     )
     assert child.returncode == 0, child.stderr
     assert int(child.stdout) >= 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 
@@ -43,8 +44,7 @@ class FromReferences:
         generator = torch.Generator().manual_seed(recipe.seed)
         seen = lr[:, good] / recipe.level
         found = super_resolve(self.model, seen, list(self.references), camera=camera, generator=generator)
-        assert isinstance(found, torch.Tensor)
-        pred[:, good] = found * recipe.level
+        pred[:, good] = cast(torch.Tensor, found) * recipe.level
         return pred
 
     @property
