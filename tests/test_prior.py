@@ -167,7 +167,8 @@ def test_rows_and_columns_and_the_noise_are_told_where_they_belong(lr_hsi, netwo
     camera = replace(Camera.gaussian((2.0, 6.0), 4), snr_db=20.0)
     told = []
 
-    def listen(y, y_up, mtf, noise, scale):
+    def listen(y, y_up, mtf, noise, scale, whitened):
+        assert not whitened
         told.append((mtf, noise))
         return y_up
 
@@ -186,7 +187,7 @@ def test_rows_and_columns_and_the_noise_are_told_where_they_belong(lr_hsi, netwo
 
 def test_what_no_component_holds_is_enlarged_bicubically(network, monkeypatch):
     """Told nothing of eight of 31 directions, all of which vary."""
-    monkeypatch.setattr(network, "forward", lambda y, y_up, mtf, noise, scale: y_up)
+    monkeypatch.setattr(network, "forward", lambda y, y_up, mtf, noise, scale, whitened: y_up)
     noise = random(1, 31, 6, 8)
     pred = component_prior(noise, camera=CAMERA, weights=network, consistency=False)
     torch.testing.assert_close(pred, CAMERA.upsample(noise), atol=1e-4, rtol=0)
