@@ -192,11 +192,11 @@ def _answer_all(work: Work, writers: Sequence[Any], journal: Journal, progress: 
     """Answers and writes all tiles that are not in the journal."""
     plan, scale = work.plan, work.plan.scale
     check_disk(journal.path.parent, sum(writer.needed - _allocated(writer.part) for writer in writers))
-    todo = [tile for tile in plan.tiles if tile.number not in journal.done]
+    left = [tile for tile in plan.tiles if tile.number not in journal.done]
     before = len(journal.done)
     if progress is not None:
         progress(before, len(plan.tiles))
-    answers = work.each(todo) if workers is None else each_by_workers(work, todo, workers)
+    answers = work.each(left) if workers is None else each_by_workers(work, left, workers)
     with _saying(journal, len(plan.tiles)), _shut_on_error(writers), contextlib.closing(answers):
         for tile, images in answers:
             place = scale * tile.inner.top, scale * tile.inner.left
