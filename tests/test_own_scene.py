@@ -97,6 +97,21 @@ def test_it_is_the_answer_of_the_whole_scene_in_memory(place):
     assert np.abs(np.rint(whole[known]) - fine[known]).max() <= 1
 
 
+def test_a_band_without_any_data_is_carried_and_makes_no_holes(place, tmp_path):
+    """As a dead detector's: it is empty afterwards, too, and the other bands are as they would be without it."""
+    _, numbers, _, _ = place
+    dead = np.insert(numbers, 2, HOLE, axis=0)
+    write_tif(tmp_path / "dead.tif", dead)
+    write_tif(tmp_path / "alive.tif", numbers)
+    options = {"scale": 3, "method": "bicubic-bp", "psf": 3.0, "noise": 40, "progress": False, "say": None}
+    with pytest.warns(RuntimeWarning, match=r"dead.tif: no pixel has data in band\(s\) 2, counted from 0"):
+        super_resolve_file(tmp_path / "dead.tif", out=tmp_path / "a.tif", **options)
+    super_resolve_file(tmp_path / "alive.tif", out=tmp_path / "b.tif", **options)
+    fine, expected = (read(tmp_path / name)[0] for name in ("a.tif", "b.tif"))
+    assert (fine[2] == HOLE).all()
+    assert np.abs(np.delete(fine, 2, axis=0).astype(int) - expected).max() <= 1
+
+
 def test_the_card_says_what_was_estimated(place):
     folder, _, card, said = place
     stored = read_card(folder / "sr.tif.card.json", {})

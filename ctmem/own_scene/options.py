@@ -182,21 +182,6 @@ def check_size(raster: Raster) -> None:
         )
 
 
-def check_bands(raster: Raster) -> None:
-    """Raises where a good band has no data at nine places at all, where others have: every pixel would be a hole."""
-    side = min(LEAST, raster.height, raster.width)
-    tops, lefts = (np.linspace(0, whole - side, 3).astype(int).tolist() for whole in (raster.height, raster.width))
-    empty = raster.bands.good.copy()
-    for top in tops:
-        for left in lefts:
-            empty &= raster.missing(raster.read(top, left, side, side)).all((1, 2))
-    if empty.any() and (raster.bands.good & ~empty).any():
-        names = raster.bands.names
-        some = ", ".join(names[band] if names else str(band) for band in np.flatnonzero(empty)[:8].tolist())
-        kept = "--bands with the others alone leaves them out"
-        fail("path", f"a scene with data in every good band ({kept})", f"none in band(s) {some}, counted from 0")
-
-
 def card_path(out: str | Path) -> Path:
     """Where the card of an answer lies: `sr.tif.card.json` beside `sr.tif`."""
     return Path(out).with_name(f"{Path(out).name}.card.json")

@@ -20,7 +20,6 @@ import torch
 from ctmem.checks import check_choice, fail
 from ctmem.own_scene.options import (
     METHODS,
-    check_bands,
     check_scale,
     check_size,
     read_noise,
@@ -29,6 +28,7 @@ from ctmem.own_scene.options import (
     scale_of,
 )
 from ctmem.own_scene.references import check_sensor, fitted
+from ctmem.raster.checking import flag_empty_bands
 from ctmem.raster.opening import open_raster
 from ctmem.raster.raster import Raster
 from ctmem.tiling.plan import default_memory_gb, tile_for
@@ -57,7 +57,7 @@ def understood(
     path: str | Path, references: Paths, reading: dict[str, Any], bands: Any, scale: Any, method: str, psf: Any,
     noise: Any, sensor: Any,
 ) -> Understood:  # fmt: skip
-    """Opens the files, and checks what was told; no pixel is looked at."""
+    """Opens the files, and checks what was told; a few windows are looked at, for bands without any data."""
     check_choice(method, "method", METHODS)
     if scale is not None:
         scale = check_scale(scale, method)
@@ -66,6 +66,7 @@ def understood(
     paths = paths_of(references)
     raster = open_raster(path, bands=None if paths else bands, **reading)
     check_size(raster)
+    raster = flag_empty_bands(raster)
     others = []
     for number, one in enumerate(paths):
         with called(f"references[{number}]"):
@@ -93,7 +94,6 @@ def paths_of(references: Paths) -> list[str | Path]:
 def recipe_of(asked: Understood, seed: int = 0, progress: Any = None) -> tuple[Survey, Recipe]:
     """Reads the scene once, and works out how it is sharpened."""
     with called("path"):
-        check_bands(asked.raster)
         found = survey(asked.raster, progress=progress)
     method = "bicubic-bp" if asked.method == "ctmem" else asked.method
     with called("path"):
