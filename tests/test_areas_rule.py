@@ -26,7 +26,7 @@ ALLOWED = {
     "02_degradation_kernel.ipynb": "the blur on ground that is new to it",
     "04_patch_matching.ipynb": "one image that nothing was trained on, to look at",
     "05_spectral_evaluation.ipynb": "the metrics on one image that nothing was trained on",
-    "07_sampling.ipynb": "one image that nothing was trained on, to look at",
+    "08_sampling.ipynb": "one image that nothing was trained on, to look at",
 }
 
 

@@ -14,7 +14,7 @@ from real_browser import CHROMIUM, ROOT, VIEWPORT, chromium, copy_notebooks, jup
 
 HERE = Path(__file__).parent
 DASHBOARD = "dashboard"  # the Voilà page
-NOTEBOOKS = ("01_data_construction.ipynb", "04_patch_matching.ipynb", "07_sampling.ipynb")
+NOTEBOOKS = ("01_data_construction.ipynb", "04_patch_matching.ipynb", "08_sampling.ipynb")
 MISSING = [
     what
     for what, there in (

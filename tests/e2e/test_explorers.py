@@ -271,7 +271,7 @@ def test_match_explorer(open_page, pictures: Path):
 
 
 def test_diffusion_explorer(open_page, pictures: Path):
-    page: Page = open_page("07_sampling.ipynb")
+    page: Page = open_page("08_sampling.ipynb")
     panel = page.explorer("DiffusionExplorer")
     rows, columns, _ = page.ask("explorer.run.shape")
 
@@ -333,7 +333,7 @@ ENDED = "The kernel of this explorer has ended"
 
 def test_an_explorer_whose_kernel_was_restarted_says_so(open_page):
     """Last in this file, with the next two: nothing answers the explorer any more, and a line above its images says it."""
-    page: Page = open_page("07_sampling.ipynb")
+    page: Page = open_page("08_sampling.ipynb")
     root = page.explorer("DiffusionExplorer").root
     assert root.evaluate(AFTER) == "none"
     page.page.evaluate(RESTART)

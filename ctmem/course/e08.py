@@ -1,4 +1,4 @@
-"""Exercises of notebook 07: what a mean of draws loses, how many are enough, a biased coin."""
+"""Exercises of notebook 08: what a mean of draws loses, how many are enough, a biased coin."""
 
 from __future__ import annotations
 
