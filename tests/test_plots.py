@@ -218,3 +218,13 @@ def test_bad_input(call, message):
     with pytest.raises(ValueError) as error:
         call()
     assert message in str(error.value)
+
+
+def test_a_figure_is_described_in_words():
+    figure, _ = plots.grid(1, 1)
+    assert repr(figure).startswith("<Picture size")
+    assert figure.described("A line\n    that falls.") is figure
+    assert repr(figure) == "Picture: A line that falls."
+    for wrong in ("", " ", None):
+        with pytest.raises(ValueError, match="`alt` must be a sentence on what there is to see, got"):
+            figure.described(wrong)

@@ -37,7 +37,27 @@ ImageLike = np.ndarray | torch.Tensor
 
 
 class Picture(Figure):
-    """A matplotlib figure that a notebook shows by itself, as a small PNG of 256 colours."""
+    """A matplotlib figure that a notebook shows by itself, as a small PNG of 256 colours.
+
+    Attributes:
+        alt: what there is to see, for those who do not see it; stored with the picture as its text.
+    """
+
+    alt = ""
+
+    def described(self, alt: str) -> Picture:
+        """Returns the figure itself, with a description in a sentence or two: `plots.rgb(…).described("…")`.
+
+        Raises:
+            ValueError: nothing in it.
+        """
+        if not isinstance(alt, str) or not alt.strip():
+            fail("alt", "a sentence on what there is to see", repr(alt))
+        self.alt = " ".join(alt.split())
+        return self
+
+    def __repr__(self) -> str:
+        return f"Picture: {self.alt}" if self.alt else super().__repr__()
 
     def _repr_png_(self) -> bytes:
         drawn = io.BytesIO()
