@@ -33,7 +33,7 @@ import torch
 
 from ctmem import course, files, holes, inference, model, prior, teaching
 from ctmem.benchmark import cameras as told
-from ctmem.benchmark import scores, weights
+from ctmem.benchmark import judge, scores, weights
 from ctmem.config import TINY, CameraConfig, DenoiserConfig, MatchConfig, Preset, TrainConfig
 from ctmem.data import areas, controls, known_scenes, mat_tree, public, samples, scenes
 from ctmem.diffusion import encoding, problem, samplers, schedule, subspace
@@ -180,6 +180,9 @@ def calls(folder: Path) -> Calls:
         "controls.blobs": (controls.blobs, {"like": x, "generator": seeded()}),
         "controls.permuted": (controls.permuted, {"image": x, "generator": seeded()}),
         "controls.glued_windows": (controls.glued_windows, {"image": x, "generator": seeded()}),
+        "controls.negative": (controls.negative, {"image": x, "generator": seeded()}),
+        "controls.phase_scrambled": (controls.phase_scrambled, {"image": x, "generator": seeded()}),
+        "controls.blurred": (controls.blurred, {"image": x, "generator": seeded()}),
         "controls.shifted": (controls.shifted, {"image": x, "down": 0.5, "across": 1.5}),
         "controls.tilted": (controls.tilted, {"image": x, "degrees": 3.0, "stretch": 1.1}),
         "samples.degrade_scene": (samples.degrade_scene, {"scene": x, "camera": seen, "generator": seeded()}),
@@ -586,6 +589,10 @@ def calls(folder: Path) -> Calls:
         ),
         "scores.resampled_psnr": (scores.resampled_psnr, {"pred": x, "gt": x.flip(2)}),
         "scores.interval": (scores.interval, {"differences": image(1001).double()}),
+        "judge.judge": (
+            judge.judge,
+            {"answer": lambda low, fine: seen.upsample(low), "reference": x[:, :4], "areas": [degraded], "seeds": 1},
+        ),
         "weights.find_weights": (weights.find_weights, {"folders": [shipped]}),
         # explorers
         "band.BandExplorer": (

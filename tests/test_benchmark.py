@@ -16,13 +16,16 @@ import ctmem.inference  # noqa: F401  (it enters its methods)
 from ctmem.benchmark import report, run, scores, suites
 from ctmem.benchmark.__main__ import main
 from ctmem.benchmark.cameras import GRID, parse_camera, parse_cameras
-from ctmem.benchmark.references import GRADES, blobs, glued_windows, moved, permuted, pink, uniform
+from ctmem.benchmark.judge import judge
+from ctmem.benchmark.references import GRADES, moved
 from ctmem.benchmark.run import Plan
 from ctmem.benchmark.suites import Case, inwards
 from ctmem.benchmark.table import COLUMNS, Table, read_rows
 from ctmem.benchmark.weights import find_weights
 from ctmem.config import TINY
 from ctmem.data.areas import Box, split_areas
+from ctmem.data.controls import CONTROLS, blobs, blurred, glued_windows, permuted, phase_scrambled, pink, uniform
+from ctmem.data.samples import degrade_scene
 from ctmem.data.scenes import load_scene, synthetic
 from ctmem.evaluation.metrics import METRICS, psnr_db
 from ctmem.files import save_module, write_json
@@ -322,7 +325,84 @@ def test_every_grade_is_an_image_of_the_msi_bands_in_the_unit_range():
         again, other = grade.make(case, camera, seeded()), grade.make(case, camera, seeded(5))
         assert torch.equal(image, again), name
         assert not grade.random or not torch.equal(image, other) or name == "permuted", name
-    assert [grade.kind for grade in GRADES.values()] == ["control"] * 7 + ["real"] * 2 + ["same"] * 3
+    assert [grade.kind for grade in GRADES.values()] == ["control"] * 9 + ["real"] * 2 + ["same"] * 3
+
+
+def test_scrambled_phases_keep_the_spectrum_and_the_likeness_of_bands_but_no_edge():
+    image = 0.5 + 0.2 * (blobs(torch.zeros(1, 3, 48, 64), seeded()) - 0.5)
+    image[:, 1] = 1 - image[:, 1]
+    scrambled = phase_scrambled(image, seeded(1))
+    spectra = [torch.fft.rfft2(x - x.mean((2, 3), keepdim=True)).abs() for x in (image, scrambled)]
+    assert torch.allclose(*spectra, atol=1e-3 * float(spectra[0].max()))
+    assert torch.allclose(*(torch.corrcoef(x[0].flatten(1)) for x in (image, scrambled)), atol=1e-4)
+    assert len(image[:, 0].unique()) == 2 and len(scrambled[:, 0].unique()) > 1000
+
+
+def test_a_blurred_reference_has_lost_what_is_finer_than_four_pixels():
+    point = torch.zeros(1, 1, 33, 33)
+    point[..., 16, 16] = 1
+    spread = blurred(point, seeded())[0, 0, 16]
+    assert float(spread[18] / spread[16]) == pytest.approx(0.5, abs=1e-3)  # half of the width of 4 px from its middle
+
+
+# --- a reference judged ---
+
+
+def judged(answer, seeds=1, **options):
+    """A verdict on two areas of a scene, whose answer sees no more than `answer` does."""
+    scene = synthetic(0, height=64, width=96, bands=31)
+    whole = degrade_scene(scene.tensor(), suites.USUAL.for_wavelengths(scene.wavelengths_nm))
+    areas = [whole.cut(Box(0, left, 64, 48)) for left in (0, 48)]
+    truth = {id(area.lr_hsi): area.gt for area in areas}
+    reference = torch.rand(1, 4, 40, 40, generator=seeded(5))
+    return judge(lambda lr, ref: answer(truth[id(lr)], ref), reference, areas, seeds=seeds, **options)
+
+
+def off_by(error):
+    return lambda gt, ref: gt + error(ref)
+
+
+def test_a_reference_is_worth_what_it_gains_beyond_the_best_control():
+    # an error of 0.1 without a reference, a half of it with any, a quarter with the reference itself
+    mine = torch.rand(1, 4, 40, 40, generator=seeded(5))
+    found = judged(off_by(lambda ref: 0.1 if ref is None else 0.025 if torch.equal(ref, mine) else 0.05))
+    assert found.reference.gain_db == pytest.approx(20 * math.log10(4), abs=1e-4)
+    assert set(found.controls) == set(CONTROLS)
+    assert all(gain.gain_db == pytest.approx(20 * math.log10(2), abs=1e-4) for gain in found.controls.values())
+    assert found.worth == pytest.approx(20 * math.log10(2), abs=1e-4) and found.helps
+    assert str(found).splitlines()[0] == "reference            +12.04 dB  [+12.04, +12.04]"
+    assert len(str(found).splitlines()) == 2 + len(CONTROLS)
+
+
+def test_what_any_image_gives_is_not_the_places_worth():
+    found = judged(off_by(lambda ref: 0.1 if ref is None else 0.05))
+    assert found.reference.gain_db == pytest.approx(20 * math.log10(2), abs=1e-4)
+    assert found.worth == pytest.approx(0, abs=1e-9) and not found.helps
+
+
+def test_controls_that_harm_leave_the_answer_without_a_reference_as_the_best():
+    found = judged(off_by(lambda ref: 0.1 if ref is None else 0.2), controls={"pink": pink})
+    assert found.best == "none" and found.worth == found.reference.gain_db < -6
+
+
+def test_the_scatter_of_a_random_control_counts():
+    found = judged(off_by(lambda ref: 0.1 if ref is None else 0.02 + 0.1 * abs(float(ref.mean()) - 0.5)), seeds=3)
+    assert found.controls["uniform"].scatter_db > 0 and found.controls["negative"].scatter_db == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"areas": []}, "`areas` must be one or more of `Degraded`"),
+        ({"areas": [1]}, "`areas` must be one or more of `Degraded`, got .*int"),
+        ({"controls": {}}, "`controls` must be at least one function by name"),
+        ({"seeds": 0}, "`seeds`"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(changes, message):
+    usual = {"answer": lambda lr, ref: lr, "reference": torch.rand(1, 4, 8, 8), "areas": []}
+    with pytest.raises(ValueError, match=message):
+        judge(**(usual | changes))
 
 
 def test_scenes_without_a_response_have_no_references():

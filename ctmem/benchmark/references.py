@@ -10,10 +10,12 @@ either sign, so that `negative` and `permuted` are to it the real reference.
 | none | control | no reference |
 | uniform | control | noise, the same at all frequencies |
 | pink | control | noise, amplitude falling as 1/frequency |
+| phases | control | its frequencies, with phases drawn at random: no edges |
 | blobs | control | such noise cut at its median into two grey levels, the same in all bands |
 | negative | control | 1 − the real reference of the own sensor |
 | permuted | control | its bands in another order |
 | windows | control | windows drawn from it at random and glued, so that nothing is at its place |
+| blurred | control | it without what is finer than 4 px |
 | other-sensor | real | other ground, seen by another sensor |
 | own-sensor | real | other ground, seen by the own sensor |
 | half | same | left half the same ground, right half other ground |
@@ -33,7 +35,7 @@ from dataclasses import dataclass
 import torch
 
 from ctmem.benchmark.suites import Case
-from ctmem.data.controls import blobs, glued_windows, permuted, pink, shifted, uniform
+from ctmem.data.controls import CONTROLS, SETTLED, shifted
 from ctmem.holes import split_holes
 from ctmem.observe.camera import Camera
 
@@ -96,12 +98,7 @@ def half(case: Case, camera: Camera, generator: torch.Generator) -> torch.Tensor
 
 GRADES: dict[str, Grade] = {
     "none": Grade("control", lambda case, camera, generator: None),
-    "uniform": Grade("control", _of_real(uniform), random=True),
-    "pink": Grade("control", _of_real(pink), random=True),
-    "blobs": Grade("control", _of_real(blobs), random=True),
-    "negative": Grade("control", _of_real(lambda image, generator: 1 - image)),
-    "permuted": Grade("control", _of_real(permuted), random=True),
-    "windows": Grade("control", _of_real(glued_windows), random=True),
+    **{name: Grade("control", _of_real(make), random=name not in SETTLED) for name, make in CONTROLS.items()},
     "other-sensor": Grade("real", lambda case, camera, generator: None if case.srf is None else case.other),
     "own-sensor": Grade("real", lambda case, camera, generator: case.own),
     "half": Grade("same", half),

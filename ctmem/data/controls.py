@@ -1,6 +1,8 @@
 """Images made to see what a reference is worth: noise, bands and windows out of order, an image moved.
 
-Images are (1, c, H, W), in the range of the image that they are made of or like.
+Images are (1, c, H, W), in the range of the image that they are made of or like. `CONTROLS` names those
+that show no place at all, or nothing fine of it: what a reference is worth is what it gains beyond the best of them
+(`ctmem.benchmark.judge`).
 
 Source: this project.
 """
@@ -8,6 +10,7 @@ Source: this project.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import scipy.ndimage
@@ -16,6 +19,7 @@ import torch
 from ctmem.checks import Finite, HoledImage, Positive, typed
 
 WINDOW = 8  # side of the windows that are glued, pixels
+FWHM = 4.0  # of `blurred`, pixels
 
 
 @typed
@@ -64,6 +68,48 @@ def glued_windows(image: HoledImage, generator: torch.Generator) -> torch.Tensor
         for line in zip(tops, lefts)
     ]
     return torch.cat(lines, -2)[..., :height, :width].contiguous()
+
+
+@typed
+def negative(image: HoledImage, generator: torch.Generator) -> torch.Tensor:  # noqa: ARG001  (the form of all controls)
+    """Bright for dark."""
+    return 1 - image
+
+
+@typed
+def phase_scrambled(image: HoledImage, generator: torch.Generator) -> torch.Tensor:
+    """Its frequencies, as strong as before and as alike from band to band, with phases drawn at random: no edges.
+
+    Source: Theiler et al., Testing for nonlinearity in time series, 1992 (surrogate data).
+    """
+    mean = image.mean((2, 3), keepdim=True)
+    turns = torch.fft.rfft2(
+        torch.rand(image.shape[-2:], generator=generator)
+    ).angle()  # of a real image: they fit together
+    spectrum = torch.fft.rfft2(image - mean)
+    scrambled = torch.fft.irfft2(spectrum * torch.polar(torch.ones_like(turns), turns), s=image.shape[-2:])
+    return (mean + scrambled).clamp(0, 1)
+
+
+@typed
+def blurred(image: HoledImage, generator: torch.Generator) -> torch.Tensor:  # noqa: ARG001
+    """The image without what is finer than about four pixels: a Gaussian of FWHM 4 px, the border repeated."""
+    sigma = FWHM / (2 * math.sqrt(2 * math.log(2)))
+    found = scipy.ndimage.gaussian_filter(image.detach().cpu().numpy(), (0, 0, sigma, sigma), mode="nearest")
+    return torch.from_numpy(found).to(image)
+
+
+CONTROLS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
+    "uniform": uniform,
+    "pink": pink,
+    "phases": phase_scrambled,
+    "blobs": blobs,
+    "negative": negative,
+    "permuted": permuted,
+    "windows": glued_windows,
+    "blurred": blurred,
+}
+SETTLED = frozenset({"negative", "blurred"})  # the same whatever the generator
 
 
 @typed
