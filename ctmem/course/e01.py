@@ -1,8 +1,7 @@
-"""Exercises of notebook 01: FWHM and deviation, a box blur, a panchromatic band."""
+"""Exercises of notebook 01: an index of radiance, a box blur, a panchromatic band, a leak between areas."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +9,17 @@ import numpy as np
 import torch
 
 from ctmem.course.exercise import Exercise, Function, Mistake
+from ctmem.data.areas import Box
 from ctmem.data.scenes import load_scene
 
-TO_SIGMA = 1 / (2 * math.sqrt(2 * math.log(2)))
+SUN = 1.52  # how many times as bright the sun is in the red as in the near infrared
+REACH = 4  # fine pixels that a training pixel's blur reads beyond its area
+SIDE, TRAIN = 144, Box(0, 0, 64, 144)  # of the scene, and of it the area that is learned from
+
+
+def _index(infrared: float, red: float) -> float:
+    """NDVI."""
+    return (infrared - red) / (infrared + red)
 
 
 def _box_down(x: torch.Tensor, scale: int) -> torch.Tensor:
@@ -50,23 +57,35 @@ def _judge_response(panchromatic: Function) -> None:
             )
 
 
+def _judge_leak(answer: Any) -> None:
+    """An area beside the training area whose pixels a training pixel's blur reads."""
+    numbers = np.asarray(answer if isinstance(answer, tuple | list | np.ndarray | torch.Tensor) else [])
+    if numbers.shape != (4,) or numbers.dtype.kind not in "iuf":
+        raise Mistake("four numbers are wanted: (top, left, height, width)")
+    top, left, height, width = (int(one) for one in numbers)
+    if (numbers % 4 != 0).any():
+        raise Mistake("the borders must be multiples of 4, so that coarse pixels stay whole")
+    if min(top, left) < 0 or min(height, width) < 4 or top + height > SIDE or left + width > SIDE:
+        raise Mistake(f"an area inside the scene, please: {SIDE}×{SIDE} px, sides of at least one coarse pixel")
+    if Box(top, left, height, width).overlaps(TRAIN):
+        raise Mistake("that one shares pixels with the training area; everybody would see that")
+    if top >= TRAIN.height + REACH:
+        raise Mistake("nothing of it is read from the training area: the window of a coarse pixel ends before it")
+
+
 EXERCISES = (
     Exercise(
-        "a function of (fwhm_px)",
-        right=lambda fwhm_px: fwhm_px * TO_SIGMA,
+        "a number",
+        right=_index(1.1, 0.9 * SUN),
         mistakes={
-            "the deviation is smaller than the full width: divide": lambda fwhm_px: fwhm_px / TO_SIGMA,
-            "half of the width is not the deviation: there the Gaussian is a half, not exp(−1/2)": lambda fwhm_px: (
-                fwhm_px / 2
-            ),
-            "a factor of 2: exp(−d²/2σ²) is a half at d = FWHM/2, not at d = FWHM": lambda fwhm_px: (
-                2 * fwhm_px * TO_SIGMA
-            ),
-            "the natural logarithm, not that to base 10": lambda fwhm_px: fwhm_px / (2 * math.sqrt(2 * math.log10(2))),
-            "that is the variance: the root of it, please": lambda fwhm_px: (fwhm_px * TO_SIGMA) ** 2,
+            "the sun gives more in the red: it is the red that is multiplied": _index(1.1 * SUN, 0.9),
+            "indices do not add: go back to the two shares, multiply, and take the index again": 0.1 + _index(1, SUN),
+            "an index is not light: multiply the red share, not the index": [0.1 / SUN, 0.1 * SUN],
+            "that is the index of the reflectance itself": 0.1,
+            "that is a grey ground's; this one has a little more in the near infrared": _index(1, SUN),
+            "infrared minus red, not the other way round": -_index(1.1, 0.9 * SUN),
         },
-        inputs=lambda: iter([(4.0,), (1.7,)]),
-        hint="solve exp(−d²/2σ²) = 1/2 for σ, with d half of the full width",
+        hint="an index of a tenth: shares of 11 and 9, say. Multiply the red one by the sun, then take the index",
     ),
     Exercise(
         "a function of (x, scale)",
@@ -84,4 +103,5 @@ EXERCISES = (
         hint="split each side into boxes (`unflatten`), then take the mean within the boxes",
     ),
     Exercise("a function of (wavelengths_nm)", judge=_judge_response),
+    Exercise("four numbers (top, left, height, width)", judge=_judge_leak),
 )

@@ -1,46 +1,36 @@
-"""Exercises of notebook 02: widths of blurs, one number fitted, a PSF in an engineer's numbers."""
+"""Exercises of notebook 02: widths of blurs, one number fitted, two images of one blurry one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import torch
 
-from ctmem.course.e01 import TO_SIGMA
-from ctmem.course.exercise import Exercise
+from ctmem.course.exercise import Exercise, Function, Mistake
 from ctmem.data.scenes import synthetic
 from ctmem.observe.camera import Camera
 
-SIZE = 31  # of the PSFs, pixels
+TO_SIGMA = 1 / (2 * math.sqrt(2 * math.log(2)))
 
 
-def _variances(psf: torch.Tensor) -> torch.Tensor:
-    """The 2×2 matrix of second moments about the centroid."""
-    offsets = torch.arange(len(psf), dtype=torch.float64)
-    weights = psf.double() / psf.double().sum()
-    places = torch.stack(torch.meshgrid(offsets, offsets, indexing="ij")).flatten(1)
-    centred = places - (places * weights.flatten()).sum(1, keepdim=True)
-    return (centred * weights.flatten()) @ centred.T
+def _box_means(x: torch.Tensor, scale: int) -> torch.Tensor:
+    """The mean of each box of scale×scale pixels."""
+    return x.unflatten(3, (-1, scale)).unflatten(2, (-1, scale)).mean((3, 5))
 
 
-def _widths(psf: torch.Tensor) -> torch.Tensor:
-    """FWHM along the long and the short axis."""
-    return torch.linalg.eigvalsh(_variances(psf)).flip(0).sqrt() / TO_SIGMA
-
-
-def _psfs() -> Iterator[tuple[torch.Tensor]]:
-    """Gaussians of other widths, upright and turned."""
-    offsets = torch.arange(SIZE, dtype=torch.float64) - SIZE // 2
-    rows, columns = torch.meshgrid(offsets, offsets, indexing="ij")
-    for long, short, degrees in ((6.0, 3.0, 0), (7.0, 4.0, 30), (5.0, 3.5, 115)):
-        angle = math.radians(degrees)
-        along = math.cos(angle) * columns + math.sin(angle) * rows
-        across = math.cos(angle) * rows - math.sin(angle) * columns
-        psf = torch.exp(-0.5 * ((along / (long * TO_SIGMA)) ** 2 + (across / (short * TO_SIGMA)) ** 2))
-        yield (psf / psf.sum(),)
+def _judge_twin(twin: Function) -> None:
+    """Another image whose box means are the same."""
+    for seed, scale in enumerate((4, 3)):
+        x = torch.rand(2, 3, 12, 24, generator=torch.Generator().manual_seed(seed))
+        found = twin(x.clone(), scale)
+        if not isinstance(found, torch.Tensor) or found.shape != x.shape:
+            raise Mistake("your function must return an image of the same shape, a tensor (B, C, H, W)")
+        if float((found - x).abs().max()) < 1e-3:
+            raise Mistake("that is the same image: change some pixels, in pairs")
+        if not torch.allclose(_box_means(found, scale), _box_means(x, scale), atol=1e-5):
+            raise Mistake("the coarse images differ: what one pixel of a box gains, another one of the box must lose")
 
 
 @cache
@@ -102,21 +92,5 @@ EXERCISES = (
         near=0.051,
         hint="blur `sharp` with every width, and take the one whose result is nearest to `blurry`",
     ),
-    Exercise(
-        "a function of (psf)",
-        right=_widths,
-        mistakes={
-            "the other way round: the long axis first": lambda psf: _widths(psf).flip(0),
-            "those are deviations: FWHM is 2.355 of them": lambda psf: _widths(psf) * TO_SIGMA,
-            "those are variances: the root, then to FWHM": lambda psf: (_widths(psf) * TO_SIGMA) ** 2,
-            "that is along rows and columns: of a PSF that is turned take the eigenvalues of the whole matrix": [
-                lambda psf: _variances(psf).diagonal().flip(0).sqrt() / TO_SIGMA,
-                lambda psf: _variances(psf).diagonal().sqrt() / TO_SIGMA,
-                lambda psf: _variances(psf).diagonal().sort(descending=True).values.sqrt() / TO_SIGMA,
-            ],
-        },
-        inputs=_psfs,
-        near=0.03,
-        hint="take the centroid off, then weigh the squares of the distances by the PSF",
-    ),
+    Exercise("a function of (x, scale)", judge=_judge_twin),
 )

@@ -1,4 +1,4 @@
-"""Exercises of notebook 03: the noise level, one step of DDIM, an oracle."""
+"""Exercises of notebook 03: the noise level, one step of DDIM, an oracle, a denoiser told a wrong level."""
 
 from __future__ import annotations
 
@@ -43,6 +43,44 @@ def _judge_oracle(oracle: Function) -> None:
             )
 
 
+def _judge_deaf(deaf: Function) -> None:
+    """A denoiser that passes everything on, but for the level, which is 1 for each sample."""
+    told: list[tuple[torch.Tensor, ...]] = []
+
+    def denoise(x: torch.Tensor, level: torch.Tensor, previous: torch.Tensor) -> torch.Tensor:
+        told.append((x, level, previous))
+        return 2 * x + previous
+
+    for samples in (1, 3):
+        told.clear()
+        x, previous = torch.randn(2, samples, 8, 4, 5, generator=torch.Generator().manual_seed(samples))
+        level = torch.linspace(0.3, 0.6, samples)
+        wrapped = deaf(denoise)
+        if not callable(wrapped):
+            raise Mistake("deaf(denoise) must return a function, denoise(x, level, previous): the sampler calls it")
+        found = wrapped(x, level, previous)
+        if not told:
+            raise Mistake("your denoiser never asks `denoise`")
+        _check_told(told[0], x, level, previous)
+        if not isinstance(found, torch.Tensor) or not torch.equal(found, 2 * x + previous):
+            raise Mistake("what `denoise` answers is to be returned as it is")
+
+
+def _check_told(told: tuple[torch.Tensor, ...], x: torch.Tensor, level: torch.Tensor, previous: torch.Tensor) -> None:
+    """Raises unless everything was passed on but for the level."""
+    passed = told[1]
+    if not (torch.equal(told[0], x) and torch.equal(told[2], previous)):
+        raise Mistake("`x` and `previous` are passed on as they came; only the level is another")
+    if not isinstance(passed, torch.Tensor) or passed.shape != level.shape:
+        raise Mistake("one level for each sample: a tensor (B,), as it came, say torch.ones_like(level)")
+    if torch.equal(passed, level):
+        raise Mistake("the level is passed on as it came: your denoiser is not deaf")
+    if not bool(passed.any()):
+        raise Mistake("a level of 0 says pure noise; the lie was to be that the image is clean")
+    if not bool((passed == 1).all()):
+        raise Mistake("clean is a level of exactly 1, for each sample")
+
+
 def _steps() -> Iterator[tuple[float, ...]]:
     """x_t, x0 and two values of ᾱ."""
     yield from ((2.0, 1.0, 0.25, 0.81), (-0.3, 0.7, 0.1, 0.4), (1.5, -0.2, 0.6, 0.99))
@@ -83,4 +121,5 @@ EXERCISES = (
         hint="x_t = √ᾱ·x0 + √(1 − ᾱ)·noise: solve for the noise, then write the same line for the next ᾱ",
     ),
     Exercise("a function of (truth)", judge=_judge_oracle),
+    Exercise("a function of (denoise)", judge=_judge_deaf),
 )

@@ -23,6 +23,7 @@ from ctmem.holes import split_holes
 from ctmem.match.align import Blur
 from ctmem.match.dmb import dmb
 from ctmem.match.patches import turned
+from ctmem.teaching import progress
 from ctmem.train.sources import Source
 
 
@@ -49,7 +50,9 @@ class Pool:
         return Pool(*(x.to(device) for x in (self.base, self.target, self.texture, self.weight)))
 
 
-def build_pool(sources: Sequence[Source], preset: Preset, blur: Blur, *, stride: int | None = None) -> Pool:
+def build_pool(
+    sources: Sequence[Source], preset: Preset, blur: Blur, *, stride: int | None = None, quiet: bool = False
+) -> Pool:
     """Matches every training area once with each of its references and cuts it into encoded crops.
 
     A crop's side is that of the preset, rounded down to a multiple of the scale. Its texture is cut from that of the
@@ -60,29 +63,35 @@ def build_pool(sources: Sequence[Source], preset: Preset, blur: Blur, *, stride:
         preset: crop size, matching options, channels.
         blur: K.
         stride: between crops, fine pixels; a multiple of the scale; None: twice the scale.
+        quiet: no progress bar, as in all but one of several processes.
 
     Raises:
         ValueError: what `check_sources` refuses.
     """
     check_sources(sources, preset)
-    side = preset.crop // preset.scale * preset.scale
-    entries = []
-    for source in sources:
-        if source.train is None:
-            continue
-        area = source.scene.cut(source.train)
-        lr_hsi, holes = split_holes(area.lr_hsi, "lr_hsi")
-        lr_hsi_up = area.camera.upsample(lr_hsi)
-        boxes = whole_crops(area, side, stride or 2 * area.scale)
-        for reference in source.references:
-            # one match for the whole area, then a crop of everything
-            texture, _ = dmb(lr_hsi_up, reference, area.camera, preset.match, blur=blur, holes=holes)
-            for box in boxes:
-                here, low = (..., *box.slices), (..., *box.coarse(area.scale).slices)
-                encoded = encode_image(lr_hsi[low], lr_hsi_up[here], texture[here], area.camera, preset.denoiser)
-                target = encoded.encode(area.gt[here])
-                entries.append((encoded.base, target, encoded.texture, encoded.weight))
+    pairs = [(source, reference) for source in sources if source.train is not None for reference in source.references]
+    entries: list[tuple[torch.Tensor, ...]] = []
+    for source, reference in progress(pairs, "match and cut", disable=quiet):
+        entries += _encoded_crops(source, reference, preset, blur, stride)
     return Pool(*(torch.cat(column) for column in zip(*entries)))
+
+
+def _encoded_crops(
+    source: Source, reference: torch.Tensor, preset: Preset, blur: Blur, stride: int | None
+) -> list[tuple[torch.Tensor, ...]]:
+    """The training area of a source, matched with one reference, as encoded crops: base, target, texture, weight."""
+    assert source.train is not None
+    area = source.scene.cut(source.train)
+    lr_hsi, holes = split_holes(area.lr_hsi, "lr_hsi")
+    lr_hsi_up = area.camera.upsample(lr_hsi)
+    # one match for the whole area, then a crop of everything
+    texture, _ = dmb(lr_hsi_up, reference, area.camera, preset.match, blur=blur, holes=holes)
+    entries = []
+    for box in whole_crops(area, preset.crop // preset.scale * preset.scale, stride or 2 * area.scale):
+        here, low = (..., *box.slices), (..., *box.coarse(area.scale).slices)
+        encoded = encode_image(lr_hsi[low], lr_hsi_up[here], texture[here], area.camera, preset.denoiser)
+        entries.append((encoded.base, encoded.encode(area.gt[here]), encoded.texture, encoded.weight))
+    return entries
 
 
 def whole_crops(area: Degraded, side: int, stride: int) -> list[Box]:

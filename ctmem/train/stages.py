@@ -258,7 +258,7 @@ def _train(
     wanted = [part for part in ("cnn", "denoiser") if part in wanted]
     if not wanted:
         return sealed(results.card)
-    pool = build_pool(sources, preset, kernel)
+    pool = build_pool(sources, preset, kernel, quiet=not accelerator.is_main_process)
     if networks["denoiser"].residual_std is not None:
         networks["denoiser"].residual_std.copy_(residual_std(pool.target, pool.base))
 

@@ -1,6 +1,3 @@
-# A Gaussian exp(−d²/2σ²) is one half at d = FWHM/2.
-import math
-
-
-def sigma_px(fwhm_px):
-    return fwhm_px / (2 * math.sqrt(2 * math.log(2)))
+# Shares of 1.1 and 0.9 have an index of 0.1. The sun multiplies the red one by 1.52: red wins, and the sign turns.
+infrared, red = 1.1, 0.9 * 1.52
+ndvi_of_radiance = (infrared - red) / (infrared + red)
