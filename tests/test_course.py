@@ -53,6 +53,14 @@ WRONG = {
         "no direction": lambda truth: 0 * truth,
         "of the shape": lambda truth: truth[0, 0],
     },
+    "07.3": {
+        "that is x itself": lambda x: x,
+        "the volumes move": lambda x: x.flip(1) + 1,
+        "the mean of *each* map": lambda x: x - x.mean((2, 3), keepdim=True) + x.mean(),
+        "too few values": lambda x: torch.cat([x[:, :, :2].flip(3), x[:, :, 2:]], 2),
+        "of the shape": lambda x: x.mean((2, 3)),
+        "NaN": lambda x: x / 0,
+    },
 }  # fmt: skip
 
 
