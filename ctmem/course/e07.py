@@ -63,9 +63,9 @@ def _judge_means(given: torch.Tensor, x: torch.Tensor) -> None:
         return
     if (given - x).mean().abs() < 1e-4:
         raise Mistake("the mean over all maps stays; it is the mean of *each* map that makes the volumes")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         volume = ChannelAttention(x.shape[1]).mlp
-    moved = (volume(given.mean((2, 3), keepdim=True)) - volume(x.mean((2, 3), keepdim=True))).abs().max()
+        moved = (volume(given.mean((2, 3), keepdim=True)) - volume(x.mean((2, 3), keepdim=True))).abs().max()
     raise Mistake(f"the volumes move, by {float(moved):.2g} in a new block: they are made of each map's mean")
 
 
@@ -84,7 +84,6 @@ EXERCISES = (
             "weights belong to pairs of channels, not to channels and pixels": WIDTH * SIDE**2,
         },
         hint="how many channels has one head, how many pairs of them are there, and how many heads?",
-        digits=6,
     ),
     Exercise(
         "a function of (query, key, value, temperature)",
