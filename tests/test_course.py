@@ -76,6 +76,21 @@ WRONG = {
         "no direction": lambda truth: 0 * truth,
         "of the shape": lambda truth: truth[0, 0],
     },
+    "06.5": {
+        "that is u itself": lambda u: u,
+        "the last output moves": lambda u: u + 1,
+        "nearly the same": lambda u: torch.cat([u[:, :-2], u[:, -2:-1] - 0.01, u[:, -1:] + 0.005], 1),
+        "of the shape": lambda u: u[0],
+        "NaN": lambda u: u / 0,
+    },
+    "07.3": {
+        "that is x itself": lambda x: x,
+        "the volumes move": lambda x: x.flip(1) + 1,
+        "the mean of *each* map": lambda x: x - x.mean((2, 3), keepdim=True) + x.mean(),
+        "too few values": lambda x: torch.cat([x[:, :, :2].flip(3), x[:, :, 2:]], 2),
+        "of the shape": lambda x: x.mean((2, 3)),
+        "NaN": lambda x: x / 0,
+    },
 }  # fmt: skip
 
 

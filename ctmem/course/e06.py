@@ -1,16 +1,18 @@
-"""Exercises of notebook 06: a half-life, a moving average, a scan from right to left."""
+"""Exercises of notebook 06: a half-life, a moving average, a scan backwards, pixels that are heard, a twin."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
-from ctmem.course.exercise import Exercise
+from ctmem.course.exercise import Exercise, Mistake
 from ctmem.networks.scan.selective import selective_scan
 
 ROW = 145  # tokens
+SIDE, MIDDLE = 15, 7  # pixels of an image, and the one that listens, in both directions
 
 
 def _average(u: torch.Tensor, kept: float = 0.9, new: float = 0.1) -> torch.Tensor:
@@ -42,6 +44,36 @@ def _sequences() -> Iterator[tuple[torch.Tensor, ...]]:
         delta = torch.rand(2, length, channels, generator=draw) + 0.2
         A = -torch.rand(channels, state, generator=draw) - 0.3
         yield u, delta, A, *(torch.randn(2, length, state, generator=draw) for _ in range(2))
+
+
+def _heard(orders: tuple[str, ...]) -> int:
+    """Pixels that the middle hears after causal walks along rows or columns, one after the other."""
+    heard = {(MIDDLE, MIDDLE)}
+    for order in reversed(orders):
+        key = (lambda at: at) if order == "rows" else (lambda at: at[::-1])
+        last = max(map(key, heard))
+        heard = {(i, j) for i in range(SIDE) for j in range(SIDE) if key((i, j)) <= last}
+    return len(heard)
+
+
+def _judge_past(function: Any) -> None:
+    """Another sequence, of the same last output of a scan that halves and adds."""
+    for seed, length in enumerate((4, 9)):
+        u = torch.randn(1, length, 1, generator=torch.Generator().manual_seed(seed))
+        given = function(u.clone())
+        if not isinstance(given, torch.Tensor) or given.shape != u.shape:
+            raise Mistake("a sequence of the shape of u is wanted, a tensor (1, L, 1)")
+        if not given.isfinite().all():
+            raise Mistake("there are NaN or infinite values in it")
+        if not (given != u).any():
+            raise Mistake("that is u itself: change it")
+        ones = torch.ones_like(u)
+        rate = torch.full((1, 1), 0.5).log()
+        off = float((selective_scan(given.float() - u, ones, rate, ones, ones))[0, -1, 0])
+        if abs(off) > 1e-4:
+            raise Mistake(f"the last output moves by {off:+.2g}: each token counts half as much as the one after it")
+        if (given - u)[:, :-1].abs().max() < 0.1:
+            raise Mistake("the last output stays, but the past is nearly the same: change a token by 0.1 at least")
 
 
 EXERCISES = (
@@ -95,4 +127,17 @@ EXERCISES = (
         inputs=_sequences,
         hint="turn round all that has a time, scan, and turn the result round again",
     ),
+    Exercise(
+        "a whole number",
+        right=_heard(("rows", "columns")),
+        mistakes={
+            "that is one walk alone": _heard(("rows",)),
+            "that is what either of the two hears by itself; the second hears what the first has gathered": 162,
+            "some pixels are counted twice": 2 * _heard(("rows",)),
+            "all of them? What of the last row, to the right?": SIDE**2,
+            "the columns before the middle reach down to the last row: what of it was heard on the way?": 14 * 15,
+        },
+        hint="which pixels does the walk along columns pass before the middle? And which did each of these hear?",
+    ),
+    Exercise("a function of (u)", judge=_judge_past),
 )
