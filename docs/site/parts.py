@@ -1,0 +1,139 @@
+"""What Sphinx is told beyond its settings: formulas, descriptions of pictures, links, pages made from the package."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from copies import description, mathml
+from docutils import nodes
+
+from ctmem.data.areas import split_areas
+from ctmem.data.scenes import load_scene
+from ctmem.explorers.render import COMPOSITES, nearest_band
+from ctmem.observe.camera import Camera
+
+SECTIONS = {
+    "Notebooks": "notebooks/*",
+    "To begin with": "docs/hyperspectral_for_vision docs/diffusion_for_remote_sensing docs/glossary docs/notation docs/teaching",
+    "To touch": "docs/site/explorer docs/site/moving",
+    "To look up": "docs/site/api data/README docs/site/results docs/log CHANGELOG CONTRIBUTING",
+}
+FOLDERS = {"benchmarks/results/methods/": "docs/site/results.md"}  # a link to a folder leads to this page
+CUBE = 64, 96, 2  # rows, columns, every how many bands
+TABLE = re.compile(r"^( *)\|.*\|\n\1\|(?:---\|)+\n(?:\1\|.*\n?)+", re.MULTILINE)
+
+
+def tree() -> str:
+    """The table of contents, in MyST's form, hidden: README has one of its own."""
+    parts = []
+    for caption, documents in SECTIONS.items():
+        entries = "\n".join(documents.split())
+        parts.append(f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n:glob:\n\n{entries}\n```\n")
+    return "".join(parts)
+
+
+def on_source(app, name: str, source: list[str]) -> None:
+    """Adds the contents to README, and lets links to folders lead to pages."""
+    if name == "README":
+        for folder, page in FOLDERS.items():
+            source[0] = source[0].replace(f"({folder})", f"({page})")
+        source[0] += tree()
+
+
+def on_docstring(app, what: str, name: str, thing, options, lines: list[str]) -> None:
+    """Docstrings are plain text with Markdown's tables: what reStructuredText would take for its own is escaped."""
+    text = "\n".join(lines) + "\n"
+    if what == "module":
+        text = re.sub(r"\n\n(?=    \S)", "\n\n::\n\n", text)  # in a module's text what is indented is code
+    text = TABLE.sub(lambda found: _list_table(found[0]), text)
+    parts = re.split(r"(`[^`]*`|^ {4}.*$|^::$|^\.\. .*$)", text, flags=re.MULTILINE)
+    parts[::2] = [re.sub(r"(?<!\\)([|]|(?<=[( ])\*(?=[,.) ]))", r"\\\1", part) for part in parts[::2]]
+    lines[:] = "".join(parts).split("\n")
+
+
+def _list_table(table: str) -> str:
+    """A table of Markdown in the form of reStructuredText."""
+    rows = [re.split(r"(?<!`)\|", line.strip().strip("|")) for line in table.strip().splitlines()]
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in [rows[0], *rows[2:]]:
+        cells = [cell.strip().replace("|", r"\|") or "\\ " for cell in row]
+        lines += [f"   {'* -' if number == 0 else '  -'} {cell}" for number, cell in enumerate(cells)]
+    return "\n".join(lines) + "\n"
+
+
+def on_doctree(app, doctree: nodes.document) -> None:
+    """Gives each stored picture the description that stands beside it in its output."""
+    for bundle in doctree.findall(lambda node: isinstance(node, nodes.container) and node.get("nb_element") == "mime_bundle"):
+        data = {child["mime_type"]: child.astext() for child in bundle.children if "mime_type" in child}
+        for image in bundle.findall(nodes.image):
+            image["alt"] = description(data)
+
+
+def visit_math(translator, node) -> None:
+    translator.body.append(mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def visit_math_block(translator, node) -> None:
+    translator.body.append(f'<div class="math">{mathml(node.astext(), block=True)}</div>')
+    raise nodes.SkipNode
+
+
+def modules(package: Path) -> dict[str, list[str]]:
+    """Modules of the package with something public, by the room that they stand in."""
+    rooms: dict[str, list[str]] = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        if parts[-1].startswith("_"):
+            continue
+        rooms.setdefault(parts[1] if len(parts) > 2 else "ctmem", []).append(".".join(parts))
+    return rooms
+
+
+def write_api(root: Path) -> None:
+    """One page a room, below docs/site/api/."""
+    folder = root / "docs" / "site" / "api"
+    folder.mkdir(exist_ok=True)
+    for room, names in modules(root / "ctmem").items():
+        title = room if room == "ctmem" else f"ctmem.{room}"
+        blocks = [f"{title}\n{'=' * len(title)}\n"]
+        for name in names:
+            blocks.append(f"{name}\n{'-' * len(name)}\n\n.. automodule:: {name}\n   :members:\n")
+        (folder / f"{room}.rst").write_text("\n".join(blocks), encoding="utf-8")
+
+
+def write_cube(path: Path) -> None:
+    """The explorer's cube: a part of the training area of `indian_pines`, 8 bits a value, as a script that holds it."""
+    rows, columns, every = CUBE
+    scene = load_scene("indian_pines")
+    area = split_areas(*scene.cube.shape[:2], Camera.gaussian(fwhm_px=4.0, scale=4))["train"]
+    cube = scene.cube[area.slices()][:rows, :columns, ::every]
+    low, high = cube.min((0, 1)), cube.max((0, 1))
+    numbers = np.rint(255 * (cube - low) / (high - low)).astype(np.uint8)
+    nm = scene.wavelengths_nm[::every]
+    views = {"true colour": COMPOSITES["true colour"]}
+    views["false colour"] = COMPOSITES["false colour (near infrared, red, green)"]
+    held = {
+        "shape": cube.shape,
+        "wavelengths_nm": [round(float(x), 1) for x in nm],
+        "limits": [[round(float(x), 4) for x in pair] for pair in zip(low, high)],
+        "views": {name: [nearest_band(nm, wanted) for wanted in wavelengths] for name, wavelengths in views.items()},
+        "bands_of": {"red": nearest_band(nm, 650.0)},
+        "data": base64.b64encode(np.ascontiguousarray(numbers.transpose(2, 0, 1))).decode("ascii"),
+    }
+    path.write_text(f"window.ctmemCube = {json.dumps(held)};\n", encoding="utf-8")
+
+
+def setup(app, root: Path) -> None:
+    """Connects all this."""
+    write_api(root)
+    write_cube(root / "docs" / "site" / "static" / "cube.js")
+    app.add_html_math_renderer("mathml", inline_renderers=(visit_math, None), block_renderers=(visit_math_block, None))
+    app.connect("source-read", on_source)
+    app.connect("doctree-read", on_doctree)
+    app.connect("autodoc-process-docstring", on_docstring)
