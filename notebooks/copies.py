@@ -6,6 +6,7 @@ What a picture shows stands in its output as text, "Picture: …", put there by 
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 
 import nbformat
 from latex2mathml.converter import convert
@@ -19,6 +20,11 @@ OFFLINE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block data_png scoped -%}
+<div class="jp-RenderedImage jp-OutputArea-output">
+<img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}" alt="{{ output.metadata.alt | escape_html }}">
+</div>
+{%- endblock -%}
 """
 
 
@@ -61,11 +67,11 @@ def markdown_to_html(source: str) -> str:
 
 def described(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Returns a copy in which each picture's description stands where nbconvert looks for alternative text."""
-    copy = nbformat.from_dict(notebook)
+    copy = deepcopy(notebook)
     for cell in copy.cells:
         for output in cell.get("outputs", []):
-            for form in set(output.get("data", {})) & {"image/png", "image/jpeg"}:
-                output.metadata[form] = {"alt": description(output.data)}
+            if "image/png" in output.get("data", {}):
+                output.metadata["alt"] = description(output.data)
     return copy
 
 

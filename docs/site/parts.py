@@ -50,10 +50,18 @@ def on_docstring(app, what: str, name: str, thing, options, lines: list[str]) ->
     text = "\n".join(lines) + "\n"
     if what == "module":
         text = re.sub(r"\n\n(?=    \S)", "\n\n::\n\n", text)  # in a module's text what is indented is code
-    text = TABLE.sub(lambda found: _list_table(found[0]), text)
+    kept, at = [], 0
+    for table in TABLE.finditer(text):
+        kept += [_escaped(text[at : table.start()]), _list_table(table[0])]
+        at = table.end()
+    lines[:] = "".join([*kept, _escaped(text[at:])]).split("\n")
+
+
+def _escaped(text: str) -> str:
+    """Bars and stars outside of names and code, made plain."""
     parts = re.split(r"(`[^`]*`|^ {4}.*$|^::$|^\.\. .*$)", text, flags=re.MULTILINE)
     parts[::2] = [re.sub(r"(?<!\\)([|]|(?<=[( ])\*(?=[,.) ]))", r"\\\1", part) for part in parts[::2]]
-    lines[:] = "".join(parts).split("\n")
+    return "".join(parts)
 
 
 def _list_table(table: str) -> str:
@@ -112,7 +120,7 @@ def write_cube(path: Path) -> None:
     rows, columns, every = CUBE
     scene = load_scene("indian_pines")
     area = split_areas(*scene.cube.shape[:2], Camera.gaussian(fwhm_px=4.0, scale=4))["train"]
-    cube = scene.cube[area.slices()][:rows, :columns, ::every]
+    cube = scene.cube[area.slices][:rows, :columns, ::every]
     low, high = cube.min((0, 1)), cube.max((0, 1))
     numbers = np.rint(255 * (cube - low) / (high - low)).astype(np.uint8)
     nm = scene.wavelengths_nm[::every]
