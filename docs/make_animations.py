@@ -78,13 +78,16 @@ def diffusion() -> Iterator[tuple[Image.Image, int]]:
     camera = model.camera.for_wavelengths(nm)
     generator = torch.Generator().manual_seed(0)
     run = record(model, found.lr_hsi, camera=camera, steps=STEPS, draws=1, generator=generator)
-    picture = lambda x: enlarged(plots.rgb(x, nm, like=found.gt), 5)  # noqa: E731
+
+    def picture(image: torch.Tensor) -> Image.Image:
+        return enlarged(plots.rgb(image, nm, like=found.gt)[16:56], 7)
+
     observed = picture(found.lr_hsi_up)
     for position in range(STEPS + 1):
         pictures = [observed, picture(run.noisy(0, position)), picture(run.estimate(0, position))]
         done = position == STEPS
         told = "the answer" if done else f"step {position + 1} of {STEPS}, share of signal {run.levels[position]:.2f}"
-        titles = ["observed, enlarged", "noisy image", "answer" if done else "guess of the network"]
+        titles = ["observed", "noisy image", "answer" if done else "network's guess"]
         yield sheet(pictures, titles, told)[0], 2000 if done else 160
 
 

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from pathlib import Path
 
-import numpy as np
 
 from copies import description, mathml
+from cube import write_cube
 from docutils import nodes
-
-from ctmem.data.areas import split_areas
-from ctmem.data.scenes import load_scene
-from ctmem.explorers.render import COMPOSITES, nearest_band
-from ctmem.observe.camera import Camera
 
 SECTIONS = {
     "Notebooks": "notebooks/*",
@@ -24,7 +17,6 @@ SECTIONS = {
     "To look up": "docs/site/api data/README docs/site/results docs/log CHANGELOG CONTRIBUTING",
 }
 FOLDERS = {"benchmarks/results/methods/": "docs/site/results.md"}  # a link to a folder leads to this page
-CUBE = 64, 96, 2  # rows, columns, every how many bands
 TABLE = re.compile(r"^( *)\|.*\|\n\1\|(?:---\|)+\n(?:\1\|.*\n?)+", re.MULTILINE)
 
 
@@ -82,6 +74,11 @@ def on_doctree(app, doctree: nodes.document) -> None:
             image["alt"] = description(data)
 
 
+def on_member(app, what: str, name: str, thing, skip: bool, options) -> bool | None:
+    """Leaves out what other packages have put into a class of ours."""
+    return True if not getattr(thing, "__module__", "ctmem").startswith("ctmem") else None
+
+
 def visit_math(translator, node) -> None:
     translator.body.append(mathml(node.astext()))
     raise nodes.SkipNode
@@ -115,28 +112,6 @@ def write_api(root: Path) -> None:
         (folder / f"{room}.rst").write_text("\n".join(blocks), encoding="utf-8")
 
 
-def write_cube(path: Path) -> None:
-    """The explorer's cube: a part of the training area of `indian_pines`, 8 bits a value, as a script that holds it."""
-    rows, columns, every = CUBE
-    scene = load_scene("indian_pines")
-    area = split_areas(*scene.cube.shape[:2], Camera.gaussian(fwhm_px=4.0, scale=4))["train"]
-    cube = scene.cube[area.slices][:rows, :columns, ::every]
-    low, high = cube.min((0, 1)), cube.max((0, 1))
-    numbers = np.rint(255 * (cube - low) / (high - low)).astype(np.uint8)
-    nm = scene.wavelengths_nm[::every]
-    views = {"true colour": COMPOSITES["true colour"]}
-    views["false colour"] = COMPOSITES["false colour (near infrared, red, green)"]
-    held = {
-        "shape": cube.shape,
-        "wavelengths_nm": [round(float(x), 1) for x in nm],
-        "limits": [[round(float(x), 4) for x in pair] for pair in zip(low, high)],
-        "views": {name: [nearest_band(nm, wanted) for wanted in wavelengths] for name, wavelengths in views.items()},
-        "bands_of": {"red": nearest_band(nm, 650.0)},
-        "data": base64.b64encode(np.ascontiguousarray(numbers.transpose(2, 0, 1))).decode("ascii"),
-    }
-    path.write_text(f"window.ctmemCube = {json.dumps(held)};\n", encoding="utf-8")
-
-
 def setup(app, root: Path) -> None:
     """Connects all this."""
     write_api(root)
@@ -145,3 +120,4 @@ def setup(app, root: Path) -> None:
     app.connect("source-read", on_source)
     app.connect("doctree-read", on_doctree)
     app.connect("autodoc-process-docstring", on_docstring)
+    app.connect("autodoc-skip-member", on_member)

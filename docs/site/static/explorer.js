@@ -1,12 +1,12 @@
 // The band explorer of the site: a slider, an image to click or walk through, a spectrum. No kernel, no library.
-// `window.ctmemCube` comes from cube.js, which the build makes: see `write_cube` in docs/site/parts.py.
+// `window.ctmemCube` comes from cube.js, which the build makes: see docs/site/cube.py.
 "use strict";
 {
   const cube = window.ctmemCube;
   const [rows, columns, bands] = cube.shape;
   const bytes = Uint8Array.from(atob(cube.data), (letter) => letter.charCodeAt(0)); // one plane a band
   const size = rows * columns;
-  const state = { band: cube.bands_of["red"], view: "true colour", row: rows >> 1, column: columns >> 1 };
+  const state = { band: cube.views["true colour"][0], view: "true colour", row: rows >> 1, column: columns >> 1 };
   const part = (name) => document.getElementById(`explorer-${name}`);
   const [image, plot] = [part("image"), part("plot")];
 
