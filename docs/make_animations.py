@@ -122,8 +122,8 @@ def match() -> Iterator[tuple[Image.Image, int]]:
     table = likeness.reshape(size[0] - PATCH + 1, size[1] - PATCH + 1)
     pictures = [enlarged(plots.rgb(query), zoom), enlarged(plots.rgb(reference), zoom)]
     walk = [place for place in places if not place[0] % EVERY and not place[1] % EVERY]
-    for number, (row, column) in enumerate([*walk[::2], places[int(likeness.argmax())]]):
-        done = number == len(walk[::2])
+    for number, (row, column) in enumerate([*walk[::3], places[int(likeness.argmax())]]):
+        done = number == len(walk[::3])
         seen = np.arange(table.size).reshape(table.shape) <= row * table.shape[1] + column
         seen |= done
         best = divmod(int(np.where(seen, table, -1).argmax()), table.shape[1])
@@ -136,7 +136,7 @@ def match() -> Iterator[tuple[Image.Image, int]]:
         if not done:
             frame(page, lefts[1], (row, column), zoom, PATCH, WINDOW)
         frame(page, lefts[1], best, zoom, PATCH, BEST)
-        yield page, 2500 if done else 70
+        yield page, 2500 if done else 100
 
 
 def colour(table: np.ndarray) -> np.ndarray:

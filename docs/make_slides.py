@@ -3,7 +3,7 @@
     python docs/make_slides.py                                    # of 00 and 04
     python docs/make_slides.py notebooks/05_spectral_evaluation.ipynb
 
-A section of the notebook is a slide: its heading, and of each text the first paragraph. A figure is a slide below it, with the
+A section of the notebook is a slide: its heading and the first paragraphs of its text. A figure is a slide below it, with the
 sentence that follows. Code, exercises and reading stay in the notebook. Arrow keys turn pages, Esc shows all, F fills the screen.
 It needs the extra `site`, which brings reveal.js.
 """
@@ -26,13 +26,14 @@ from copies import description, markdown_to_html
 
 CHOSEN = ("00_start_here", "04_patch_matching")
 LEFT_OUT = {"Exercises", "Reading"}
+LETTERS = 420  # of text on a slide, about
 REVEAL = "_static/revealjs/dist"  # inside the package sphinx_revealjs
 STYLE = """
 .reveal { font: 30px/1.35 system-ui, sans-serif; color: #111; background: #fff; }
 .reveal .slides section { text-align: left; }
 .reveal h1, .reveal h2 { font-size: 1.4em; line-height: 1.15; margin: 0 0 0.6em; color: #00456e; }
 .reveal p { margin: 0 0 0.7em; }
-.reveal img { display: block; max-width: 100%; max-height: 470px; margin: 0 auto 0.4em; }
+.reveal img { display: block; width: 100%; height: 440px; object-fit: contain; margin: 0 0 0.4em; }
 .reveal .said { font-size: 0.75em; }
 .reveal code { background: #eef2f5; padding: 0 0.2em; }
 .reveal a { color: #00456e; }
@@ -56,15 +57,19 @@ PAGE = """<!doctype html>
 """
 
 
-def first_paragraph(text: str) -> str:
-    """The first block of Markdown that is a paragraph or a list; "" where there is none."""
+def paragraphs(text: str, most: int = LETTERS) -> str:
+    """The first blocks of Markdown that are paragraphs or lists, as many as fit; at least one, where there is one."""
     blocks = [block.strip() for block in re.split(r"\n\s*\n", text)]
-    return next((block for block in blocks if block and not block.startswith(("#", "|", "$$", "```", "<", "    "))), "")
+    plain = [block for block in blocks if block and not block.startswith(("#", "|", "$$", "```", "<", "    "))]
+    count = 1
+    while count < len(plain) and len("".join(plain[: count + 1])) <= most:
+        count += 1
+    return "\n\n".join(plain[:count])
 
 
 def first_sentence(text: str) -> str:
     """The first sentence of the first paragraph."""
-    return re.split(r"(?<=[.!?])\s+(?=[A-Z*])", first_paragraph(text), maxsplit=1)[0]
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z*])", paragraphs(text, 0), maxsplit=1)[0]
 
 
 def section(heading: str, body: str) -> str:
@@ -89,7 +94,7 @@ def slides(notebook: nbformat.NotebookNode) -> list[list[str]]:
                 if found := re.match(r"#{1,2} (.+)", part):
                     heading, part = found[1], part[found.end() :]
                     left_out = heading in LEFT_OUT
-                    columns += [] if left_out else [[section(heading, markdown_to_html(first_paragraph(part)))]]
+                    columns += [] if left_out else [[section(heading, markdown_to_html(paragraphs(part)))]]
         if cell.cell_type == "code" and not left_out and "exercise" not in cell.metadata.get("tags", []):
             after = next((c.source for c in notebook.cells[number + 1 :] if c.cell_type == "markdown"), "")
             said = "" if after.startswith("#") else first_sentence(after)

@@ -5,7 +5,6 @@ What a picture shows stands in its output as text, "Picture: …", put there by 
 
 from __future__ import annotations
 
-import re
 from copy import deepcopy
 
 import nbformat
@@ -14,7 +13,6 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 SAID = "Picture: "
-STATE = re.compile(r"^(\w+Explorer)\b")
 UNSAID = "A figure; the text beside it says what there is to see."
 OFFLINE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
@@ -41,7 +39,7 @@ def description(data: dict[str, str]) -> str:
     text = " ".join(data.get("text/plain", "").split())
     if text.startswith(SAID):
         return text.removeprefix(SAID)
-    return f"A still of the explorer: {text}" if STATE.match(text) else UNSAID
+    return UNSAID if not text or text.startswith("<") else f"A still of an explorer: {text}"
 
 
 class _Renderer(IPythonRenderer):
