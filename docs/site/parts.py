@@ -109,7 +109,9 @@ def write_api(root: Path) -> None:
         blocks = [f"{title}\n{'=' * len(title)}\n"]
         for name in names:
             blocks.append(f"{name}\n{'-' * len(name)}\n\n.. automodule:: {name}\n   :members:\n")
-        (folder / f"{room}.rst").write_text("\n".join(blocks), encoding="utf-8")
+        page, text = folder / f"{room}.rst", "\n".join(blocks)
+        if not page.is_file() or page.read_text(encoding="utf-8") != text:  # what is as it was is not read again
+            page.write_text(text, encoding="utf-8")
 
 
 def setup(app, root: Path) -> None:

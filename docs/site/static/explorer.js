@@ -47,14 +47,14 @@
     }
   };
 
-  const box = { left: 56, top: 14, width: 560, height: 250 }; // of the plot, in units of its canvas
+  const box = { left: 56, top: 36, width: 560, height: 310 }; // of the plot, in units of its canvas
   const nm = cube.wavelengths_nm;
   const x = (band) => box.left + (box.width * (nm[band] - nm[0])) / (nm[bands - 1] - nm[0]);
   const y = (share) => box.top + box.height * (1 - share);
 
   const drawAxes = (pen, ink) => {
     pen.clearRect(0, 0, plot.width, plot.height);
-    pen.font = "15px system-ui, sans-serif";
+    pen.font = "21px system-ui, sans-serif";
     pen.fillStyle = pen.strokeStyle = ink;
     pen.lineWidth = 1;
     pen.strokeRect(box.left, box.top, box.width, box.height);
@@ -62,11 +62,13 @@
     for (let mark = 500; mark <= nm[bands - 1]; mark += 500) {
       const at = box.left + (box.width * (mark - nm[0])) / (nm[bands - 1] - nm[0]);
       pen.fillRect(at, box.top + box.height, 1, 5);
-      pen.fillText(mark, at, box.top + box.height + 20);
+      pen.fillText(mark, at, box.top + box.height + 27);
     }
-    pen.fillText("wavelength / nm", box.left + box.width / 2, box.top + box.height + 40);
+    pen.fillText("wavelength / nm", box.left + box.width / 2, box.top + box.height + 56);
+    pen.textAlign = "left";
+    pen.fillText("radiance (scaled)", box.left, box.top - 12);
     pen.textAlign = "right";
-    for (const mark of [0, 0.5, 1]) pen.fillText(mark, box.left - 8, y(mark) + 5);
+    for (const mark of [0, 0.5, 1]) pen.fillText(mark, box.left - 8, y(mark) + 7);
   };
 
   const drawPlot = () => {
