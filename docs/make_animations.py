@@ -103,7 +103,9 @@ def scan() -> Iterator[tuple[Image.Image, int]]:
         for now in range(8, count, 9):
             left = np.where(turn <= now, 0.5 ** ((now - turn) / HALF), 0)[..., None]
             pictures = [enlarged(image, zoom), enlarged(left * image + (1 - left) * 0.93, zoom)]
-            page, lefts = sheet(pictures, [f"read {walk}", "left of it in the state"], f"half of a pixel is left {HALF} later")
+            page, lefts = sheet(
+                pictures, [f"read {walk}", "left of it in the state"], f"half of a pixel is left {HALF} later"
+            )
             for place in lefts:
                 frame(page, place, divmod(where[now], columns), zoom, 1, WINDOW)
             yield page, 90
@@ -111,7 +113,7 @@ def scan() -> Iterator[tuple[Image.Image, int]]:
 
 def match() -> Iterator[tuple[Image.Image, int]]:
     """Frames: a window walks over the reference, and how alike it is fills a map; the best one is kept."""
-    scene, reference = load_scene("indian_pines"), load_scene("sentinel2_farmland").tensor()[..., :56, :80]
+    _scene, reference = load_scene("indian_pines"), load_scene("sentinel2_farmland").tensor()[..., :56, :80]
     found, nm = area("train")
     camera = load_model("tiny").camera.for_wavelengths(nm)
     query = camera.see(found.lr_hsi_up)[..., 8:48, 40:96]
@@ -148,7 +150,9 @@ def save(name: str, frames: list[tuple[Image.Image, int]], still: int) -> None:
     """The animation as WebP, one of its frames as PNG."""
     pictures, milliseconds = zip(*frames)
     path = FOLDER / f"{name}.webp"
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=list(milliseconds), loop=3, quality=60, method=4)
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], duration=list(milliseconds), loop=3, quality=60, method=4
+    )
     pictures[still].quantize(128, dither=Image.Dither.NONE).save(FOLDER / f"{name}_still.png", optimize=True)
     size = path.stat().st_size
     print(f"{path.name}: {len(frames)} frames, {sum(milliseconds) / 1000:.1f} s, {size / 1000:.0f} kB")

@@ -13,7 +13,9 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LINK = re.compile(r"\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\)|\[[^\]]*\])*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)|<(https?://[^>\s]+)>")
+LINK = re.compile(
+    r"\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\)|\[[^\]]*\])*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)|<(https?://[^>\s]+)>"
+)
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 FOLDERS = ("", "docs", "docs/site", "data", "benchmarks/results", "benchmarks/results/methods")
@@ -41,10 +43,7 @@ def links_of(text: str) -> list[str]:
 @lru_cache
 def anchors(path: Path) -> set[str]:
     """Anchors of a document's headings, as the readers of Markdown make them."""
-    if path.suffix == ".ipynb":
-        text = text_of(path)
-    else:
-        text = FENCE.sub("", path.read_text(encoding="utf-8"))
+    text = text_of(path) if path.suffix == ".ipynb" else FENCE.sub("", path.read_text(encoding="utf-8"))
     titles = re.findall(r"^#{1,6} (.+?)\s*$", text, re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
     in_notebooks = {title.replace(" ", "-") for title in titles}

@@ -111,7 +111,9 @@ FACTS: list[tuple[str, str, Callable[[], list[float]]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "pattern", "truth"), FACTS, ids=[f"{name}-{number}" for number, (name, *_) in enumerate(FACTS)])
+@pytest.mark.parametrize(
+    ("name", "pattern", "truth"), FACTS, ids=[f"{name}-{number}" for number, (name, *_) in enumerate(FACTS)]
+)
 def test_numbers_in_prose_are_those_of_the_code(name, pattern, truth):
     text = " ".join(text_of(name).split())
     found = re.findall(pattern, text)

@@ -26,7 +26,16 @@ include_patterns = [
     "benchmarks/results/**.md",
     "notebooks/*.ipynb",
 ]
-exclude_patterns = [".venv", "build", "results", "student", "runs", "corpus", "notebooks/scratch", "**/.ipynb_checkpoints"]
+exclude_patterns = [
+    ".venv",
+    "build",
+    "results",
+    "student",
+    "runs",
+    "corpus",
+    "notebooks/scratch",
+    "**/.ipynb_checkpoints",
+]
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4

@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-
+from build import workbook
 from copies import description, mathml
 from cube import write_cube
 from docutils import nodes
 
 SECTIONS = {
-    "Notebooks": "notebooks/*",
-    "To begin with": "docs/hyperspectral_for_vision docs/diffusion_for_remote_sensing docs/glossary docs/notation docs/teaching",
-    "To touch": "docs/site/explorer docs/site/moving",
-    "To look up": "docs/site/api data/README docs/site/results docs/log CHANGELOG CONTRIBUTING",
+    "To begin with": [
+        "docs/hyperspectral_for_vision",
+        "docs/diffusion_for_remote_sensing",
+        "docs/glossary",
+        "docs/notation",
+        "docs/teaching",
+    ],
+    "To touch": ["docs/site/explorer", "docs/site/moving"],
+    "To look up": ["docs/site/api", "data/README", "docs/site/results", "docs/log", "CHANGELOG", "CONTRIBUTING"],
 }
 FOLDERS = {"benchmarks/results/methods/": "docs/site/results.md"}  # a link to a folder leads to this page
 TABLE = re.compile(r"^( *)\|.*\|\n\1\|(?:---\|)+\n(?:\1\|.*\n?)+", re.MULTILINE)
@@ -23,8 +28,10 @@ TABLE = re.compile(r"^( *)\|.*\|\n\1\|(?:---\|)+\n(?:\1\|.*\n?)+", re.MULTILINE)
 def tree() -> str:
     """The table of contents, in MyST's form, hidden: README has one of its own."""
     parts = []
-    for caption, documents in SECTIONS.items():
-        entries = "\n".join(documents.split())
+    named = {path.stem: path.stem.replace("_", " ").capitalize() for path in workbook()}
+    notebooks = [f"{name} <notebooks/{stem}>" for stem, name in named.items()]
+    for caption, documents in {"Notebooks": notebooks, **SECTIONS}.items():
+        entries = "\n".join(documents)
         parts.append(f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n:glob:\n\n{entries}\n```\n")
     return "".join(parts)
 
@@ -68,15 +75,18 @@ def _list_table(table: str) -> str:
 
 def on_doctree(app, doctree: nodes.document) -> None:
     """Gives each stored picture the description that stands beside it in its output."""
-    for bundle in doctree.findall(lambda node: isinstance(node, nodes.container) and node.get("nb_element") == "mime_bundle"):
+    for bundle in doctree.findall(
+        lambda node: isinstance(node, nodes.container) and node.get("nb_element") == "mime_bundle"
+    ):
         data = {child["mime_type"]: child.astext() for child in bundle.children if "mime_type" in child}
         for image in bundle.findall(nodes.image):
             image["alt"] = description(data)
 
 
 def on_member(app, what: str, name: str, thing, skip: bool, options) -> bool | None:
-    """Leaves out what other packages have put into a class of ours."""
-    return True if not getattr(thing, "__module__", "ctmem").startswith("ctmem") else None
+    """Leaves out what other packages have put into a class of ours, and fields of tuples that have no words."""
+    foreign = not str(getattr(thing, "__module__", "ctmem")).startswith("ctmem")
+    return True if foreign or str(getattr(thing, "__doc__", "")).startswith("Alias for field number") else None
 
 
 def visit_math(translator, node) -> None:
@@ -107,8 +117,7 @@ def write_api(root: Path) -> None:
     for room, names in modules(root / "ctmem").items():
         title = room if room == "ctmem" else f"ctmem.{room}"
         blocks = [f"{title}\n{'=' * len(title)}\n"]
-        for name in names:
-            blocks.append(f"{name}\n{'-' * len(name)}\n\n.. automodule:: {name}\n   :members:\n")
+        blocks.extend(f"{name}\n{'-' * len(name)}\n\n.. automodule:: {name}\n   :members:\n" for name in names)
         page, text = folder / f"{room}.rst", "\n".join(blocks)
         if not page.is_file() or page.read_text(encoding="utf-8") != text:  # what is as it was is not read again
             page.write_text(text, encoding="utf-8")

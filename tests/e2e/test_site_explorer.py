@@ -25,10 +25,14 @@ def address(tmp_path_factory) -> str:
     """The explorer's part of its page, alone, with its cube, script and style."""
     folder = tmp_path_factory.mktemp("site")
     write_cube(folder / "cube.js")
-    block = re.search(r'<div class="explorer">.*?\n</div>\n', (SITE / "explorer.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    block = re.search(
+        r'<div class="explorer">.*?\n</div>\n', (SITE / "explorer.md").read_text(encoding="utf-8"), re.DOTALL
+    )[0]
     (folder / "explorer.js").write_text((SITE / "static" / "explorer.js").read_text(encoding="utf-8"), encoding="utf-8")
     style = (SITE / "static" / "site.css").read_text(encoding="utf-8")
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><style>{style}</style><body data-theme="light">{block}'
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><style>{style}</style><body data-theme="light">{block}'
+    )
     scripts = '<script src="cube.js"></script><script src="explorer.js"></script>'
     (folder / "page.html").write_text(page + scripts, encoding="utf-8")
     return (folder / "page.html").as_uri()
@@ -49,7 +53,9 @@ def page(address, browser, request):
 def said(page) -> tuple[int, int, float, int]:
     """Row, column, value and nm of the line below the images."""
     text = page.inner_text("#explorer-said")
-    return tuple(float(number) for number in re.fullmatch(r"Row (\d+), column (\d+): ([\d.]+) at (\d+) nm", text).groups())
+    return tuple(
+        float(number) for number in re.fullmatch(r"Row (\d+), column (\d+): ([\d.]+) at (\d+) nm", text).groups()
+    )
 
 
 def truth(row: float, column: float, nm: float) -> float:
