@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         print('error: Sphinx is missing: pip install -c constraints.txt -e ".[site]"', file=sys.stderr)
         return 1
     kept = output.parent / f"{output.name}.doctrees"
-    options = ["-q", "-W", "--keep-going", "-j", "auto", "-c", str(ROOT / "docs" / "site"), "-d", str(kept)]
+    options = ["-q", "-a", "-W", "--keep-going", "-j", "auto", "-c", str(ROOT / "docs" / "site"), "-d", str(kept)]
     if build_main([*options, str(ROOT), str(output)]):
         return 1
     wrong = faults(output)
