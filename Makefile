@@ -8,10 +8,11 @@ VENV ?= $(or $(VIRTUAL_ENV),$(CONDA),.venv)
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PY := $(BIN)/python
 STAMP := $(VENV)/.ctmem-installed
+SITE_STAMP := $(VENV)/.ctmem-site-installed
 VISITS ?= 8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lab dashboard train corpus refresh student clean
+.PHONY: help setup run test lint lab dashboard train corpus refresh student reset site slides clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,10 +36,11 @@ run: setup ## execute the spine notebooks 00–05 into results/, with HTML copie
 test: lint ## make lint, then unit tests, doctests and every notebook against its stored outputs
 	$(PY) -m pytest --nbval
 
-lint: setup ## ruff (rules, formatting) and mypy (types)
+lint: setup ## ruff (rules, formatting), mypy (types) and codespell (spelling)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+	$(BIN)/codespell
 
 lab: setup ## open JupyterLab on the first notebook
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
@@ -60,6 +62,19 @@ refresh: setup ## execute the notebooks in place and store their outputs in the 
 student: setup ## copies of the notebooks without solutions into student/, for a class
 	$(PY) notebooks/build.py student
 
+reset: setup ## notebooks as they are stored; changed ones are kept in notebooks/scratch/
+	$(PY) notebooks/reset.py
+
+$(SITE_STAMP): $(STAMP)
+	$(PY) -m pip install -qq -c constraints.txt -e '.[site]'
+	@touch $(SITE_STAMP)
+
+site: $(SITE_STAMP) ## documents, notebooks and reference as web pages into build/site/, to be read without network
+	$(PY) docs/make_site.py
+
+slides: $(SITE_STAMP) ## slides of notebooks 00 and 04 into build/slides/, to be shown without network
+	$(PY) docs/make_slides.py
+
 clean: ## remove .venv, results/, caches and build leftovers (not runs/, not data/)
-	rm -rf .venv results build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
+	rm -rf .venv results build dist docs/site/api docs/site/static/cube.js *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -42,9 +42,9 @@ if __name__ == "__main__":  # the imports below take seconds, and nothing is don
     sys.excepthook = _report
 
 import nbformat
+from copies import html_copy
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from nbconvert import HTMLExporter
 from nbformat.reader import NotJSONError
 
 from ctmem.command import forgiving_output
@@ -177,13 +177,12 @@ def _run_into(output: Path) -> None:
     for old in [*leftovers, output / "comparison.csv"]:
         old.unlink(missing_ok=True)
     os.environ["CTMEM_RESULTS"] = str(output.resolve())
-    exporter = HTMLExporter()
     for number, name in enumerate(SPINE, 1):
         print(f"[{number}/{len(SPINE)}] {name} …", end=" ", flush=True)
         begin = time.perf_counter()
         notebook = execute(HERE / f"{name}.ipynb")
         write_text(text_of(notebook), output / f"{name}.ipynb")
-        write_text(exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0], output / f"{name}.html")
+        write_text(html_copy(notebook, name), output / f"{name}.html")
         print(f"{time.perf_counter() - begin:.0f} s", flush=True)
     comparison = output / "comparison.csv"
     if not comparison.is_file():

@@ -36,7 +36,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-BINARY = {".npz", ".png", ".safetensors", ".jp2"}
+BINARY = {".npz", ".png", ".webp", ".safetensors", ".jp2"}
 
 needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the list of files comes from git")
 
@@ -109,6 +109,9 @@ def test_commands_of_the_documents_exist():
         "corpus",
         "refresh",
         "student",
+        "reset",
+        "site",
+        "slides",
         "clean",
     }
     for name in ("README.md", "CONTRIBUTING.md", "data/README.md", ".ci/run"):
@@ -122,14 +125,6 @@ def test_commands_of_the_documents_exist():
 def test_targets_are_described_and_phony():
     described = re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE)
     assert re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)[1].split() == described
-
-
-def test_links_of_the_documents_lead_somewhere():
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/notation.md", "data/README.md"):
-        path = ROOT / name
-        links = re.findall(r"\]\(([^)\s#]+)", path.read_text(encoding="utf-8"))
-        gone = [link for link in links if "://" not in link and not (path.parent / link).exists()]
-        assert gone == [], name
 
 
 def test_the_readme_shows_every_notebook_with_its_runtime():
@@ -185,7 +180,7 @@ def test_every_code_name_in_the_notation_exists():
 
 def test_every_requirement_is_pinned_within_its_bounds():
     pinned = pins()
-    for requirement in requirements("notebooks", "test", "dev"):
+    for requirement in requirements("notebooks", "test", "dev", "site"):
         version = pinned.get(canonicalize_name(requirement.name))
         assert version, f"{requirement.name} is missing from constraints.txt"
         assert requirement.specifier.contains(version), f"{requirement} against {version}"
@@ -217,7 +212,7 @@ def test_what_is_installed_is_what_is_pinned():
 def test_every_bound_has_its_reason():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for requirement in [
-        *requirements("notebooks", "test", "dev", "faiss", "xarray", "dask", "gpu"),
+        *requirements("notebooks", "test", "dev", "site", "faiss", "xarray", "dask", "gpu"),
         f"requires-python = {PROJECT['requires-python']}",
     ]:
         wanted = re.split(r"[>=]", str(requirement))[0].strip()
@@ -298,7 +293,7 @@ def test_hooks_are_what_make_lint_runs():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     assert [repo["repo"] for repo in hooks] == ["local"]
     entries = [hook["entry"].removesuffix(" --force-exclude") for hook in hooks[0]["hooks"]]
-    assert entries == re.findall(r"-m ((?:ruff|mypy).*)$", MAKEFILE, re.MULTILINE)
+    assert entries == re.findall(r"(?:-m |BIN\)/)((?:ruff|mypy|codespell).*)$", MAKEFILE, re.MULTILINE)
     assert {hook["language"] for hook in hooks[0]["hooks"]} == {"system"}
 
 

@@ -62,12 +62,19 @@ class Pages:
 
 
 @pytest.fixture(scope="session")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+def browser() -> Iterator:
+    """One Chromium for all."""
+    with chromium() as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def pages(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     """The notebooks of the four explorers in one JupyterLab, and the Voilà page of `make dashboard`."""
     folder, dashboard, *logs = (tmp_path_factory.mktemp(name) for name in ("notebooks", "dashboard", "lab", "voila"))
     copy_notebooks(folder)
     alone = Path(shutil.copy(ROOT / "notebooks" / "dashboard.ipynb", dashboard))
-    with jupyterlab(folder, logs[0]) as lab, voila(alone, logs[1]) as page_alone, chromium() as browser:
+    with jupyterlab(folder, logs[0]) as lab, voila(alone, logs[1]) as page_alone:
         addresses = {name: f"{lab}/lab/workspaces/{name[:2]}/tree/{name}?reset" for name in NOTEBOOKS}
         context = browser.new_context(viewport=VIEWPORT)  # one for all: its pages share what they load
         yield Pages(context, {**addresses, DASHBOARD: page_alone})
