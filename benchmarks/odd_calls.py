@@ -51,7 +51,6 @@ from ctmem.raster import checking, opening, raster, writing, xarrays
 from ctmem.reading import arrays
 from ctmem.reading import numbers as reading
 from ctmem.tiling import answering, blur, recipe, references
-from ctmem.tiling import noise as pixels
 from ctmem.tiling import plan as plans
 from ctmem.tiling import run as runs
 from ctmem.tiling import survey as surveys
@@ -251,10 +250,6 @@ def calls(folder: Path) -> Calls:
             plans.tile_for,
             {"bands": 5, "scale": 3, "halo": 2, "memory_gb": 2.0, "images": 1},
         ),
-        "noise.pixel_noise": (
-            pixels.pixel_noise,
-            {"seed": 3, "top": 1, "left": 2, "height": 3, "width": 4, "channels": 2},
-        ),
         "survey.survey": (surveys.survey, {"raster": opened, "at_once": 4000, "progress": print, "warn": False}),
         "run.unfinished": (runs.unfinished, {"out": str(folder / "sr.tif")}),
         "run.sharpen_to": (
@@ -325,8 +320,11 @@ def calls(folder: Path) -> Calls:
              "gsd_m": 10.0, "wanted_gsd_m": 5.0},
         ),
         "references.read_responses": (references.read_responses, {"path": folder / "responses.csv"}),
-        "blur.blur_seen": (blur.blur_seen, {"components": [x[:, :3]], "noise": torch.zeros(3)}),
-        "blur_width.features": (blur_width.features, {"z": image(2, 1, 9, 8), "noise": torch.zeros(2)}),
+        "blur.blur_seen": (blur.blur_seen, {"components": [x[:, :3]], "noise": torch.zeros(3), "scale": 4}),
+        "blur_width.features": (
+            blur_width.features,
+            {"z": image(2, 1, 9, 8), "noise": torch.zeros(2), "rank": torch.zeros(2)},
+        ),
         "kernel.PsfKernel": (kernel.PsfKernel, {"scale": 4, "size": 12, "psf": None}),
         "kernel.PsfKernel.forward": (kernel.PsfKernel(4), {"x": x}),
         "kernel.impulse_response": (
