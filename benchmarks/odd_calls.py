@@ -320,11 +320,8 @@ def calls(folder: Path) -> Calls:
              "gsd_m": 10.0, "wanted_gsd_m": 5.0},
         ),
         "references.read_responses": (references.read_responses, {"path": folder / "responses.csv"}),
-        "blur.blur_seen": (blur.blur_seen, {"components": [x[:, :3]], "noise": torch.zeros(3), "scale": 4}),
-        "blur_width.features": (
-            blur_width.features,
-            {"z": image(2, 1, 9, 8), "noise": torch.zeros(2), "rank": torch.zeros(2)},
-        ),
+        "blur.blur_seen": (blur.blur_seen, {"components": [x[:, :3]], "noise": torch.zeros(3)}),
+        "blur_width.features": (blur_width.features, {"z": image(2, 1, 9, 8), "noise": torch.zeros(2)}),
         "kernel.PsfKernel": (kernel.PsfKernel, {"scale": 4, "size": 12, "psf": None}),
         "kernel.PsfKernel.forward": (kernel.PsfKernel(4), {"x": x}),
         "kernel.impulse_response": (

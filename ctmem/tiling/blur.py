@@ -13,16 +13,14 @@ from typing import NamedTuple
 import torch
 
 from ctmem.card import load_component
-from ctmem.checks import Axes, Positive, Scale, fail, typed
-from ctmem.networks.blur_width import LONG, SHORT, TOO_NOISY, BlurWidth, Deviations, features, together
-from ctmem.observe.camera import SIGMA_TO_FWHM
+from ctmem.checks import Axes, Positive, fail, typed
+from ctmem.networks.blur_width import BlurWidth, Deviations, features
 
-BLOCK = 24  # pixels of a side of what is looked at at once, about: as it was learned
+LEAST = 6  # pixels of a side of a window that is looked at
 MOST = 5  # components
-USUAL, SURE = 0.7, 0.35  # FWHM in coarse pixels, and deviation of its logarithm, where nothing is known
-PIXEL = SIGMA_TO_FWHM / math.sqrt(12)  # FWHM of the Gaussian with the second moments of a box of one fine pixel
-NARROWEST = 0.3  # FWHM in coarse pixels, at least
+NOISY = 0.3  # of a component's deviation: what is noisier does not tell of the blur
 LEAN = 0.3  # deviations above the mean, by which images that were not learned from seem sharper than they are
+USUAL, SURE = 0.7, 0.35  # FWHM in coarse pixels, and deviation of its logarithm, where nothing is known
 
 
 class BlurSeen(NamedTuple):
@@ -40,17 +38,15 @@ def _shipped() -> BlurWidth:
 
 @typed
 @torch.no_grad()
-def blur_seen(components: Sequence[torch.Tensor], noise: Deviations, scale: Scale) -> BlurSeen:
+def blur_seen(components: Sequence[torch.Tensor], noise: Deviations) -> BlurSeen:
     """Returns the width of the blur that components show.
 
-    Each component of each block of the windows says what it thinks and how sure it is; the sure ones count more. Blocks
-    of one scene err alike, so many of them make it no surer than the mean of one. What they show includes that fine
-    pixels are boxes themselves, which is taken out.
+    Each component of each window says what it thinks and how sure it is; the sure ones count more. Windows of one scene
+    err alike, so many of them make it no surer than the mean of one.
 
     Args:
         components: of windows, (1, Z, h, w) each, strongest first, NaN in holes.
         noise: deviation of the noise of each, (Z,), in their units.
-        scale: fine pixels per coarse pixel.
 
     Raises:
         TypeError: components or noise that are not of floating-point numbers.
@@ -60,34 +56,24 @@ def blur_seen(components: Sequence[torch.Tensor], noise: Deviations, scale: Scal
     for one in components:
         if len(one) != 1 or one.shape[1] != len(noise):
             fail("components", f"of shape (1, {len(noise)}, h, w), as many as `noise`", f"shape {tuple(one.shape)}")
-    found = [_said(block[0, :MOST], noise[:MOST]) for one in components for block in _blocks(one)]
-    said = torch.cat([torch.zeros(0, 3, dtype=torch.float64), *found])
-    if not len(said):
+    found = []
+    for z in components:
+        if min(z.shape[2:]) < LEAST:
+            continue
+        x = features(z[0, :MOST, None], noise[:MOST])
+        deviation = _deviation(z[0, :MOST])
+        clear = (noise[:MOST].to(z) <= NOISY * deviation) & torch.isfinite(x).all(1)
+        clear[0] = bool(torch.isfinite(x[0]).all())
+        weights = z[0, :MOST].isfinite().flatten(1).sum(1)
+        if bool(clear.any()):
+            found.append(torch.cat([_shipped()(x[clear].cpu()), weights[clear].cpu()[:, None]], 1))
+    if not found:
         return BlurSeen(USUAL, SURE)
-    log_width, variance = together(said[None, :, :2], said[None, :, 2])
-    doubt = math.sqrt(float(variance))
-    own = math.exp(2 * (float(log_width) + LEAN * doubt)) - (PIXEL / scale) ** 2
-    return BlurSeen(max(math.sqrt(max(own, 0.0)), NARROWEST), doubt)
-
-
-def _blocks(window: torch.Tensor) -> list[torch.Tensor]:
-    """A window (1, Z, h, w) in parts of about BLOCK pixels a side; none of one that is too small."""
-    short, long = sorted(window.shape[2:])
-    if short < SHORT or long < LONG:
-        return []
-    strips = window.tensor_split(max(1, round(window.shape[2] / BLOCK)), 2)
-    return [block for strip in strips for block in strip.tensor_split(max(1, round(window.shape[3] / BLOCK)), 3)]
-
-
-def _said(z: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """What components (Z, h, w) of a block say: logarithms of width and variance, whole pixels; (n, 3) float64."""
-    deviation = _deviation(z)
-    x = features(z[:, None], noise, torch.arange(len(z), dtype=torch.float64))
-    clear = noise.to(deviation) <= TOO_NOISY * deviation
-    clear[0] = True
-    clear &= torch.isfinite(x).all(1).to(clear.device) & (deviation > 0)
-    pixels = z.isfinite().flatten(1).sum(1)[clear].double()
-    return torch.cat([_shipped()(x[clear].cpu()).double(), pixels.cpu()[:, None]], 1)
+    log_width, log_variance, pixels = torch.cat(found).double().unbind(1)
+    weights = pixels * (-log_variance).exp()
+    share = weights / weights.sum()
+    doubt = math.sqrt(float(share @ log_variance.exp()))
+    return BlurSeen(math.exp(float(share @ log_width) + LEAN * doubt), doubt)
 
 
 def _deviation(z: torch.Tensor) -> torch.Tensor:

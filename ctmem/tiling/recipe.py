@@ -196,7 +196,7 @@ def _psf(
             fail("psf", '"auto", a FWHM in fine pixels, or weights (k, k)', described(psf))
         return gaussian_psf(psf, scale=scale), None
     check_choice(psf, "psf", (AUTO,))
-    seen = blur_seen(components, noise[:COMPONENTS], scale)
+    seen = blur_seen(components, noise[:COMPONENTS])
     return gaussian_psf(seen.width * scale, scale=scale), seen
 
 
