@@ -51,7 +51,6 @@ from ctmem.raster import checking, opening, raster, writing, xarrays
 from ctmem.reading import arrays
 from ctmem.reading import numbers as reading
 from ctmem.tiling import answering, blur, recipe, references
-from ctmem.tiling import noise as pixels
 from ctmem.tiling import plan as plans
 from ctmem.tiling import run as runs
 from ctmem.tiling import survey as surveys
@@ -253,10 +252,6 @@ def calls(folder: Path) -> Calls:
         "plan.tile_for": (
             plans.tile_for,
             {"bands": 5, "scale": 3, "halo": 2, "memory_gb": 2.0, "images": 1},
-        ),
-        "noise.pixel_noise": (
-            pixels.pixel_noise,
-            {"seed": 3, "top": 1, "left": 2, "height": 3, "width": 4, "channels": 2},
         ),
         "survey.survey": (surveys.survey, {"raster": opened, "at_once": 4000, "progress": print, "warn": False}),
         "run.unfinished": (runs.unfinished, {"out": str(folder / "sr.tif")}),

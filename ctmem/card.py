@@ -18,13 +18,17 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
 
 from ctmem.checks import fail
 from ctmem.config import MANY, Preset
-from ctmem.files import write_json
+from ctmem.files import RoomFor, data_path, load_module, write_json
 
 Check = Callable[[Any, str], object]
+Network = TypeVar("Network", bound=nn.Module)
 
 KIND, VERSION = "ctmem card", 1
 LARGEST = 20_000_000  # bytes of a card
@@ -209,3 +213,33 @@ COMPONENT: dict[str, Check] = RUN | {  # of the weights that work on single comp
     "steps": whole(1, MANY),
     "minutes": number(0),
 }
+
+
+@torch.random.fork_rng(devices=[])  # weights that are drawn first leave nobody's generator moved
+def load_component(
+    part: str, make: Callable[..., Network], folder: str | Path | None = None, *, name: str = "folder"
+) -> Network:
+    """The trained network of a folder, in evaluation mode.
+
+    Args:
+        part: what its weights are called, as "prior".
+        make: the sizes of the card by name → the untrained network.
+        folder: with card.json and the weights; None: the shipped one.
+        name: of the argument, for messages.
+
+    Raises:
+        ValueError: a damaged card or damaged weights, or weights that do not belong together.
+        FileNotFoundError: no weights there.
+    """
+    card = data_path(f"weights/{part}/card.json") if folder is None else Path(folder) / "card.json"
+    if not card.is_file():
+        fail(name, f"a folder with card.json and {part}.safetensors", f"{card.parent}, without", FileNotFoundError)
+    told = read_card(card, COMPONENT, what=f"`{name}` must be those of")
+    path = card.with_name(f"{part}.safetensors")
+    try:
+        with RoomFor(path):
+            network = make(**told.get("network", {}))
+    except TypeError:
+        fail(name, f"those of a card.json of {part}", f"sizes {', '.join(told['network'])}")
+    load_module(network, path, part=part, preset=part, sealed=told.get("weights"))
+    return network.eval().requires_grad_(False)

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import torch
 
-from ctmem.card import COMPONENT, read_card
+from ctmem.card import load_component
 from ctmem.checks import as_image, door, fail, typed
 from ctmem.diffusion.subspace import Subspace, fit
-from ctmem.files import RoomFor, data_path, load_module
 from ctmem.holes import holes_of_each, open_holes, split_holes, whole_pixels
 from ctmem.networks.component_prior import SCALES, ComponentPrior, transfer
 from ctmem.observe.camera import Camera
@@ -59,8 +58,9 @@ def component_prior(
         fail("camera", "a `Camera`", type(camera).__name__, TypeError)
     if camera.scale not in SCALES:
         fail("camera", f"one of scale {', '.join(map(str, SCALES))}, as the weights", f"scale {camera.scale}")
-    weights = shipped_prior() if weights is None else weights
-    network = weights if isinstance(weights, ComponentPrior) else _read_prior(weights, "weights")
+    network = shipped_prior() if weights is None else weights
+    if not isinstance(network, ComponentPrior):
+        network = load_component(PART, ComponentPrior, network, name="weights")
     network, camera = network.to(lr_hsi.device), camera.to(lr_hsi.device)
     images = zip(lr_hsi.split(1), holes_of_each(holes, len(lr_hsi)))
     preds = torch.cat([_sharpened(one, hole, camera, network) for one, hole in images])
@@ -68,7 +68,6 @@ def component_prior(
 
 
 @typed
-@torch.random.fork_rng(devices=[])  # weights that are drawn first leave nobody's generator moved
 def load_prior(folder: str | Path | None = None) -> ComponentPrior:
     """The trained network of a folder, in evaluation mode; None: the shipped one.
 
@@ -76,20 +75,7 @@ def load_prior(folder: str | Path | None = None) -> ComponentPrior:
         ValueError: a card of another version, or weights that do not fit it.
         FileNotFoundError: no weights there.
     """
-    return _read_prior(data_path(f"weights/{PART}/card.json").parent if folder is None else folder, "folder")
-
-
-def _read_prior(folder: str | Path, name: str) -> ComponentPrior:
-    """`load_prior` for an argument of another name."""
-    card = Path(folder) / "card.json"
-    if not card.is_file():
-        fail(name, "a folder with card.json and prior.safetensors", f"{card.parent}, without", FileNotFoundError)
-    told = read_card(card, COMPONENT, needed=["network"], what=f"`{name}` must be those of")
-    path = card.with_name(f"{PART}.safetensors")
-    with RoomFor(path):
-        network = ComponentPrior(**told["network"])
-    load_module(network, path, part=PART, preset=PART, sealed=told.get("weights"))
-    return network.eval().requires_grad_(False)
+    return load_component(PART, ComponentPrior, folder)
 
 
 @cache

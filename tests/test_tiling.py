@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from scipy.stats import kstest
 
 from ctmem import files
 from ctmem.observe.camera import Camera
@@ -24,7 +23,6 @@ from ctmem.raster.raster import Raster
 from ctmem.raster.writing import create_raster
 from ctmem.tiling import journal, plan, run
 from ctmem.tiling.journal import Journal, fingerprint, run_of
-from ctmem.tiling.noise import pixel_noise
 from ctmem.tiling.plan import check_disk, estimate, plan_tiles, tile_for, windows
 from ctmem.tiling.run import sharpen_to, unfinished
 from ctmem.tiling.work import Work
@@ -188,25 +186,6 @@ def test_the_number_of_threads_is_that_of_the_work_and_then_as_before():
 
     Work(scene(), RECIPE, made, look, threads=before + 1).of_tile(made.tiles[0])
     assert seen == [before + 1] and torch.get_num_threads() == before
-
-
-# --- noise ---
-
-
-def test_noise_belongs_to_its_pixel():
-    found = pixel_noise(5, 0, 0, 20, 31, 3)
-    assert found.shape == (1, 3, 20, 31) and found.dtype == torch.float32
-    for top, left, height, width in [(0, 0, 1, 1), (3, 7, 9, 11), (19, 30, 1, 1), (0, 1, 20, 30)]:
-        part = pixel_noise(5, top, left, height, width, 3)
-        assert torch.equal(part, found[:, :, top : top + height, left : left + width])
-    assert not torch.equal(found, pixel_noise(6, 0, 0, 20, 31, 3))
-
-
-def test_noise_is_normal_and_white():
-    x = pixel_noise(1, 10**6, 10**6, 120, 130, 2)[0].double().numpy()
-    assert kstest(x.ravel(), "norm").pvalue > 0.01
-    for one, other in [(x[:, 1:], x[:, :-1]), (x[..., 1:], x[..., :-1]), (x[:1], x[1:])]:
-        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.03
 
 
 # --- interruptions ---

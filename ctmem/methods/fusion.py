@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import torch
 
-from ctmem.card import COMPONENT, read_card
+from ctmem.card import load_component
 from ctmem.checks import Count, HoledImage, Image, check_count, fail, typed
 from ctmem.config import DenoiserConfig, MatchConfig
 from ctmem.diffusion.encoding import Encoded, encode_image
@@ -30,7 +30,6 @@ from ctmem.diffusion.objective import standard_normal
 from ctmem.diffusion.problem import DenoisingProblem
 from ctmem.diffusion.samplers import sample_ddpm
 from ctmem.diffusion.schedule import Schedule
-from ctmem.files import data_path, load_module
 from ctmem.holes import split_holes, whole_pixels
 from ctmem.match.agreement import agree
 from ctmem.match.align import gradient_magnitude
@@ -143,7 +142,6 @@ def new_denoiser() -> FoldedTCMM:
     return FoldedTCMM(len(MAPS), DENOISER, fold=SCALE, offer=[one.name for one in MAPS].index("offer"))
 
 
-@torch.random.fork_rng(devices=[])  # weights that are drawn first leave nobody's generator moved
 def load_denoiser(folder: str | Path | None = None) -> FoldedTCMM:
     """The trained denoiser of a folder, as `python -m ctmem.train.fusion` leaves it; None: the shipped one.
 
@@ -151,12 +149,7 @@ def load_denoiser(folder: str | Path | None = None) -> FoldedTCMM:
         ValueError: a damaged card or damaged weights, or weights that do not belong together.
         FileNotFoundError: no weights there.
     """
-    path = data_path("weights/fusion/fusion.safetensors") if folder is None else Path(folder) / "fusion.safetensors"
-    card = path.with_name("card.json")
-    told = read_card(card, COMPONENT) if card.is_file() else {}
-    network = new_denoiser()
-    load_module(network, path, part="fusion", preset="fusion", sealed=told.get("weights"))
-    return network.eval().requires_grad_(False)
+    return load_component("fusion", new_denoiser, folder)
 
 
 @cache

@@ -8,19 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from ctmem.card import COMPONENT, read_card
+from ctmem.card import load_component
 from ctmem.checks import Axes, Positive, fail, typed
-from ctmem.files import data_path, load_module
 from ctmem.networks.blur_width import BlurWidth, Deviations, features
 
 LEAST = 6  # pixels of a side of a window that is looked at
 MOST = 5  # components
 NOISY = 0.3  # of a component's deviation: what is noisier does not tell of the blur
+LEAN = 0.3  # deviations above the mean, by which images that were not learned from seem sharper than they are
 USUAL, SURE = 0.7, 0.35  # FWHM in coarse pixels, and deviation of its logarithm, where nothing is known
 
 
@@ -31,28 +30,10 @@ class BlurSeen(NamedTuple):
     doubt: Positive
 
 
-@torch.random.fork_rng(devices=[])
-def load_blur(folder: str | Path | None = None) -> BlurWidth:
-    """The trained estimator of a folder, in evaluation mode; None: the shipped one.
-
-    Raises:
-        ValueError: a damaged card or damaged weights, or weights that do not belong together.
-        FileNotFoundError: no weights there.
-    """
-    path = data_path("weights/blur/blur.safetensors") if folder is None else Path(folder) / "blur.safetensors"
-    card = path.with_name("card.json")
-    if not card.is_file():
-        fail("folder", "one with card.json and blur.safetensors", f"{card.parent}, without", FileNotFoundError)
-    told = read_card(card, COMPONENT, needed=["network"])
-    network = BlurWidth(**told["network"])
-    load_module(network, path, part="blur", preset="blur", sealed=told.get("weights"))
-    return network.eval().requires_grad_(False)
-
-
 @cache
 def _shipped() -> BlurWidth:
     """The shipped network, read once."""
-    return load_blur()
+    return load_component("blur", BlurWidth)
 
 
 @typed
@@ -91,7 +72,8 @@ def blur_seen(components: Sequence[torch.Tensor], noise: Deviations) -> BlurSeen
     log_width, log_variance, pixels = torch.cat(found).double().unbind(1)
     weights = pixels * (-log_variance).exp()
     share = weights / weights.sum()
-    return BlurSeen(math.exp(float(share @ log_width)), math.sqrt(float(share @ log_variance.exp())))
+    doubt = math.sqrt(float(share @ log_variance.exp()))
+    return BlurSeen(math.exp(float(share @ log_width) + LEAN * doubt), doubt)
 
 
 def _deviation(z: torch.Tensor) -> torch.Tensor:
