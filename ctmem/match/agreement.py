@@ -143,9 +143,7 @@ def agree(match: Match, prepared: Prepared, blur: Blur, *, sharpening: Repeats =
 
 @typed
 @torch.no_grad()
-def lay(
-    voted: Sequence[Sequence[Placement]], prepared: Prepared, blur: Blur, *, sharpening: Repeats = 0
-) -> Agreed:
+def lay(voted: Sequence[Sequence[Placement]], prepared: Prepared, blur: Blur, *, sharpening: Repeats = 0) -> Agreed:
     """Returns the references laid under the queries where placements say, each moved and bent until it fits.
 
     Args:

@@ -33,9 +33,7 @@ from ctmem.prior import sharpened_components, shipped_prior
 METHODS = ("prior", "bicubic-bp", "bicubic")  # best first
 STEPS = 10  # of back-projection
 # (filled, holes, whitened components (1, Z, h, w), what the method adds to them) → what is added, (1, Z, H, W) or None
-More = Callable[
-    [torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None], torch.Tensor | None
-]
+More = Callable[[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None], torch.Tensor | None]
 
 
 @typed

@@ -4,9 +4,9 @@
     pred = laying(recipe, lr)                      # as `answer`, which it calls
     laying.votes(recipe, samples)                  # how many windows of a scene each reference lies under
 
-Each reference is looked for by the response of its own sensor (`ctmem.match.placing`). Where one lies under a tile, what
-the blur took from it is added to every component of the spectra, as far as these follow it (`ctmem.match.detail`) and
-as it is alike around each pixel; of several the likest one counts. Elsewhere the answer is that of the recipe.
+Each reference is looked for by the response of its own sensor (`ctmem.match.placing`). Where one lies under a tile,
+what the blur took from it is added to every component of the spectra, as far as these follow it (`ctmem.match.detail`)
+and as it is alike around each pixel; of several the likest one counts. Elsewhere the answer is that of the recipe.
 
 Source: this project.
 """
@@ -14,6 +14,7 @@ Source: this project.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +26,12 @@ from ctmem.match.agreement import Agreed
 from ctmem.match.detail import local_detail
 from ctmem.match.placing import Ground
 from ctmem.observe.camera import Camera
+from ctmem.prior import COMPONENTS
 from ctmem.tiling.answering import Recipe, answer, filled_of
+from ctmem.tiling.plan import COPIES
 from ctmem.tiling.references import Reference
 
+NUMBERS, ALWAYS = 4, 100  # at once for a fine pixel of a tile: per pair of bands or band and component, and else
 UNLIKE, ALIKE = 0.6, 0.95  # likeness at which a laid reference counts nothing, and all
 
 
@@ -78,20 +82,17 @@ class Laying:
             z: its whitened components, (1, Z, h, w).
             extra: what the method adds to them, (1, Z, H, W); None: nothing.
         """
-        up = None
-        most: torch.Tensor | None = None
-        for ground in self.grounds:
-            found = ground.under(filled, holes)
-            if found is None:
-                continue
-            up = recipe.camera.upsample(z) if up is None else up
+        layers = [found for ground in self.grounds if (found := ground.under(filled, holes)) is not None]
+        if not layers:
+            return extra
+        up = recipe.camera.upsample(z)
+        most, best = torch.zeros_like(up[:, :1]), torch.zeros_like(up)
+        for found in layers:
             share = _share(found)
             detail, _ = local_detail(up, found.sharp, found.blurred, share)
-            best = detail if most is None else torch.where(share > most, detail, best)
-            most = share if most is None else torch.maximum(share, most)
-        if most is None or not float(most.amax()) > 0:
-            return extra
-        return most * best if extra is None else extra + most * (best - extra)
+            best, most = torch.where(share > most, detail, best), torch.maximum(share, most)
+        base = torch.zeros_like(best) if extra is None else extra
+        return base + most * (best - base)
 
     @typed
     @torch.no_grad()
@@ -99,6 +100,17 @@ class Laying:
         """How many of a scene's windows (1, C, h, w), NaN in holes, each reference lies under."""
         seen = [filled_of(recipe, one)[:2] for one in samples]
         return [sum(bool(ground.places(*one)) for one in seen) for ground in self.grounds]
+
+    @typed
+    def pick(self, numbers: Sequence[int]) -> Laying:
+        """The same with these references alone."""
+        return Laying(tuple(self.names[one] for one in numbers), tuple(self.grounds[one] for one in numbers))
+
+    @property
+    def bands(self) -> int:
+        """Of how many bands' answers a tile takes the memory, see `plan.tile_of`."""
+        most = max((one.image.shape[1] for one in self.grounds), default=0)
+        return math.ceil((NUMBERS * (most + COMPONENTS) * most + ALWAYS) / COPIES)
 
     @property
     def gigabytes(self) -> float:
