@@ -29,6 +29,8 @@ from ctmem.observe.camera import Camera
 
 COARSE = MatchConfig(patch=8, stride=1, top_k=8, hard_k=1, temperature=0.02, sharpening=0)
 ASKING = 600  # patches of an image that vote, about
+SHARE, VOICES = 0.01, 8  # of all patches, and patches beyond these, that may vote for one place of other ground
+APART = 4  # coarse pixels between them, at least: nearer ones are one voice
 SHARPENING = 3  # of what is compared on fine pixels
 RIM = 12  # fine pixels around the part that is laid again: what bending and the sinc of `laying` reach
 
@@ -84,9 +86,11 @@ class Ground:
             return []
         query, gain, offset = prepare_query(self.camera.see(lr_hsi), _as_it_is, holes=holes)
         prepared = Prepared(query, *prepare_reference(self.coarse, _as_it_is), gain, offset)
-        stride = min(patch, max(1, math.isqrt(sides[0] * sides[1] // ASKING)))
-        found = vote(find(prepared, replace(COARSE, query_stride=stride)))
-        return list(lay(found, prepared, _as_it_is).placements[0])
+        stride = min(patch, max(APART, math.isqrt(sides[0] * sides[1] // ASKING)))
+        match = find(prepared, replace(COARSE, query_stride=stride))
+        enough = SHARE + VOICES / match.scores.shape[1]
+        found = [one for one in vote(match)[0] if one.votes > enough]
+        return list(lay([found], prepared, _as_it_is).placements[0])
 
     @typed
     @torch.no_grad()

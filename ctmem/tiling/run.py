@@ -26,7 +26,7 @@ import numpy as np
 from ctmem.checks import Count, Inside, Positive, Repeats, fail, typed
 from ctmem.lock import locked
 from ctmem.prior import shipped_prior
-from ctmem.raster.packing import FORMS, companions
+from ctmem.raster.packing import FORMS, companions, settle
 from ctmem.raster.raster import Raster
 from ctmem.raster.writing import create_raster
 from ctmem.tiling.answering import Recipe
@@ -116,7 +116,7 @@ def sharpen_to(
     run = run_of(digest, recipe, _options(work, dtype), shipped_prior())
     with locked(path.parent, f"{path.stem}.lock", what="out"), _nothing_begun([*parts, path]):
         # the journal first: it never lists a tile of a file that is begun again
-        whole = finished_in(path) if resume else []
+        whole = [*finished_in(path), *(one.name for one in outs if settle(one))] if resume else []
         left = {one: kind for one, kind in outs.items() if one.name not in whole or not _is_there(one)}
         kept = resume and all(unfinished(one).exists() for one in left)
         if kept:
