@@ -113,9 +113,9 @@ def test_tiles_have_nearly_the_answer_of_the_whole(recipe):
     laying = Laying.of([reference(GROUND, 0, 1, 2, 3)], CAMERA)
     whole, tiled = laying(recipe, LR), torch.empty_like(TRUTH)
     for tile in plan_tiles(HEIGHT, WIDTH, scale=SCALE, tile=26, halo=recipe.reach).tiles:
-        (top, left, height, width), (t, l, h, w) = tile.inner, tile.window
-        pred = laying(recipe, LR[..., t : t + h, l : l + w])
-        own = pred[..., SCALE * (top - t) :, SCALE * (left - l) :][..., : SCALE * height, : SCALE * width]
+        (top, left, height, width), (first, start, rows, columns) = tile.inner, tile.window
+        pred = laying(recipe, LR[..., first : first + rows, start : start + columns])
+        own = pred[..., SCALE * (top - first) :, SCALE * (left - start) :][..., : SCALE * height, : SCALE * width]
         tiled[..., SCALE * top : SCALE * (top + height), SCALE * left : SCALE * (left + width)] = own
     assert error(whole) < 0.3 * error(answer(recipe, LR))
     assert float((tiled - whole).square().mean().sqrt()) < 0.25 * error(answer(recipe, LR))
