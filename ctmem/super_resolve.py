@@ -61,7 +61,10 @@ def new_parser() -> argparse.ArgumentParser:
     reading.add_argument("--bands", metavar="B02,B03", help="these alone, by name or by number from 0")
     reading.add_argument("--wavelengths", metavar="FILE", help="text file of the bands' centres")
     reading.add_argument(
-        "--no-data", type=_numbers, metavar="X", help="values that mean nothing here, as -9999 or 0,255"
+        "--no-data",
+        type=_numbers,
+        metavar="X",
+        help="values that mean nothing here, as -9999 or 0,255 or --no-data=-9999,0",
     )
     reading.add_argument("--gsd", type=float, metavar="M", help="metres from pixel to pixel")
     how = parser.add_argument_group("how it is computed")
@@ -80,7 +83,10 @@ def new_parser() -> argparse.ArgumentParser:
 
 def _numbers(text: str) -> tuple[float, ...]:
     """Numbers with commas between them."""
-    return tuple(float(part) for part in text.split(",") if part.strip())
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be numbers with commas between them, got {text!r}") from None
 
 
 def arguments_of(options: argparse.Namespace) -> dict[str, Any]:

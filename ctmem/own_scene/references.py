@@ -18,6 +18,7 @@ from rasterio import warp
 from rasterio.errors import CRSError
 
 from ctmem.checks import fail
+from ctmem.match.placing import COARSE
 from ctmem.observe.responses import SENSORS, load_rsr
 from ctmem.raster.raster import Raster, place_of
 from ctmem.tiling.references import BOXES, FOUR, Reference, prepare_reference, read_responses
@@ -61,6 +62,14 @@ def at_most(reference: Reference, bands: int) -> Reference:
     names = tuple(reference.bands[number] for number in kept)
     image, srf = reference.image[:, kept], reference.srf[kept]
     return Reference(reference.name, image, srf, names, (*reference.told, told))
+
+
+def check_large(reference: Reference, scale: int) -> None:
+    """Raises where a reference is too small to be looked for."""
+    height, width = reference.image.shape[2:]
+    if min(height, width) < COARSE.patch * scale:
+        wanted = f"images of at least {COARSE.patch * scale} px a side on the answer's pixels"
+        fail("references", wanted, f"{height}×{width} px of {reference.name}")
 
 
 def check_sensor(sensor: str | Path | None) -> None:

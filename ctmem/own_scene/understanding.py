@@ -25,7 +25,7 @@ from ctmem.own_scene.options import (
     read_wavelengths,
     scale_of,
 )
-from ctmem.own_scene.references import at_most, check_sensor, fitted
+from ctmem.own_scene.references import at_most, check_large, check_sensor, fitted
 from ctmem.raster.checking import flag_empty_bands
 from ctmem.raster.opening import open_raster
 from ctmem.raster.raster import Raster
@@ -92,6 +92,8 @@ def _fit(
         try:
             with called(f"references[{number}]"):
                 found = fitted(other, scene, scale=scale, sensor=sensor)
+                if method != "ctmem":
+                    check_large(found, scale)
         except ValueError as error:
             if method != AUTO:
                 raise
@@ -125,4 +127,4 @@ def called(name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         text = re.sub(r"^`(raster|survey)` must be of a scene", "`path` must be a scene", str(error))
-        raise type(error)(re.sub(r"^`(path|raster|survey|image)`", f"`{name}`", text)) from error
+        raise type(error)(re.sub(r"^`(path|raster|survey|image|references)`", f"`{name}`", text)) from error
