@@ -40,7 +40,7 @@ from ctmem.diffusion import encoding, problem, samplers, schedule, subspace
 from ctmem.evaluation import metrics, plots, tables
 from ctmem.explorers import band, degradation, diffusion, matched, observation, recording, render, tiles, view
 from ctmem.explorers import match as match_explorer
-from ctmem.match import agreement, align, detail, dmb, matching, patches, search, texture_library
+from ctmem.match import agreement, align, detail, dmb, matching, patches, placing, search, texture_library
 from ctmem.methods import components, fusion, registry
 from ctmem.networks import blur_width, component_prior, kernel_net, mamba, plain_scan, residual_cnn, tcmm, variants
 from ctmem.networks.scan import selective
@@ -253,6 +253,10 @@ def calls(folder: Path) -> Calls:
             plans.tile_for,
             {"bands": 5, "scale": 3, "halo": 2, "memory_gb": 2.0, "images": 1},
         ),
+        "plan.tile_of": (
+            plans.tile_of,
+            {"bands": 5, "recipe": tiled, "answer": answering.answer, "memory_gb": 2.0, "images": 1},
+        ),
         "survey.survey": (surveys.survey, {"raster": opened, "at_once": 4000, "progress": print, "warn": False}),
         "run.unfinished": (runs.unfinished, {"out": str(folder / "sr.tif")}),
         "run.sharpen_to": (
@@ -399,6 +403,14 @@ def calls(folder: Path) -> Calls:
             agreement.agree,
             {"match": dmb.find(prepared, config), "prepared": prepared, "blur": soften, "sharpening": 0, "most": 4},
         ),
+        "agreement.lay": (
+            agreement.lay,
+            {"voted": [[agreement.Placement(0, 0, 1.0, 2.0, 0.5)]] * len(prepared.query), "prepared": prepared,
+             "blur": soften, "sharpening": 0},
+        ),
+        "placing.Ground.of": (placing.Ground.of, {"image": msi, "srf": srf, "camera": seen}),
+        "placing.Ground.places": (placing.Ground.of(msi, srf, seen).places, {"lr_hsi": low, "holes": None}),
+        "placing.Ground.under": (placing.Ground.of(msi, srf, seen).under, {"lr_hsi": low, "holes": None}),
         "detail.local_detail": (
             detail.local_detail,
             {"blurry": query, "sharp": query.flip(2), "blurred": query.flip(3), "weight": query[:, :1]},

@@ -1,7 +1,7 @@
 """Sharpens a scene of yours, from file to file: georeferenced, in the numbers of the file, of any size.
 
   ctmem-sr lr.hdr --out sr.tif                        no reference needed; blur and noise are estimated, and said
-  ctmem-sr lr.hdr ref.tif --out sr.tif --scale 3      with fine images of other ground
+  ctmem-sr lr.hdr ref.tif --out sr.tif                fine images, of the same ground best, in any position
   ctmem-sr --inspect lr.hdr                           what is understood of a file; nothing is computed or written
 
 Read: ENVI, GeoTIFF, JPEG 2000, EnMAP, PRISMA, EMIT, DESIS, Sentinel-2, MATLAB, HDF5, npz, npy; file.mat:HSI names one
@@ -22,14 +22,19 @@ from typing import Any
 from ctmem.command import Parser, run_command
 from ctmem.observe.responses import SENSORS
 
-METHODS = ("auto", "prior", "ctmem", "bicubic-bp", "bicubic")
+METHODS = ("auto", "fusion", "prior", "ctmem", "bicubic-bp", "bicubic")
 
 
 def new_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     parser = Parser(prog="ctmem-sr", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", metavar="FILE", help="the coarse scene: a file, or the folder of a product")
-    parser.add_argument("references", nargs="*", metavar="REF", help="fine images, of any ground")
+    parser.add_argument(
+        "references",
+        nargs="*",
+        metavar="REF",
+        help="fine images; used where they show the same ground, in any position",
+    )
     parser.add_argument("--out", metavar="FILE", help="the fine scene; its ending says what it becomes")
     parser.add_argument("--inspect", action="store_true", help="print what is understood of FILE, and do nothing else")
     what = parser.add_argument_group("what is made")
@@ -56,7 +61,10 @@ def new_parser() -> argparse.ArgumentParser:
     reading.add_argument("--bands", metavar="B02,B03", help="these alone, by name or by number from 0")
     reading.add_argument("--wavelengths", metavar="FILE", help="text file of the bands' centres")
     reading.add_argument(
-        "--no-data", type=_numbers, metavar="X", help="values that mean nothing here, as -9999 or 0,255"
+        "--no-data",
+        type=_numbers,
+        metavar="X",
+        help="values that mean nothing here, as -9999 or 0,255 or --no-data=-9999,0",
     )
     reading.add_argument("--gsd", type=float, metavar="M", help="metres from pixel to pixel")
     how = parser.add_argument_group("how it is computed")
@@ -75,7 +83,10 @@ def new_parser() -> argparse.ArgumentParser:
 
 def _numbers(text: str) -> tuple[float, ...]:
     """Numbers with commas between them."""
-    return tuple(float(part) for part in text.split(",") if part.strip())
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be numbers with commas between them, got {text!r}") from None
 
 
 def arguments_of(options: argparse.Namespace) -> dict[str, Any]:

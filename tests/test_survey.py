@@ -113,7 +113,10 @@ def test_blocks_of_the_file_are_read_whole_and_progress_is_told():
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (-32768, r"-?.* of the values are negative, down to -32768.*no_data=\(-32768,\) makes them holes"),
+        (
+            -32768,
+            r"-?.* of the values are negative, down to -32768.*no_data=\(-32768,\) makes them holes \(--no-data=-32768\)",
+        ),
         (32767, r"of the values are 32767, their type's limit.*no_data=\(32767,\)"),
         (0, r"of the pixels are 0 in all bands.*no_data=\(0,\)"),
     ],

@@ -301,6 +301,29 @@ def test_a_run_that_was_killed_while_its_second_file_was_finished_goes_on(tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "other.tif", "sr.tif", "std.tif"]
 
 
+def test_a_kill_between_the_numbers_and_their_header_is_gone_on_with(tmp_path, monkeypatch):
+    """The numbers have their name, the header has not: the same run gives it, another one is refused as before."""
+    written(tmp_path, scene(holes=True), name="other.hdr")
+    rename = Path.replace
+
+    def killed(self, target):
+        if self.suffix == ".packing":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path, scene(holes=True), name="sr.hdr")
+    assert (tmp_path / "sr.img").exists() and not (tmp_path / "sr.hdr").exists()
+    monkeypatch.undo()
+    assert written(tmp_path, scene(holes=True), name="sr.hdr", resume=True).kept_before == 12
+    assert (tmp_path / "sr.img").read_bytes() == (tmp_path / "other.img").read_bytes()
+    header = (tmp_path / "other.hdr").read_text(encoding="utf-8").replace("other.img", "sr.img")
+    assert (tmp_path / "sr.hdr").read_text(encoding="utf-8") == header
+    names = ["other.hdr", "other.img", "sr.hdr", "sr.img"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
 def test_two_outputs_of_one_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match="`spread_out` must be another file than `out`, got .*sr.hdr"):
         written(tmp_path, scene(), name="sr.img", spread_out=tmp_path / "sr.hdr")

@@ -1,21 +1,23 @@
 """Windows that agree: the reference laid under the query as a whole, to a fraction of a pixel.
 
 `match` looks for every patch by itself. Where the reference shows the same ground, most patches name the same turn and
-the same translation; elsewhere they contradict each other. `vote` counts. `agree` lays the turned reference under the
+the same translation; elsewhere they contradict each other. `vote` counts. `lay` puts the turned reference under the
 query in the few places with the most votes, moves and bends it until the blurred images fit (`laying`), and takes,
-pixel by pixel, the place that fits best around it. Other ground gets no votes, and is not laid anywhere.
+pixel by pixel, the place that fits best around it; `agree` does both. Other ground gets no votes, and is not laid
+anywhere.
 
 Source: this project.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
-from ctmem.checks import Count, Positive, Repeats, check_count, typed
+from ctmem.checks import Count, Positive, Repeats, check_count, fail, typed
 from ctmem.match.align import Blur, Prepared, check_blur, sharpen
 from ctmem.match.laying import Fit, Trial, bent, finer, laid
 from ctmem.match.matching import Match, as_list, one_each
@@ -136,13 +138,33 @@ def agree(match: Match, prepared: Prepared, blur: Blur, *, sharpening: Repeats =
         TypeError: `blur` cannot be called.
         ValueError: what `vote` refuses.
     """
+    return lay(vote(match, most=most), prepared, blur, sharpening=sharpening)
+
+
+@typed
+@torch.no_grad()
+def lay(voted: Sequence[Sequence[Placement]], prepared: Prepared, blur: Blur, *, sharpening: Repeats = 0) -> Agreed:
+    """Returns the references laid under the queries where placements say, each moved and bent until it fits.
+
+    Args:
+        voted: placements of each query image, to about a pixel, most votes first; none: nothing is laid.
+        prepared: queries (B, c, H, W) and references.
+        blur: K, from (·, c, H, W) to the same shape.
+        sharpening: the steps of `align.sharpen` that the query of `prepared` got.
+
+    Raises:
+        TypeError: `blur` cannot be called.
+        ValueError: another number of lists than of query images.
+    """
     check_blur(blur)
+    if len(voted) != len(prepared.query):
+        fail("voted", f"placements of each of {len(prepared.query)} query images", f"{len(voted)}")
     sharp = as_list(prepared.sharp, "sharp")
     whole = [torch.isfinite(one).all(0) for one in as_list(prepared.blurred, "blurred")]
     images, placements = [], []
-    for number, (query, voted) in enumerate(zip(prepared.query, vote(match, most=most))):
+    for number, (query, own) in enumerate(zip(prepared.query, voted)):
         layers: list[_Layer] = []
-        for placement in voted:
+        for placement in own:
             scene = number if one_each(prepared.sharp) else placement.scene
             image, data = turned(sharp[scene], placement.turn), turned(whole[scene], placement.turn)
             layer = _layer(query, image, data, placement, blur, sharpening)

@@ -21,19 +21,11 @@ from ctmem.card import write_card
 from ctmem.checks import Count, Inside, Positive, Whole, fail, typed
 from ctmem.own_scene.options import card_path, check_dtype, check_outputs
 from ctmem.own_scene.report import Inspection, card_of, recipe_lines
-from ctmem.own_scene.understanding import (
-    Paths,
-    Understood,
-    answers_of,
-    paths_of,
-    recipe_of,
-    tile_of,
-    understood,
-)
-from ctmem.own_scene.whole import from_references
+from ctmem.own_scene.understanding import Paths, Understood, paths_of, recipe_of, understood
+from ctmem.own_scene.ways import Way, way_of
 from ctmem.teaching import progress as bar
-from ctmem.tiling.plan import estimate, plan_tiles
-from ctmem.tiling.recipe import Recipe, answer
+from ctmem.tiling.plan import estimate, plan_tiles, tile_of
+from ctmem.tiling.recipe import Recipe
 from ctmem.tiling.run import sharpen_to
 from ctmem.tiling.survey import Survey
 
@@ -69,14 +61,16 @@ def inspect_file(
     reading = {"key": key, "axes": axes, "wavelengths_nm": wavelengths_nm, "no_data": no_data, "gsd_m": gsd_m}
     asked = understood(path, references, reading, bands, scale, method, psf, noise, sensor)
     found, recipe = recipe_of(asked)
-    plan = plan_tiles(
-        asked.raster.height, asked.raster.width, scale=asked.scale, halo=recipe.reach,
-        tile=tile_of(asked.raster, recipe, tile, memory_gb, 1),
-    )  # fmt: skip
-    numbers = asked.raster.count * asked.raster.height * asked.raster.width * asked.scale**2
+    way = way_of(asked, found, recipe, memory_gb)
+    height, width = asked.raster.height, asked.raster.width
+    if way.whole:
+        tile = max(height, width)
+    tile = tile_of(asked.raster.count, recipe, way.answer, memory_gb) if tile is None else tile
+    plan = plan_tiles(height, width, scale=asked.scale, halo=recipe.reach, tile=tile)
+    numbers = asked.raster.count * height * width * asked.scale**2
     disk = 2 * numbers * min(asked.raster.dtype.itemsize, 4)  # while it is packed
-    cost = estimate(plan, asked.raster, answers_of(recipe), disk=disk)
-    return Inspection(asked.raster, found, recipe, cost, asked.why)
+    cost = estimate(plan, asked.raster, way.of_window(recipe), disk=disk)
+    return Inspection(asked.raster, found, recipe, cost, asked.why, (*asked.told, *way.told), way.answer)
 
 
 @typed
@@ -111,10 +105,11 @@ def super_resolve_file(
 
     Args:
         path: the coarse scene, a file or the folder of a product; `file.mat:HSI` names an array. See `open_raster`.
-        references: fine images of any ground, one path or several.
+        references: fine images, one path or several; used where they show the same ground, in any position.
         out: the fine scene, ending in .tif, .hdr (ENVI), .mat or .npz. It appears when it is whole.
         scale: 2, 3, 4 or 6; None: that of the first reference whose pixel size is known, or else 4.
-        method: "auto" chooses on the scene's own coarser copy; or "prior", "ctmem", "bicubic-bp", "bicubic".
+        method: "auto" chooses on the scene's own coarser copy, and lays references under it where they show the same
+            ground; or "fusion" (looks for them in all tiles), "prior", "ctmem", "bicubic-bp", "bicubic".
         psf: "auto", the full width at half maximum of the blur in fine pixels, or a text file of its k×k weights.
         noise: "auto", "none", the signal-to-noise ratio in dB, or a text file of deviations, one per band.
         sensor: of the references, where their files do not say their responses: a name, or a text file of them.
@@ -151,51 +146,41 @@ def super_resolve_file(
     tell: Say = (lambda line: None) if say is None else say
     # what the whole scene says, once
     found, recipe = recipe_of(asked, seed)
-    for line in _lines(asked, recipe, found):
+    way = way_of(asked, found, recipe, memory_gb)
+    for line in _lines(asked, way, recipe, found):
         tell(line)
-    answers, digest, method = _way(asked, recipe, found, memory_gb)
-    if spread is not None and (method == "ctmem" or recipe.spread is None):
+    if spread is not None and (way.whole or recipe.spread is None):
         fail("uncertainty", "left out for the method 'ctmem' and for scenes too small to learn it from", spread.name)
     # tiles, into files that appear when they are whole
     with _shown(progress) as shown, _workers(dask) as workers:
         done = sharpen_to(
-            out, asked.raster, recipe, digest=digest, answer=answers, spread_out=spread, dtype=dtype,
+            out, asked.raster, recipe, digest=way.digest, answer=way.answer, spread_out=spread, dtype=dtype,
             overwrite=overwrite, resume=resume, memory_gb=memory_gb, progress=shown, workers=workers,
-            tile=max(asked.raster.height, asked.raster.width) if method == "ctmem" else tile,
+            tile=max(asked.raster.height, asked.raster.width) if way.whole else tile,
         )  # fmt: skip
     # the card
     told = {"scale": scale, "method": asked.method, "psf": _name(psf), "noise": _name(noise), "sensor": _name(sensor)}
     told["references"] = [Path(one).name for one in paths_of(references)]
     output = {"file": out.name, "tiles": len(done.plan.tiles)} | done.counts
     output |= {"uncertainty": None if spread is None else spread.name}
-    card = card_of(asked.raster, found, recipe, told=told, output=output) | {"method": method}
+    card = card_of(asked.raster, found, recipe, told=told, output=output) | {
+        "method": way.method,
+        "references": list(way.told),
+    }
     return write_card(card, card_path(out))
 
 
 # --- in steps ---------------------------------------------------------------------------------------------------------
 
 
-def _lines(asked: Understood, recipe: Recipe, found: Survey) -> Iterator[str]:
+def _lines(asked: Understood, way: Way, recipe: Recipe, found: Survey) -> Iterator[str]:
     """What is said before the tiles."""
     yield f"scale: ×{asked.scale} ({asked.why})"
-    for one in asked.references:
-        yield from one.told
-    if asked.unused:
-        yield "references: not used but for the scale (method 'ctmem' takes texture from them)"
+    yield from asked.told
+    yield from way.told
     for name, text in recipe_lines(recipe, found, asked.raster):
-        if name != "method" or asked.method != "ctmem":
+        if name != "method" or not way.whole:
             yield f"{name}: {text}"
-
-
-def _way(
-    asked: Understood, recipe: Recipe, found: Survey, memory_gb: float | None
-) -> tuple[Callable[..., Any], str, str]:
-    """What answers a window; what the input is recognised by; what the method is called."""
-    if asked.method != "ctmem":
-        return answer, found.digest, recipe.method
-    most = tile_of(asked.raster, recipe, None, memory_gb, 1)
-    answers = from_references(asked.references, asked.raster, most)
-    return answers, found.digest + answers.digest, asked.method
 
 
 @contextlib.contextmanager

@@ -23,7 +23,8 @@ from ctmem.reading.arrays import split_key
 from ctmem.reading.numbers import as_nm, read_numbers
 from ctmem.tiling.run import unfinished
 
-METHODS = ("auto", "prior", "ctmem", "bicubic-bp", "bicubic")
+METHODS = ("auto", "fusion", "prior", "ctmem", "bicubic-bp", "bicubic")
+BY_REFERENCES = ("fusion", "ctmem")  # methods that need one
 ONLY_SCALE = {"ctmem": 4}  # methods whose weights are for one ratio
 USUAL_SCALE = 4
 NEAR = 0.03  # how far the ratio of two pixel sizes may be from a whole number

@@ -6,7 +6,7 @@ Source: this project.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ class Inspection:
     recipe: Recipe
     cost: Cost
     why: str  # the scale is what it is
+    told: tuple[str, ...] = ()  # of the references
+    answer: Callable[..., torch.Tensor] = answer  # what answers a window
 
     def __str__(self) -> str:
         """A line for each thing."""
@@ -46,7 +48,7 @@ class Inspection:
             ValueError: a window outside the scene.
         """
         window = torch.from_numpy(self.raster.window(top, left, height, width))[None]
-        return answer(self.recipe, window, top=top, left=left)[0]
+        return self.answer(self.recipe, window, top=top, left=left)[0]
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Names and texts."""
@@ -54,6 +56,7 @@ class Inspection:
         yield "no data", holes_text(self.raster, self.survey)
         yield from recipe_lines(self.recipe, self.survey, self.raster)
         yield "scale", f"×{self.recipe.camera.scale} ({self.why})"
+        yield from (("reference", line) for line in self.told)
         yield "cost", str(self.cost)
 
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from ctmem.checks import check_choice, fail
 from ctmem.own_scene.options import (
+    BY_REFERENCES,
     METHODS,
     check_scale,
     check_size,
@@ -27,16 +25,17 @@ from ctmem.own_scene.options import (
     read_wavelengths,
     scale_of,
 )
-from ctmem.own_scene.references import check_sensor, fitted
+from ctmem.own_scene.references import at_most, check_large, check_sensor, fitted
 from ctmem.raster.checking import flag_empty_bands
 from ctmem.raster.opening import open_raster
 from ctmem.raster.raster import Raster
-from ctmem.tiling.plan import default_memory_gb, tile_for
-from ctmem.tiling.recipe import Recipe, answer, make_recipe
+from ctmem.tiling.recipe import Recipe, make_recipe
 from ctmem.tiling.references import Reference
 from ctmem.tiling.survey import Survey, survey
 
 Paths = str | Path | Sequence[str | Path]
+AUTO = "auto"
+MOST_BANDS = 12  # of a reference that is laid: memory and time grow with their square
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +43,13 @@ class Understood:
     """A scene and how it is to be sharpened, before its pixels are looked at."""
 
     raster: Raster
-    references: list[Reference]
+    references: list[Reference]  # that are fit for the method
     scale: int
     why: str
     method: str
     psf: Any
     noise: Any
-    unused: bool  # references were given, and only their pixels' size counts
+    told: list[str]  # of the references
 
 
 def understood(
@@ -74,16 +73,36 @@ def understood(
     why = "as asked for"
     if scale is None:
         scale, why = scale_of(raster, others, method)
-    if method == "ctmem" and not others:
-        fail("references", "at least one fine image, for the method 'ctmem'", "none")
-    fine = []
-    for number, other in enumerate(others if method == "ctmem" else []):
-        with called(f"references[{number}]"):
-            fine.append(fitted(other, raster, scale=scale, sensor=sensor))
-    unused = bool(others) and not fine
+    if method in BY_REFERENCES and not others:
+        fail("references", f"at least one fine image, for the method {method!r}", "none")
+    fine, told = _fit(others, raster, scale, method, sensor)
     return Understood(
-        raster, fine, scale, why, method, read_psf(psf, scale), read_noise(noise, raster.count), unused
+        raster, fine, scale, why, method, read_psf(psf, scale), read_noise(noise, raster.count), told
     )  # fmt: skip
+
+
+def _fit(
+    others: Sequence[Raster], scene: Raster, scale: int, method: str, sensor: Any
+) -> tuple[list[Reference], list[str]]:
+    """The references that are fit for the method, and what is to be said; `auto` goes without the others."""
+    if others and method not in (*BY_REFERENCES, AUTO):
+        return [], [f"references: not used but for the scale (method {method!r} takes nothing from them)"]
+    fine, told = [], []
+    for number, other in enumerate(others):
+        try:
+            with called(f"references[{number}]"):
+                found = fitted(other, scene, scale=scale, sensor=sensor)
+                if method != "ctmem":
+                    check_large(found, scale)
+        except ValueError as error:
+            if method != AUTO:
+                raise
+            told.append(f"{other.path.name}: not used: {error}")
+            continue
+        found = found if method == "ctmem" else at_most(found, MOST_BANDS)
+        fine.append(found)
+        told += found.told
+    return fine, told
 
 
 def paths_of(references: Paths) -> list[str | Path]:
@@ -95,7 +114,7 @@ def recipe_of(asked: Understood, seed: int = 0, progress: Any = None) -> tuple[S
     """Reads the scene once, and works out how it is sharpened."""
     with called("path"):
         found = survey(asked.raster, progress=progress)
-    method = "bicubic-bp" if asked.method == "ctmem" else asked.method
+    method = {"ctmem": "bicubic-bp", "fusion": "prior"}.get(asked.method, asked.method)
     with called("path"):
         recipe = make_recipe(found, scale=asked.scale, method=method, psf=asked.psf, noise=asked.noise, seed=seed)
     return found, recipe
@@ -108,17 +127,4 @@ def called(name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         text = re.sub(r"^`(raster|survey)` must be of a scene", "`path` must be a scene", str(error))
-        raise type(error)(re.sub(r"^`(path|raster|survey|image)`", f"`{name}`", text)) from error
-
-
-def answers_of(recipe: Recipe) -> Callable[[np.ndarray, int, int], torch.Tensor]:
-    """The answer to a window of arrays."""
-    return lambda window, top, left: answer(recipe, torch.from_numpy(window)[None], top=top, left=left)
-
-
-def tile_of(raster: Raster, recipe: Recipe, tile: int | None, memory_gb: float | None, images: int) -> int:
-    """The side of a tile, as `sharpen` chooses it."""
-    if tile is not None:
-        return tile
-    memory = memory_gb or default_memory_gb()
-    return tile_for(raster.count, scale=recipe.camera.scale, halo=recipe.reach, memory_gb=memory, images=images)
+        raise type(error)(re.sub(r"^`(path|raster|survey|image|references)`", f"`{name}`", text)) from error

@@ -50,7 +50,7 @@ def pack(part: Path, path: Path, layout: Layout) -> None:
     """
     if layout.plain:
         header = companions(path)[1]
-        beside = header.with_name(f".{header.name}.packing")
+        beside = _packing(header)
         beside.write_text(header_text(layout, path.name), encoding="utf-8")
         _synced(beside)
         header.unlink(missing_ok=True)  # never the old one beside new numbers
@@ -58,7 +58,7 @@ def pack(part: Path, path: Path, layout: Layout) -> None:
         part.replace(path)
         beside.replace(header)
         return
-    packed = path.with_name(f".{path.name}.packing")
+    packed = _packing(path)
     try:
         with part.open("rb", buffering=0) as file:
             {"GeoTIFF": _geotiff, "MATLAB": write_matlab, "numpy": write_numpy}[layout.form](packed, layout, file)
@@ -68,6 +68,26 @@ def pack(part: Path, path: Path, layout: Layout) -> None:
     finally:
         packed.unlink(missing_ok=True)
     part.unlink(missing_ok=True)
+
+
+def settle(path: Path) -> bool:
+    """Gives a header its name that a kill kept from it; whether one was waiting beside numbers that have theirs."""
+    files = companions(path)
+    waiting = _packing(files[-1])
+    if len(files) < 2 or not (waiting.exists() and files[0].exists()) or _unfinished(files[0]).exists():
+        return False
+    waiting.replace(files[1])
+    return True
+
+
+def _packing(path: Path) -> Path:
+    """The name of a file until the disk has all of it."""
+    return path.with_name(f".{path.name}.packing")
+
+
+def _unfinished(path: Path) -> Path:
+    """Where the plain numbers of a file are until they are whole."""
+    return path.with_name(f".{path.name}.unfinished")
 
 
 def _clear_beside(path: Path) -> None:

@@ -15,6 +15,7 @@ Source: this project.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch.nn import functional as F
 
-from ctmem.checks import Whole, as_image, check_choice, door, fail, typed
+from ctmem.checks import Inside, Whole, as_image, check_choice, door, fail, typed
 from ctmem.diffusion.subspace import Subspace
 from ctmem.holes import enlarged, fill_in
 from ctmem.observe.camera import Camera
@@ -31,6 +32,8 @@ from ctmem.prior import sharpened_components, shipped_prior
 
 METHODS = ("prior", "bicubic-bp", "bicubic")  # best first
 STEPS = 10  # of back-projection
+# (filled, holes, whitened components (1, Z, h, w), what the method adds to them) → what is added, (1, Z, H, W) or None
+More = Callable[[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None], torch.Tensor | None]
 
 
 @typed
@@ -107,7 +110,14 @@ class Recipe:
 
 @door
 @torch.no_grad()
-def answer(recipe: Recipe, lr: torch.Tensor, *, top: Whole = 0, left: Whole = 0) -> torch.Tensor:  # noqa: ARG001  (the form of all methods: noise is keyed by the place)
+def answer(
+    recipe: Recipe,
+    lr: torch.Tensor,
+    *,
+    top: Whole = 0,  # noqa: ARG001  (the form of all methods: noise is keyed by the place)
+    left: Whole = 0,  # noqa: ARG001
+    more: Inside[More | None] = None,
+) -> torch.Tensor:
     """Returns what the recipe makes of a window of its scene, (1, C, scale·h, scale·w).
 
     Args:
@@ -116,6 +126,7 @@ def answer(recipe: Recipe, lr: torch.Tensor, *, top: Whole = 0, left: Whole = 0)
             is missing in a bad band alone is missing in that band alone.
         top: row of the scene at which the window begins, coarse pixels.
         left: column of the scene at which it begins.
+        more: what else is known of the ground, as `laying.Laying.more`; None: nothing.
 
     Raises:
         TypeError: `lr` is not of floating-point numbers.
@@ -123,10 +134,10 @@ def answer(recipe: Recipe, lr: torch.Tensor, *, top: Whole = 0, left: Whole = 0)
     """
     lr = as_image(lr, "lr", bands=len(recipe.mean), finite=False, single=True)
     scale = recipe.camera.scale
-    filled, holes, missing = _filled(recipe, lr)
+    filled, holes, missing = filled_of(recipe, lr)
     if holes is not None and bool(holes.all()):
         return lr.new_full((1, lr.shape[1], scale * lr.shape[2], scale * lr.shape[3]), math.nan)
-    coarse, extra = parts(recipe, filled, holes)
+    coarse, extra = parts(recipe, filled, holes, more)
     pred = recipe.camera.upsample(coarse)
     if extra is not None:
         pred = pred + recipe.space.decode_difference(extra)
@@ -151,7 +162,7 @@ def deviation(recipe: Recipe, lr: torch.Tensor) -> torch.Tensor:
         fail("recipe", "one that knows how far its answers may be off", "one of a scene too small for that")
     scale = recipe.camera.scale
     size = [scale * side for side in lr.shape[2:]]
-    filled, holes, missing = _filled(recipe, lr)
+    filled, holes, missing = filled_of(recipe, lr)
     if holes is not None and bool(holes.all()):
         return lr.new_full((1, lr.shape[1], *size), math.nan)
     constant, share, rest = (one.to(lr)[:, None, None] for one in vars(recipe.spread).values())
@@ -171,23 +182,27 @@ def slopes(recipe: Recipe, filled: torch.Tensor) -> torch.Tensor:
     return (down.square() + across.square()) / 4
 
 
-def parts(recipe: Recipe, filled: torch.Tensor, holes: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+def parts(
+    recipe: Recipe, filled: torch.Tensor, holes: torch.Tensor | None, more: More | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The two parts of an answer: a coarse image (1, C, h, w) to enlarge, and what the method adds, (1, Z, H, W).
 
     Args:
         recipe: of the scene.
         filled: the window (1, C, h, w) without holes.
         holes: where it had some, (1, 1, h, w); None: nowhere.
+        more: as of `answer`.
     """
     if recipe.method == "bicubic":
         return filled, None
     camera, kept = recipe.camera, len(recipe.factors)
     y = torch.einsum("ck,bchw->bkhw", recipe.directions, filled - recipe.mean[:, None, None])
+    z = y[:, :kept] / recipe.std[:kept, None, None]
+    extra = sharpened(recipe, z) if recipe.method == "prior" else None
+    extra = extra if more is None else more(filled, holes, z, extra)
     blurs = blurs_of(camera.psf, camera.scale, (y.shape[2], y.shape[3]), y)
     missing = y - apply(blurs, y)
-    extra = None
-    if recipe.method == "prior":
-        extra = sharpened(recipe, y[:, :kept] / recipe.std[:kept, None, None])
+    if extra is not None:
         missing[:, :kept] -= recipe.std[:kept, None, None] * camera.downsample(extra)
     added = damped(missing, blurs, recipe.damping, holes)
     return filled + torch.einsum("ck,bkhw->bchw", recipe.directions, added), extra
@@ -229,7 +244,7 @@ def damped(
     return added
 
 
-def _filled(recipe: Recipe, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+def filled_of(recipe: Recipe, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """The window without holes; its holes (1, 1, h, w); what the answer lacks, (1, 1 or C, h, w)."""
     gone = ~torch.isfinite(lr)
     if not bool(gone.any()):

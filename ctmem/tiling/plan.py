@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from ctmem.checks import Bounds, Count, Positive, Repeats, Scale, Whole, fail, typed
+from ctmem.checks import Bounds, Count, Inside, Positive, Repeats, Scale, Whole, fail, typed
 from ctmem.raster.raster import Raster
 
 GB = 1e9
@@ -141,6 +141,27 @@ def tile_for(bands: Count, *, scale: Scale, halo: Repeats, memory_gb: Positive, 
 def _bytes_per_pixel(bands: int, scale: int, images: int) -> float:
     """Memory for one coarse pixel of a window while it is answered."""
     return (COPIES + 2 * (images - 1)) * bands * scale**2 * 4
+
+
+@typed
+def tile_of(
+    bands: Count, recipe: Inside[Any], answer: Inside[Any], memory_gb: Positive | None = None, images: Count = 1
+) -> int:
+    """The side of a tile where none is told; what an answer holds in memory (`gigabytes`, `bands`) counts.
+
+    Args:
+        bands: C.
+        recipe: of the scene.
+        answer: what answers a window.
+        memory_gb: for the whole process; None: `default_memory_gb`.
+        images: as of `tile_for`.
+
+    Raises:
+        ValueError: as `tile_for`.
+    """
+    memory = (default_memory_gb() if memory_gb is None else memory_gb) - getattr(answer, "gigabytes", 0.0)
+    worth = max(bands, getattr(answer, "bands", 0))
+    return tile_for(worth, scale=recipe.camera.scale, halo=recipe.reach, memory_gb=max(memory, 1e-3), images=images)
 
 
 @typed

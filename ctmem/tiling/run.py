@@ -26,7 +26,7 @@ import numpy as np
 from ctmem.checks import Count, Inside, Positive, Repeats, fail, typed
 from ctmem.lock import locked
 from ctmem.prior import shipped_prior
-from ctmem.raster.packing import FORMS, companions
+from ctmem.raster.packing import FORMS, companions, settle
 from ctmem.raster.raster import Raster
 from ctmem.raster.writing import create_raster
 from ctmem.tiling.answering import Recipe
@@ -34,7 +34,7 @@ from ctmem.tiling.answering import answer as answer_tile
 from ctmem.tiling.answering import deviation as deviation_of
 from ctmem.tiling.journal import Journal, check_run, finished_in, option_in, run_of, tiles_in
 from ctmem.tiling.parallel import each_by_workers
-from ctmem.tiling.plan import GB, Plan, check_disk, default_memory_gb, plan_tiles, tile_for
+from ctmem.tiling.plan import GB, Plan, check_disk, plan_tiles, tile_of
 from ctmem.tiling.work import Answer, Deviation, Work
 
 Progress = Callable[[int, int], Any]  # (tiles done, tiles in all)
@@ -111,11 +111,12 @@ def sharpen_to(
     if tile is None and resume:  # the memory that is free may be other than it was
         tile = option_in(path, "tile")
     second = None if spread_out is None else deviation
-    work = Work(raster, recipe, _plan(raster, recipe, len(parts), tile, halo, memory_gb), answer, second)
+    plan = _plan(raster, recipe, answer, len(parts), tile, halo, memory_gb)
+    work = Work(raster, recipe, plan, answer, second)
     run = run_of(digest, recipe, _options(work, dtype), shipped_prior())
     with locked(path.parent, f"{path.stem}.lock", what="out"), _nothing_begun([*parts, path]):
         # the journal first: it never lists a tile of a file that is begun again
-        whole = finished_in(path) if resume else []
+        whole = [*finished_in(path), *(one.name for one in outs if settle(one))] if resume else []
         left = {one: kind for one, kind in outs.items() if one.name not in whole or not _is_there(one)}
         kept = resume and all(unfinished(one).exists() for one in left)
         if kept:
@@ -159,15 +160,14 @@ def unfinished(out: str | Path) -> Path:
 
 
 def _plan(
-    raster: Raster, recipe: Recipe, images: int, tile: int | None, halo: int | None, memory_gb: float | None
-) -> Plan:
+    raster: Raster, recipe: Recipe, answer: Answer, images: int, tile: int | None, halo: int | None,
+    memory_gb: float | None,
+) -> Plan:  # fmt: skip
     """The tiles, as large as the memory allows where nothing else is said."""
-    scale = recipe.camera.scale
     halo = recipe.reach if halo is None else halo
     if tile is None:
-        memory_gb = default_memory_gb() if memory_gb is None else memory_gb
-        tile = tile_for(raster.count, scale=scale, halo=halo, memory_gb=memory_gb, images=images)
-    return plan_tiles(raster.height, raster.width, scale=scale, tile=tile, halo=halo)
+        tile = tile_of(raster.count, recipe, answer, memory_gb, images)
+    return plan_tiles(raster.height, raster.width, scale=recipe.camera.scale, tile=tile, halo=halo)
 
 
 def _options(work: Work, dtype: Any) -> dict[str, object]:

@@ -251,8 +251,8 @@ class _Missing:
             numbers = ", ".join(f"{number:g}" for _, number in found)
             said = "; ".join(text for text, _ in found)
             warnings.warn(
-                f"{name}: {said}. If these are missing data, no_data=({numbers},) makes them holes; no_data=() takes "
-                "them as they are",
+                f"{name}: {said}. If these are missing data, no_data=({numbers},) makes them holes (--no-data="
+                f"{numbers.replace(' ', '')}); no_data=() takes them as they are",
                 RuntimeWarning,
                 stacklevel=4,
             )
