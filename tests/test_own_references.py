@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from ctmem.checks import warn_once
 from ctmem.observe.responses import srf_matrix
-from ctmem.own_scene.references import fitted
+from ctmem.own_scene.references import check_large, fitted
 from ctmem.own_scene.whole import from_references
 from ctmem.raster.raster import Bands, Raster
 
@@ -158,3 +158,10 @@ def test_the_transform_says_the_size_of_pixels():
         crs=CRS.from_epsg(32633), transform=Affine(20, 0, 0, 0, -20, 0),
     )  # fmt: skip
     assert fitted(given, SCENE, scale=3).told == ("ref.tif: brought from 20 m to 10 m",)
+
+
+def test_a_reference_too_small_to_be_looked_for_is_refused():
+    seen = fitted(reference(), SCENE, scale=3)
+    check_large(seen, 3)
+    with pytest.raises(ValueError, match="must be images of at least 32 px a side .*, got 24×30 px of ref.tif"):
+        check_large(seen, 4)

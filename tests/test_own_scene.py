@@ -252,7 +252,6 @@ BAD = [  # command line, what the one line says
     ("good.tif --out new.tif --method ctmem --scale 3", "`scale` must be 4 for the method 'ctmem'"),
     ("good.tif --out new.tif --method ctmem", "`references` must be at least one fine image"),
     ("good.tif --out new.tif --method fusion", "`references` must be at least one fine image"),
-    ("good.tif small.tif --out new.tif --method fusion", "`references[0]` must be images of at least 32 px a side"),
     (f"{GOOD} --no-data abc", "--no-data: must be numbers with commas between them, got 'abc'"),
     (f"{GOOD} --psf wide", "`psf` must be 'auto', a width in fine pixels, or a text file of weights, got 'wide'"),
     (f"{GOOD} --psf -2", "`psf` must be a width above 0"),

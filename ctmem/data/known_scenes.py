@@ -1,7 +1,9 @@
 """Public scenes that people have on disk: what each file should hold, and where to ask for it.
 
 None of these scenes is part of this project, and nothing is fetched: most may be used for research alone, and their
-owners ask to be asked. What is not known for sure of a file stands empty. `ctmem.data.public` compares files with this.
+owners ask to be asked. What is not known for sure of a file stands empty. Not checked against a second source: the
+type of Pavia's numbers, the words of CAVE's licence, the centres of Hyperion's bands. `ctmem.data.public` compares
+files with this.
 
 Source: the pages named under `source` of each scene.
 """
