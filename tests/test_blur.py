@@ -77,7 +77,7 @@ def roofs(width, scale=4, side=24):
 
 def test_the_width_of_sharp_edges_is_seen():
     widths = (0.6, 1.0, 1.5)
-    found = [blur_seen([roofs(width)], torch.zeros(1), 4).width for width in widths]
+    found = [blur_seen([roofs(width)], torch.zeros(1)).width for width in widths]
     assert found == sorted(found)
     assert found == pytest.approx(widths, rel=0.25)
 
@@ -134,9 +134,10 @@ def test_learning_brings_the_error_down(tiles):
     z, noise, width = training.observed(tiles, 4, 512, generator)
     x, target, network = features(z, noise), width.log(), BlurWidth(32)
     network.mean, network.std = x.mean(0), x.std(0) + 1e-6
-    before = float((network(x)[:, 0] - target).square().mean())
-    training._fit(network, x, target, 60, generator)
-    assert float((network(x)[:, 0] - target).square().mean()) < 0.5 * before
+    training._fit(network, x, target, 300, generator)
+    with torch.no_grad():
+        error = network(x)[:, 0] - target
+    assert float(error.square().mean()) < 0.5 * float(target.var())  # that of the best constant
 
 
 def test_the_shipped_card_fits_the_weights():
