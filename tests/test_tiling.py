@@ -225,9 +225,9 @@ def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_bytes(tmp_path, ti
 
 
 def test_a_tile_that_was_chosen_by_the_memory_stays_when_a_run_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "tile_for", lambda *args, **options: 17)
+    monkeypatch.setattr(run, "tile_of", lambda *args, **options: 17)
     stopped(tmp_path, 3, tile=None)
-    monkeypatch.setattr(run, "tile_for", lambda *args, **options: 18)
+    monkeypatch.setattr(run, "tile_of", lambda *args, **options: 18)
     assert written(tmp_path, scene(holes=True), resume=True, tile=None).kept_before == 3
     assert (tmp_path / "sr.tif").read_bytes() == undisturbed(tmp_path, tile=17)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from ctmem.benchmark.scores import interval, resampled_psnr
-from ctmem.checks import Count, Inside, as_image, check_count, fail, typed
+from ctmem.checks import Count, HoledImage, Inside, check_count, fail, typed
 from ctmem.data.controls import CONTROLS, SETTLED
 from ctmem.data.samples import Degraded
 
@@ -74,7 +74,7 @@ class Verdict:
 @typed
 def judge(
     answer: Inside[Answer],
-    reference: torch.Tensor,
+    reference: HoledImage,
     areas: Inside[Sequence[Degraded]],
     *,
     controls: Inside[Mapping[str, Control]] = CONTROLS,
@@ -92,7 +92,6 @@ def judge(
     Raises:
         ValueError: no area, no control; what the method or a control refuses.
     """
-    reference = as_image(reference, "reference")
     check_count(seeds, "seeds")
     if not controls:
         fail("controls", "at least one function by name", "none")

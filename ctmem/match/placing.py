@@ -73,7 +73,7 @@ class Ground:
 
     @typed
     @torch.no_grad()
-    def places(self, lr_hsi: Image, holes: Inside[torch.Tensor | None] = None) -> list[Placement]:
+    def places(self, lr_hsi: Image, holes: torch.Tensor | None = None) -> list[Placement]:
         """Returns where it lies under an image, in coarse pixels and fractions of them, most votes first; or nowhere.
 
         Args:
@@ -94,7 +94,7 @@ class Ground:
 
     @typed
     @torch.no_grad()
-    def under(self, lr_hsi: Image, holes: Inside[torch.Tensor | None] = None) -> Agreed | None:
+    def under(self, lr_hsi: Image, holes: torch.Tensor | None = None) -> Agreed | None:
         """Returns the reference laid under an image, on its fine pixels; None: it shows other ground.
 
         Args:
