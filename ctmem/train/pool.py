@@ -86,7 +86,7 @@ def _encoded_crops(
     lr_hsi_up = area.camera.upsample(lr_hsi)
     # one match for the whole area, then a crop of everything
     texture, _ = dmb(lr_hsi_up, reference, area.camera, preset.match, blur=blur, holes=holes)
-    entries = []
+    entries: list[tuple[torch.Tensor, ...]] = []
     for box in whole_crops(area, preset.crop // preset.scale * preset.scale, stride or 2 * area.scale):
         here, low = (..., *box.slices), (..., *box.coarse(area.scale).slices)
         encoded = encode_image(lr_hsi[low], lr_hsi_up[here], texture[here], area.camera, preset.denoiser)
