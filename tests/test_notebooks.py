@@ -21,7 +21,8 @@ MACHINE = re.compile("(?<![\\w.])/(?:" + "home|root|tmp|work|Users|usr" + r")/\w
 SWITCHED_OFF = re.compile("nbval[-_](?:skip|ignore|check|raises)|raises-exception", re.IGNORECASE)
 SOLUTION = re.compile(r"%load solutions/(\d\d_\d+\.py)")
 
-LESSONS = ("01_data_construction", "02_degradation_kernel", "03_diffusion_training")  # in the form of a lesson; to grow
+# in the form of a lesson; to grow
+LESSONS = ("01_data_construction", "02_degradation_kernel", "03_diffusion_training", "10_experiments")
 
 every_stored = pytest.mark.parametrize("path", STORED, ids=[path.stem for path in STORED])
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])

@@ -31,7 +31,7 @@ RIGHT, NOT_YET, OPEN = "right", "not yet", "not tried yet"
 CLOSE = 1e-6  # relative: a mistake is known by all its digits
 ALIKE = 1e-3  # relative to the largest number: what functions return
 FILE = "exercises.json"  # in the folder of results: what was tried, and how it went
-NOTEBOOKS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09")
+NOTEBOOKS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10")
 Function = Callable[..., Any]
 
 
