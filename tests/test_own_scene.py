@@ -252,7 +252,6 @@ BAD = [  # command line, what the one line says
     ("good.tif --out new.tif --method ctmem --scale 3", "`scale` must be 4 for the method 'ctmem'"),
     ("good.tif --out new.tif --method ctmem", "`references` must be at least one fine image"),
     ("good.tif --out new.tif --method fusion", "`references` must be at least one fine image"),
-    (f"{GOOD} --no-data abc", "--no-data: must be numbers with commas between them, got 'abc'"),
     (f"{GOOD} --psf wide", "`psf` must be 'auto', a width in fine pixels, or a text file of weights, got 'wide'"),
     (f"{GOOD} --psf -2", "`psf` must be a width above 0"),
     (f"{GOOD} --psf nan", "`psf` must be a width above 0"),
@@ -282,6 +281,16 @@ def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(odd, line, sa
     error = capsys.readouterr().err
     assert said in error and error.startswith("error: ") and error.count("\n") == 1, error
     assert sorted((path.name, path.stat().st_mtime_ns) for path in odd.iterdir()) == before
+
+
+def test_an_option_that_cannot_be_read_is_one_line_and_status_2(odd, monkeypatch, capsys):
+    monkeypatch.chdir(odd)
+    with pytest.raises(SystemExit) as stopped:
+        main(["good.tif", "--out", "new.tif", "--no-data", "abc"])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.count("\n") == 1
+    assert error.startswith("error: argument --no-data: must be numbers with commas between them, got 'abc'")
+    assert not (odd / "new.tif").exists()
 
 
 def test_a_traceback_only_where_it_is_asked_for(odd, monkeypatch, capsys):
