@@ -67,7 +67,8 @@ NOTEBOOKS = {
 def outcomes(tmp_path_factory) -> dict[str, list[str]]:
     """For every notebook the failure message of each cell ("" where it passed), from one run of pytest."""
     folder = tmp_path_factory.mktemp("strict")
-    for name in ("conftest.py", "pyproject.toml", "README.md", "tests/nbval_sanitize.cfg", "notebooks/build.py"):
+    parts = ("conftest.py", "pyproject.toml", "README.md", "tests/nbval_sanitize.cfg")
+    for name in (*parts, "notebooks/build.py", "notebooks/copies.py"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     (folder / "notebooks" / "scratch").mkdir()

@@ -90,11 +90,16 @@ def judge(
         seeds: how many draws of each random control.
 
     Raises:
+        TypeError: a method that cannot be called, areas that are no list.
         ValueError: no area, no control; what the method or a control refuses.
     """
     check_count(seeds, "seeds")
     if not controls:
         fail("controls", "at least one function by name", "none")
+    if not callable(answer):
+        fail("answer", "a function (lr_hsi, ref_msi) → pred", type(answer).__name__, TypeError)
+    if not isinstance(areas, Sequence):
+        fail("areas", "a list of `Degraded`", type(areas).__name__, TypeError)
     if not areas or not all(isinstance(area, Degraded) for area in areas):
         fail("areas", "one or more of `Degraded`", f"{[type(area).__name__ for area in areas]}")
     alone = _resampled(answer, None, areas)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ctmem.checks import HoledImage, Image, Inside, typed
+from ctmem.checks import HoledImage, Image, typed
 from ctmem.config import MatchConfig
 from ctmem.holes import open_holes, split_holes
 from ctmem.match.agreement import Agreed, Placement, lay, vote
@@ -52,7 +52,7 @@ class Ground:
 
     @classmethod
     @typed
-    def of(cls, image: HoledImage, srf: Inside[torch.Tensor], camera: Camera) -> Ground:
+    def of(cls, image: HoledImage, srf: torch.Tensor, camera: Camera) -> Ground:
         """The ground of a reference.
 
         Args:

@@ -157,8 +157,11 @@ def tile_of(
         images: as of `tile_for`.
 
     Raises:
+        TypeError: no recipe.
         ValueError: as `tile_for`.
     """
+    if not hasattr(recipe, "camera") or not hasattr(recipe, "reach"):
+        fail("recipe", "a `Recipe`", type(recipe).__name__, TypeError)
     memory = (default_memory_gb() if memory_gb is None else memory_gb) - getattr(answer, "gigabytes", 0.0)
     worth = max(bands, getattr(answer, "bands", 0))
     return tile_for(worth, scale=recipe.camera.scale, halo=recipe.reach, memory_gb=max(memory, 1e-3), images=images)
