@@ -238,6 +238,7 @@ MUTATIONS: dict[str, list[Mutation]] = {
         ("the corner of the query is added", "- match.corners.to(row.device)[:, None]", "+ match.corners.to(row.device)[:, None]", "test_agreement -k votes"),
         ("whole pixels are not tried", "torch.where((at - at.round()).abs() < SNAP, at.round(), at)", "at", "test_agreement -k whole"),
         ("placements by chance are laid", "if share > at_least and", "if share > 0 and", "test_agreement -k other"),
+        ("the likeness is not limited", "- UNLIKE) / (ALIKE - UNLIKE)).clamp(0, 1)", "- UNLIKE) / (ALIKE - UNLIKE))", "test_fusion -k 'alike or maps'"),
         ("no vote for the neighbours", "one = torch.arange(-1, 2,", "one = torch.arange(0, 3,", "test_agreement -k votes"),
     ],
     "ctmem/match/laying.py": [
@@ -403,7 +404,6 @@ MUTATIONS: dict[str, list[Mutation]] = {
     ],
     "ctmem/methods/fusion.py": [
         ("the second draw has the same sign", "for sign, maps in ((1, given.maps), (-1, signed * given.maps)):", "for sign, maps in ((1, given.maps), (1, given.maps)):", "test_fusion -k signs"),
-        ("the likeness is not limited", "- UNLIKE) / (ALIKE - UNLIKE)).clamp(0, 1)", "- UNLIKE) / (ALIKE - UNLIKE))", "test_fusion -k 'alike or maps'"),
         ("the whole detail is taken, whatever the likeness", 'base = base + laid.pop("share") * laid["offer"]', 'base = base + 0 * laid.pop("share") + laid["offer"]', "test_fusion -k 'alike or maps'"),
     ],
     "ctmem/prior.py": [

@@ -255,7 +255,7 @@ def calls(folder: Path) -> Calls:
         ),
         "plan.tile_of": (
             plans.tile_of,
-            {"bands": 5, "recipe": tiled, "answer": answering.answer, "memory_gb": 2.0, "images": 1},
+            {"bands": 5, "answer": answering.answer, "scale": 3, "halo": 2, "memory_gb": 2.0, "images": 1},
         ),
         "survey.survey": (surveys.survey, {"raster": opened, "at_once": 4000, "progress": print, "warn": False}),
         "run.unfinished": (runs.unfinished, {"out": str(folder / "sr.tif")}),

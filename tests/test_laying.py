@@ -124,6 +124,6 @@ def test_tiles_have_nearly_the_answer_of_the_whole(recipe):
 def test_a_tile_has_room_for_what_its_answer_holds(recipe):
     laying = Laying.of([reference(GROUND, 0, 1, 2, 3)], CAMERA)
     room = {"scale": SCALE, "halo": recipe.reach}
-    assert tile_of(500, recipe, laying, 2.0) == tile_for(500, memory_gb=2.0 - laying.gigabytes, **room)
-    assert tile_of(2, recipe, laying, 2.0) == tile_for(laying.bands, memory_gb=2.0 - laying.gigabytes, **room)
-    assert tile_of(500, recipe, answer, 2.0) == tile_for(500, memory_gb=2.0, **room)
+    assert tile_of(500, laying, memory_gb=2.0, **room) == tile_for(500, memory_gb=2.0 - laying.gigabytes, **room)
+    assert tile_of(2, laying, memory_gb=2.0, **room) == tile_for(laying.bands, memory_gb=2.0 - laying.gigabytes, **room)
+    assert tile_of(500, answer, memory_gb=2.0, **room) == tile_for(500, memory_gb=2.0, **room)

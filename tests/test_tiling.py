@@ -232,6 +232,14 @@ def test_a_tile_that_was_chosen_by_the_memory_stays_when_a_run_goes_on(tmp_path,
     assert (tmp_path / "sr.tif").read_bytes() == undisturbed(tmp_path, tile=17)
 
 
+def test_a_wider_halo_leaves_room_for_smaller_tiles(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(run, "tile_of", lambda *args, **room: asked.append(room["halo"]) or 17)
+    for halo in (None, 20):
+        written(tmp_path, scene(), tile=None, halo=halo, overwrite=True)
+    assert asked == [RECIPE.reach, 20]
+
+
 def test_a_run_that_did_not_come_to_a_tile_leaves_nothing(tmp_path):
     stopped(tmp_path, 0)
     assert not list(tmp_path.iterdir())

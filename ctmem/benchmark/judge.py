@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ctmem.benchmark.scores import interval, resampled_psnr
+from ctmem.benchmark.scores import beyond_chance, interval, resampled_psnr
 from ctmem.checks import Count, HoledImage, Inside, check_count, fail, typed
 from ctmem.data.controls import CONTROLS, SETTLED
 from ctmem.data.samples import Degraded
@@ -63,7 +63,7 @@ class Verdict:
     @property
     def helps(self) -> bool:
         """Whether it is more than chance: the interval excludes 0, and it is more than twice the scatter of draws."""
-        return self.beyond.low_db > 0 and self.worth > 2 * self.beyond.scatter_db
+        return beyond_chance(self.worth, self.beyond.low_db, self.beyond.scatter_db)
 
     def __str__(self) -> str:
         lines = {"reference": self.reference} | {f"control: {name}": gain for name, gain in self.controls.items()}

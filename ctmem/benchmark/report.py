@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ctmem.benchmark.references import GRADES
-from ctmem.benchmark.scores import interval
+from ctmem.benchmark.scores import beyond_chance, interval
 from ctmem.benchmark.table import STAGES, Row, Table
 from ctmem.files import write_text
 from ctmem.methods.registry import METHODS
@@ -240,7 +240,7 @@ def _one_worth(table: Table, found: Sequence[Row], control: Sequence[Row], best:
     spreads = [deviation(side, "gain_db") for side in (found, control)]
     scatter = math.hypot(*(0.0 if math.isnan(x) else x for x in spreads))
     judged = all(len(side) > 1 or not _is_random(side[0]) for side in (found, control))
-    helps = low > 0 and value > 2 * scatter
+    helps = beyond_chance(value, low, scatter)
     return {
         "best_control": best, "worth_db": f"{value:.6g}", "low_db": f"{low:.6g}", "high_db": f"{high:.6g}",
         "scatter_db": "" if all(map(math.isnan, spreads)) else f"{scatter:.6g}",

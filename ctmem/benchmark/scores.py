@@ -103,6 +103,11 @@ def interval(differences: torch.Tensor) -> tuple[float, float, float]:
     return float(differences[0]), low, high
 
 
+def beyond_chance(value: float, low: float, scatter: float) -> bool:
+    """Whether a difference is more than chance: its interval excludes 0, and it is over twice the scatter of draws."""
+    return low > 0 and value > 2 * scatter
+
+
 def block_count(gt: torch.Tensor) -> int:
     """How many blocks an image has."""
     return math.prod(-(-side // BLOCK) for side in gt.shape[2:])

@@ -19,7 +19,7 @@ import torch
 
 from ctmem.checks import Count, Positive, Repeats, check_count, fail, typed
 from ctmem.match.align import Blur, Prepared, check_blur, sharpen
-from ctmem.match.laying import Fit, Trial, bent, finer, laid
+from ctmem.match.laying import UNLIKE, Fit, Trial, bent, finer, laid
 from ctmem.match.matching import Match, as_list, one_each
 from ctmem.match.patches import turned
 
@@ -30,6 +30,7 @@ STEPS = 4  # of Lucas and Kanade
 FARTHEST = 1.5  # pixels that they may go
 SNAP = 0.15  # pixels: so near to a whole one, that is tried as well
 GOOD, CLEARLY = 0.399, 0.0005  # worth of a trial (0.4 at most) that need not be bent; by how much it must rise if it is
+ALIKE = 0.95  # score at which a laid reference counts whole; at `UNLIKE` it does not count
 TIE = 0.05  # of the votes: what they add to a score, where placements are compared
 
 
@@ -54,6 +55,11 @@ class Agreed:
     near: torch.Tensor  # (B, 1, H, W), the same in a narrow square
     votes: torch.Tensor  # (B, 1, H, W), of the placement that is taken there
     placements: tuple[tuple[Placement, ...], ...]  # of each query image, most votes first
+
+    @property
+    def share(self) -> torch.Tensor:
+        """How much the reference counts at each pixel, (B, 1, H, W): 0 where it is unlike, 1 where it is alike."""
+        return (((self.score + self.near) / 2 - UNLIKE) / (ALIKE - UNLIKE)).clamp(0, 1)
 
 
 @typed

@@ -43,7 +43,6 @@ from ctmem.prior import noise_of_components, sharpened_components, shipped_prior
 SCALE = 4  # of the weights
 MATCH = MatchConfig(patch=8, stride=1, query_stride=4, top_k=16, hard_k=1, temperature=0.02)
 DENOISER = DenoiserConfig(width=64, residual_blocks=2, cim_blocks=2, te_blocks=1, state=8, subspace=8)
-UNLIKE, ALIKE = 0.6, 0.95  # likeness at which the laid reference counts nothing, and all
 CHAIN = Schedule.geometric(25)  # that samples are drawn with
 TILE = 192  # fine pixels
 
@@ -129,12 +128,11 @@ def _laid(
     """The maps that come from the reference, (K or 1, 1, H, W), and the share that its detail has in the base."""
     prepared = prepare(lr_hsi_up, ref_msi, camera, MATCH, holes=holes)
     found = agree(find(prepared, MATCH), prepared, camera.blur, sharpening=MATCH.sharpening)
-    share = (((found.score + found.near) / 2 - UNLIKE) / (ALIKE - UNLIKE)).clamp(0, 1)
-    detail, explained = local_detail(z_up, found.sharp, found.blurred, share)
+    detail, explained = local_detail(z_up, found.sharp, found.blurred, found.share)
     parts = {"detail": detail, "gradient": gradient_magnitude(z_up + detail), "explained": explained}
-    somewhere = float(share.amax() > 0)
+    somewhere = float(found.share.amax() > 0)
     maps = {name: somewhere * x.transpose(0, 1) for name, x in parts.items()}
-    return maps | {"share": share, "score": found.score, "near": found.near, "votes": found.votes}
+    return maps | {"share": found.share, "score": found.score, "near": found.near, "votes": found.votes}
 
 
 def new_denoiser() -> FoldedTCMM:

@@ -63,10 +63,9 @@ def inspect_file(
     found, recipe = recipe_of(asked)
     way = way_of(asked, found, recipe, memory_gb)
     height, width = asked.raster.height, asked.raster.width
-    if way.whole:
-        tile = max(height, width)
-    tile = tile_of(asked.raster.count, recipe, way.answer, memory_gb) if tile is None else tile
-    plan = plan_tiles(height, width, scale=asked.scale, halo=recipe.reach, tile=tile)
+    room = {"scale": asked.scale, "halo": recipe.reach}
+    tile = way.tile(asked.raster, tile) or tile_of(asked.raster.count, way.answer, memory_gb=memory_gb, **room)
+    plan = plan_tiles(height, width, tile=tile, **room)
     numbers = asked.raster.count * height * width * asked.scale**2
     disk = 2 * numbers * min(asked.raster.dtype.itemsize, 4)  # while it is packed
     cost = estimate(plan, asked.raster, way.of_window(recipe), disk=disk)
@@ -156,7 +155,7 @@ def super_resolve_file(
         done = sharpen_to(
             out, asked.raster, recipe, digest=way.digest, answer=way.answer, spread_out=spread, dtype=dtype,
             overwrite=overwrite, resume=resume, memory_gb=memory_gb, progress=shown, workers=workers,
-            tile=max(asked.raster.height, asked.raster.width) if way.whole else tile,
+            tile=way.tile(asked.raster, tile),
         )  # fmt: skip
     # the card
     told = {"scale": scale, "method": asked.method, "psf": _name(psf), "noise": _name(noise), "sensor": _name(sensor)}

@@ -13,6 +13,7 @@ import torch
 
 from ctmem.own_scene.understanding import AUTO, Understood
 from ctmem.own_scene.whole import from_references
+from ctmem.raster.raster import Raster
 from ctmem.tiling.laying import Laying
 from ctmem.tiling.plan import tile_of
 from ctmem.tiling.recipe import Recipe, answer
@@ -37,6 +38,10 @@ class Way:
     told: Sequence[str] = ()
     whole: bool = False
 
+    def tile(self, raster: Raster, tile: int | None) -> int | None:
+        """The side of a tile: all of the scene, or what was asked for; None: as the memory allows."""
+        return max(raster.height, raster.width) if self.whole else tile
+
     def of_window(self, recipe: Recipe) -> Callable[[np.ndarray, int, int], torch.Tensor]:
         """The answer to a window of arrays."""
         return lambda window, top, left: self.answer(recipe, torch.from_numpy(window)[None], top=top, left=left)
@@ -55,7 +60,7 @@ def way_of(asked: Understood, found: Survey, recipe: Recipe, memory_gb: float | 
         ValueError: a scene too large for a method that takes it whole, or references that do not go together.
     """
     if asked.method == "ctmem":
-        most = tile_of(asked.raster.count, recipe, answer, memory_gb)
+        most = tile_of(asked.raster.count, answer, scale=asked.scale, halo=recipe.reach, memory_gb=memory_gb)
         answers = from_references(asked.references, asked.raster, most)
         return Way(asked.method, answers, found.digest + answers.digest, whole=True)
     plain = Way(recipe.method, answer, found.digest)

@@ -22,7 +22,6 @@ from functools import partial
 import torch
 
 from ctmem.checks import Inside, typed
-from ctmem.match.agreement import Agreed
 from ctmem.match.detail import local_detail
 from ctmem.match.placing import Ground
 from ctmem.observe.camera import Camera
@@ -32,7 +31,6 @@ from ctmem.tiling.plan import COPIES
 from ctmem.tiling.references import Reference
 
 NUMBERS, ALWAYS = 4, 100  # at once for a fine pixel of a tile: per pair of bands or band and component, and else
-UNLIKE, ALIKE = 0.6, 0.95  # likeness at which a laid reference counts nothing, and all
 
 
 @typed
@@ -88,7 +86,7 @@ class Laying:
         up = recipe.camera.upsample(z)
         most, best = torch.zeros_like(up[:, :1]), torch.zeros_like(up)
         for found in layers:
-            share = _share(found)
+            share = found.share
             detail, _ = local_detail(up, found.sharp, found.blurred, share)
             best, most = torch.where(share > most, detail, best), torch.maximum(share, most)
         base = torch.zeros_like(best) if extra is None else extra
@@ -125,8 +123,3 @@ class Laying:
             for numbers in (one.image, one.camera.response()):
                 digest.update(numbers.contiguous().numpy().tobytes())
         return digest.hexdigest()
-
-
-def _share(found: Agreed) -> torch.Tensor:
-    """How much the laid reference counts at each pixel, (1, 1, H, W), 0 to 1."""
-    return (((found.score + found.near) / 2 - UNLIKE) / (ALIKE - UNLIKE)).clamp(0, 1)

@@ -145,26 +145,25 @@ def _bytes_per_pixel(bands: int, scale: int, images: int) -> float:
 
 @typed
 def tile_of(
-    bands: Count, recipe: Inside[Any], answer: Inside[Any], memory_gb: Positive | None = None, images: Count = 1
-) -> int:
+    bands: Count, answer: Inside[Any], *, scale: Scale, halo: Repeats, memory_gb: Positive | None = None,
+    images: Count = 1,
+) -> int:  # fmt: skip
     """The side of a tile where none is told; what an answer holds in memory (`gigabytes`, `bands`) counts.
 
     Args:
         bands: C.
-        recipe: of the scene.
         answer: what answers a window.
+        scale: as of `tile_for`, like the next.
+        halo: of a window.
         memory_gb: for the whole process; None: `default_memory_gb`.
         images: as of `tile_for`.
 
     Raises:
-        TypeError: no recipe.
         ValueError: as `tile_for`.
     """
-    if not hasattr(recipe, "camera") or not hasattr(recipe, "reach"):
-        fail("recipe", "a `Recipe`", type(recipe).__name__, TypeError)
     memory = (default_memory_gb() if memory_gb is None else memory_gb) - getattr(answer, "gigabytes", 0.0)
     worth = max(bands, getattr(answer, "bands", 0))
-    return tile_for(worth, scale=recipe.camera.scale, halo=recipe.reach, memory_gb=max(memory, 1e-3), images=images)
+    return tile_for(worth, scale=scale, halo=halo, memory_gb=max(memory, 1e-3), images=images)
 
 
 @typed

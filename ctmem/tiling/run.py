@@ -164,10 +164,10 @@ def _plan(
     memory_gb: float | None,
 ) -> Plan:  # fmt: skip
     """The tiles, as large as the memory allows where nothing else is said."""
-    halo = recipe.reach if halo is None else halo
+    room = {"scale": recipe.camera.scale, "halo": recipe.reach if halo is None else halo}
     if tile is None:
-        tile = tile_of(raster.count, recipe, answer, memory_gb, images)
-    return plan_tiles(raster.height, raster.width, scale=recipe.camera.scale, tile=tile, halo=halo)
+        tile = tile_of(raster.count, answer, memory_gb=memory_gb, images=images, **room)
+    return plan_tiles(raster.height, raster.width, tile=tile, **room)
 
 
 def _options(work: Work, dtype: Any) -> dict[str, object]:
