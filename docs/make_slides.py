@@ -11,7 +11,9 @@ It needs the extra `site`, which brings reveal.js.
 from __future__ import annotations
 
 import argparse
+import base64
 import html
+import mimetypes
 import re
 import sys
 from importlib.util import find_spec
@@ -72,9 +74,20 @@ def first_sentence(text: str) -> str:
     return re.split(r"(?<=[.!?])\s+(?=[A-Z*])", paragraphs(text, 0), maxsplit=1)[0]
 
 
+def carried(slide: str) -> str:
+    """The slide with the picture files it names inside; a still that links to its animation gives way to it."""
+
+    def inside(found: re.Match[str]) -> str:
+        kind = mimetypes.guess_type(found[1])[0] or "image/webp"
+        return f'src="data:{kind};base64,{base64.b64encode((ROOT / "notebooks" / found[1]).read_bytes()).decode()}"'
+
+    moving = re.sub(r'<a href="([^"]+\.webp)">(<img )src="[^"]+"([^>]*>)</a>', r'\2src="\1"\3', slide)
+    return re.sub(r'src="((?!data:)[^":]+)"', inside, moving)
+
+
 def section(heading: str, body: str) -> str:
     """One slide."""
-    return f"<section>\n<h2>{markdown_to_html(heading)[3:].split('</p>')[0]}</h2>\n{body}</section>"
+    return f"<section>\n<h2>{markdown_to_html(heading)[3:].split('</p>')[0]}</h2>\n{carried(body)}</section>"
 
 
 def picture(output: dict, said: str) -> str:

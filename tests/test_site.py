@@ -146,8 +146,10 @@ def test_slides_are_sections_and_figures():
 def test_a_file_of_slides_fetches_nothing(tmp_path):
     make_slides.main(["--output", str(tmp_path)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00_start_here.html", "04_patch_matching.html"]
+    assert "data:image/webp" in (tmp_path / "04_patch_matching.html").read_text(encoding="utf-8")  # what moves, too
     for path in tmp_path.iterdir():
         text = path.read_text(encoding="utf-8")
+        assert not make_site.Page(text).links
         assert [address for address in make_site.Page(text).fetched if not address.startswith("data:")] == []
         assert make_site.Page(text).wordless == []
         assert "Reveal.initialize" in text
