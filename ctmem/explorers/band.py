@@ -35,6 +35,7 @@ ONE_BAND, SIDE_BY_SIDE = "one band", "side by side"
 EACH, ALL = "each band", "all bands"
 MOST = 4  # cubes beside each other, the error map counted
 WIDTH = 860  # screen pixels of the whole
+ONE, SEVERAL = 340, 180  # of an image alone, with the spectra beside it, and of those in a row above them
 SHORTEST_NM = 100.0  # wavelengths below are none in nm
 ROWS = 16  # of a cube that are worked on at a time
 DASHES = ("", "7 4", "2 3", "9 3 2 3")  # one per cube
@@ -154,17 +155,15 @@ class BandExplorer(CubeExplorer):
     def _build(self, others: list[str]) -> None:
         """Makes the widgets; `others` are the cubes that have an error."""
         count = len(self.cubes) + (self.target is not None)
-        side = 340 if count == 1 else min(340, WIDTH // count - 14)
-        self.views = [ImageView(size=side, pinning=True) for _ in range(count)]
+        self.views = [ImageView(pinning=True, span=0 if count == 1 else WIDTH // count - 14) for _ in range(count)]
         nm = self.wavelengths_nm
         self.plot = LinePlot(
             name="spectra",
             x_label="band number (no wavelengths known)" if nm is None else "wavelength (nm)",
             y_label=self.unit,
             positions=list(map(float, range(self.bands) if nm is None else nm)),
-            width=WIDTH - side - 24 if count == 1 else WIDTH - 24,
-            height=300 if count == 1 else 230,
         )
+        self._arrange(self.views)
         kinds = [name for name in (*COMPOSITES, *INDICES) if bands_of(name, nm)]
         self.show = ipywidgets.Dropdown(options=[ONE_BAND, *kinds], description="show", layout={"width": "360px"})
         if "true colour" in kinds:
@@ -199,9 +198,15 @@ class BandExplorer(CubeExplorer):
         lower = if_true(len(self.cubes) > 1, self.arrangement) + if_true(len(self.error_of.options) > 1, self.error_of)
         rows = [ipywidgets.HBox([*upper, self.pin, self.clear]), *if_true(bool(lower), ipywidgets.HBox(lower))]
         rows += [*if_true(self.bands > 1, self.slider), self.status]
-        if len(self.views) == 1:
-            return [*rows, ipywidgets.HBox([self.images, self.plot])]
-        return [*rows, self.images, self.plot]
+        return [*rows, ipywidgets.HBox([self.images, self.plot], layout={"flex_flow": "row wrap"})]
+
+    def _arrange(self, shown: list[ImageView]) -> None:
+        """Sizes for one image with the spectra beside it, or for several in a row above them."""
+        side = ONE if len(shown) == 1 else min(SEVERAL, WIDTH // len(shown) - 14)
+        for view in self.views:
+            view.size = side
+        self.plot.width = WIDTH - 24 - (side if len(shown) == 1 else 0)
+        self.plot.height = 300 if len(shown) == 1 else 200
 
     def _connect(self) -> None:
         """Who answers to what."""
@@ -253,9 +258,7 @@ class BandExplorer(CubeExplorer):
             self.views[0].name = f"{pair[0]} | {pair[1]}"
             self.views[0].show(*(self._stacks[names.index(name)] for name in pair))
         shown = [self.views[0]] if pair else self.views
-        side = min(340, WIDTH // len(self.views) - 14) if len(shown) > 1 else 340
-        for view in self.views:
-            view.size = side
+        self._arrange(shown)
         self.images.children = shown
 
     def _stack(self, name: str) -> Stack:

@@ -42,6 +42,7 @@ WIDTHS = tuple(half / 2 for half in range(1, 25))  # of the PSF, fine pixels
 SNRS = (10, 50)  # dB
 NO_NOISE = "no noise"
 FOUR, ALL = "blue, green, red, near infrared", "all that the scene covers"
+SIDE, TALL = 216, 160  # of an image, and of a plot without its title and legend, screen pixels
 SLOW = 12_000_000  # numbers in a cube above which one waits long enough to be told
 
 
@@ -206,7 +207,7 @@ class DegradationExplorer(CubeExplorer):
 
     def _build(self) -> None:
         """Makes the widgets."""
-        wide: dict[str, Any] = {"layout": {"width": "440px"}, "style": {"description_width": "130px"}}
+        wide: dict[str, Any] = {"layout": {"width": "450px"}, "style": {"description_width": "130px"}}
         # of the coarse sensor
         most = min(LARGEST, self.rows, self.columns)
         self.scale_slider = ipywidgets.IntSlider(min=SMALLEST, max=most, description="scale", **wide)
@@ -227,45 +228,46 @@ class DegradationExplorer(CubeExplorer):
             **wide,
         )
         self.status = ipywidgets.HTML(layout={"height": "28px"})
-        self.gt_view, self.lr_view, self.msi_view = (ImageView(size=262) for _ in range(3))
+        self.gt_view, self.lr_view, self.msi_view = (ImageView(size=SIDE, span=300) for _ in range(3))
         self.views = [self.gt_view, self.lr_view, self.msi_view] if self.covered else [self.gt_view, self.lr_view]
         self._build_plots()
 
     def _build_plots(self) -> None:
         """Makes the three plots."""
         nm = self.wavelengths_nm
-        wide = 420 if self.covered else 836
+        wide = 350 if self.covered else 620
         # spectra, over bands that can be clicked on where there is a slider
         self.plot = LinePlot(
             name="spectra at the cursor",
             x_label="band number (no wavelengths known)" if nm is None else "wavelength (nm)",
             y_label=self.unit,
             width=wide,
-            height=185,
+            height=TALL,
             layout={"flex": f"0 0 {wide + 14}px"},  # so that a longer legend beside it moves nothing
         )
         if self._has_band_slider:
             self.plot.positions = list(map(float, range(self.bands) if nm is None else nm))
         # what both sensors are made of
         self.srf_plot = LinePlot(
-            name="", x_label="wavelength (nm)", y_label="response (peak 1)", width=404, height=185, limits=[0.0, 1.0]
+            name="", x_label="wavelength (nm)", y_label="response (peak 1)", width=270, height=TALL, limits=[0.0, 1.0]
         )
-        self.psf_plot = LinePlot(x_label="distance (fine px)", y_label="height", width=390, height=124)
+        self.psf_plot = LinePlot(
+            x_label="distance (fine px)", y_label="height", width=270, height=TALL, layout={"flex": "0 0 284px"}
+        )
 
     def _layout(self) -> list[ipywidgets.Widget]:
         """The widgets, row by row; controls that would do nothing are left out."""
         reason = "no wavelengths are known" if self.wavelengths_nm is None else "the wavelengths cover none"
         without = ipywidgets.HTML(f"No multispectral sensor: {reason}.", layout={"padding": "0 0 0 12px"})
-        controls = [self.scale_slider, self.fwhm_slider, self.snr_slider]
-        controls += [self.sensor_chooser, self.bands_chooser] if self.covered else [without]
-        controls += [self.band_slider] if self._has_band_slider else []
-        curves = [self.plot, self.srf_plot] if self.covered else [self.plot]
-        height = "266px" if self.covered else "240px"  # with room for the longest legend
+        coarse = [self.scale_slider, self.fwhm_slider, self.snr_slider]
+        others = [self.sensor_chooser, self.bands_chooser] if self.covered else [without]
+        others += [self.band_slider] if self._has_band_slider else []
+        curves = [self.psf_plot, self.plot, *([self.srf_plot] if self.covered else [])]
         return [
-            ipywidgets.HBox([ipywidgets.VBox(controls, layout={"flex": "0 0 450px"}), self.psf_plot]),
+            ipywidgets.HBox([ipywidgets.VBox(controls, layout={"flex": "0 0 460px"}) for controls in (coarse, others)]),
             self.status,
             ipywidgets.HBox(self.views),
-            ipywidgets.HBox(curves, layout={"height": height}),
+            ipywidgets.HBox(curves, layout={"height": f"{TALL + 81}px"}),  # with room for the longest legend
         ]
 
     def _connect(self) -> None:
@@ -311,7 +313,7 @@ class DegradationExplorer(CubeExplorer):
         psf = self.camera.psf
         self.psf_plot.lines = psf_lines(psf, self.fwhm, self.scale, WIDTHS[-1])
         side = len(psf)
-        self.psf_plot.name = f"PSF, {side}×{side} px: FWHM = {self.fwhm / self.scale:.2g} coarse px"
+        self.psf_plot.name = f"PSF {side}×{side} px, FWHM {self.fwhm / self.scale:.2g} coarse px"
         self._observe()
 
     def _add_noise(self, _: object = None) -> None:

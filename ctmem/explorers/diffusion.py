@@ -19,7 +19,7 @@ from ctmem.explorers.render import COMPOSITES, bands_of, colours, quantise, stre
 from ctmem.explorers.view import CubeExplorer, ImageView, LinePlot, Stack, if_true, line, link, set_all, whole
 from ctmem.observe.responses import Wavelengths
 
-TALLEST = 260  # of an image, screen pixels
+TALLEST = 200  # of an image, screen pixels
 LEAST = 0.1  # dB or degrees that the curves' axes reach over: less is no difference
 X_T = COLOURS[4]
 X0 = COLOURS[5]
@@ -183,7 +183,7 @@ class DiffusionExplorer(CubeExplorer):
             x_label="band number (no wavelengths known)" if self.wavelengths_nm is None else "wavelength (nm)",
             y_label=self.unit,
             width=wide if self.figures is None else round(0.54 * wide),
-            height=240,
+            height=210,
         )
         if self.figures is None:
             return
@@ -199,7 +199,7 @@ class DiffusionExplorer(CubeExplorer):
                     positions=list(map(float, range(self.run.steps + 1))),
                     limits=at_least_wide(values, LEAST),
                     width=round(0.46 * wide) - 12,
-                    height=(260 if len(self.measured) == 1 else 138 if last else 122),
+                    height=(220 if len(self.measured) == 1 else 118 if last else 102),
                     legend=last,
                     marker=self.slider.index,
                 )

@@ -30,7 +30,7 @@ from ctmem.observe.responses import Wavelengths
 
 WIDTH = 860  # screen pixels of the whole
 COLUMN = WIDTH // 3 - 12  # of an image
-UPPER, LOWER = 220, 160  # heights of images, screen pixels
+UPPER, LOWER = 180, 110  # heights of images, screen pixels
 SHOWN = 6  # windows outlined
 OUTLINED = 30  # patches that took from a place, outlined, at most
 PATCHES, STRIDES = (4, 8, 12, 16), (1, 2, 4, 8)  # pixels

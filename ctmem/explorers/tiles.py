@@ -22,7 +22,7 @@ from ctmem.explorers.render import colours, stretch
 from ctmem.match.matching import cut_windows
 from ctmem.match.patches import cut
 
-SIDE = 58  # of a tile, screen pixels
+SIDE = 48  # of a tile, screen pixels
 TURNS = ("as it is", "90°", "180°", "270°", "mirror", "mirror 90°", "mirror 180°", "mirror 270°")  # `turned` 0 … 7
 HEADS = ("score, weight,", "turn")
 Bands = Annotated[torch.Tensor, Form("(c, H, W)", finite=False)]

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from pages import Page
-from real_browser import CHROMIUM, ROOT, VIEWPORT, chromium, copy_notebooks, jupyterlab, voila
+from real_browser import CHROMIUM, NOTEBOOKS, ROOT, VIEWPORT, chromium, copy_notebooks, jupyterlab, voila
 
 HERE = Path(__file__).parent
 DASHBOARD = "dashboard"  # the Voilà page
-NOTEBOOKS = ("01_data_construction.ipynb", "04_patch_matching.ipynb", "08_sampling.ipynb")
 MISSING = [
     what
     for what, there in (

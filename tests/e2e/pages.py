@@ -109,7 +109,7 @@ class Page:
             self.page.wait_for_timeout(30)
 
     def screenshot(self, panel: Panel, name: str, folder: Path) -> None:
-        """A picture of the page at 1300×900 that begins with the explorer, in few colours: small."""
+        """A picture of the page that begins with the explorer, in few colours: small."""
         panel.root.evaluate("(element) => element.scrollIntoView()")
         self.page.wait_for_timeout(200)
         raw = folder / f"{name}.raw.png"

@@ -24,7 +24,13 @@ FLAGS = (
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--force-device-scale-factor=1", "--hide-scrollbars",
 )  # fmt: skip
-VIEWPORT = {"width": 1300, "height": 900}
+VIEWPORT = {"width": 1366, "height": 768}  # of a small laptop
+NOTEBOOKS = (  # with an explorer
+    "01_data_construction.ipynb",
+    "04_patch_matching.ipynb",
+    "05_spectral_evaluation.ipynb",
+    "08_sampling.ipynb",
+)
 SECONDS = 120
 TAG = "explorer"  # of the cells that make explorers
 QUIET = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'

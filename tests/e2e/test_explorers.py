@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 from pages import RESTART, Page, Panel
+from real_browser import NOTEBOOKS
 
 from ctmem.data.scenes import load_scene, synthetic
 from ctmem.explorers.render import bands_of, colours, palette, quantise, stretch
@@ -325,6 +327,20 @@ def test_the_dashboard_as_a_page_of_its_own(open_page):
     first.slider("band").press("ArrowRight")
     first.until_changed(before)
     assert dashboard.asked_elsewhere == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_explorers_fit_the_screen_of_a_small_laptop(open_page, name: str):
+    """Each is seen whole between JupyterLab's bars, at 1366×768, and nothing in it is cut off at its right."""
+    page: Page = open_page(name)
+    paper = page.page.locator(".jp-WindowedPanel-outer").first.bounding_box()
+    explorers = page.page.locator(".ctmem-explorer")
+    assert explorers.count()
+    for number in range(explorers.count()):
+        box = explorers.nth(number).bounding_box()
+        assert box["height"] <= paper["height"]
+        assert box["x"] + box["width"] <= paper["x"] + paper["width"]
+        assert explorers.nth(number).evaluate("(element) => element.scrollWidth <= element.clientWidth")
 
 
 AFTER = "(element) => getComputedStyle(element, '::before').content"
