@@ -39,6 +39,7 @@ STYLE = """
 .reveal .said { font-size: 0.75em; }
 .reveal code { background: #eef2f5; padding: 0 0.2em; }
 .reveal a { color: #00456e; }
+.reveal .slide-number { background: #00456e; color: #fff; }
 """
 PAGE = """<!doctype html>
 <html lang="en">

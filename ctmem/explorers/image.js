@@ -57,6 +57,20 @@ function watchKernel(model, el) {
   return () => kernel?.statusChanged?.disconnect(look);
 }
 
+// ipywidgets gives its sliders no name for screen readers: each gets that of its label, once the explorer is on the page.
+function nameSliders(el) {
+  let tries = 0;
+  const timer = setInterval(() => {
+    const root = el.closest(".ctmem-explorer");
+    for (const handle of root?.querySelectorAll(".noUi-handle:not([aria-label])") ?? []) {
+      const label = handle.closest(".widget-inline-hbox")?.querySelector(".widget-label");
+      if (label) handle.setAttribute("aria-label", label.textContent);
+    }
+    if (++tries === 20) clearInterval(timer);
+  }, 250);
+  return () => clearInterval(timer);
+}
+
 function render({ model, el }) {
   const root = make("figure", { class: "ctmem-image" }, el);
   const title = make("figcaption", { class: "ctmem-title" }, root);
@@ -279,10 +293,12 @@ function render({ model, el }) {
   ];
   for (const [events, listener] of listeners) model.on(events, listener);
   const unwatch = watchKernel(model, el);
+  const unname = nameSliders(el);
   arrange();
   draw();
   return () => {
     unwatch();
+    unname();
     clearTimeout(resting);
     listeners.forEach(([events, listener]) => model.off(events, listener));
   };

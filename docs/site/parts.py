@@ -89,6 +89,21 @@ def on_member(app, what: str, name: str, thing, skip: bool, options) -> bool | N
     return True if foreign or str(getattr(thing, "__doc__", "")).startswith("Alias for field number") else None
 
 
+def on_finish(app, exception: Exception | None) -> None:
+    """Adds to the theme's pages what keys and screen readers need: levels, names, and code that can be scrolled by keys."""
+    missing = {
+        'role="heading">': 'role="heading" aria-level="2">',
+        '<aside class="sidebar-drawer"': '<aside class="sidebar-drawer" aria-label="Pages"',
+        '<aside class="toc-drawer': '<aside aria-label="On this page" class="toc-drawer',
+        "<pre>": '<pre tabindex="0">',
+    }
+    for path in [] if exception else Path(app.outdir).rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        for found, mended in missing.items():
+            text = text.replace(found, mended)
+        path.write_text(text, encoding="utf-8")
+
+
 def visit_math(translator, node) -> None:
     translator.body.append(mathml(node.astext()))
     raise nodes.SkipNode
@@ -132,3 +147,4 @@ def setup(app, root: Path) -> None:
     app.connect("doctree-read", on_doctree)
     app.connect("autodoc-process-docstring", on_docstring)
     app.connect("autodoc-skip-member", on_member)
+    app.connect("build-finished", on_finish)
