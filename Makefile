@@ -12,7 +12,7 @@ SITE_STAMP := $(VENV)/.ctmem-site-installed
 VISITS ?= 8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lab dashboard train corpus refresh student reset site slides clean
+.PHONY: help setup run test lint lab dashboard train corpus refresh student reset site slides badges clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,9 @@ site: $(SITE_STAMP) ## documents, notebooks and reference as web pages into buil
 
 slides: $(SITE_STAMP) ## slides of notebooks 00 and 04 into build/slides/, to be shown without network
 	$(PY) docs/make_slides.py
+
+badges: setup ## links to Binder and Colab for a public copy: make badges REPOSITORY=owner/name
+	$(PY) docs/make_badges.py $(REPOSITORY)
 
 clean: ## remove .venv, results/, caches and build leftovers (not runs/, not data/)
 	rm -rf .venv results build dist docs/site/api docs/site/static/cube.js *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage

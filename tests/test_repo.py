@@ -112,6 +112,7 @@ def test_commands_of_the_documents_exist():
         "reset",
         "site",
         "slides",
+        "badges",
         "clean",
     }
     for name in ("README.md", "CONTRIBUTING.md", "data/README.md", ".ci/run"):
