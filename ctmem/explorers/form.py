@@ -67,6 +67,7 @@ class SceneForm(ipywidgets.VBox):
         rows = [self.path, self.reference, self.out, ipywidgets.HBox([self.scale, self.method])]
         rows += [ipywidgets.HBox([self.look, self.sharpen, self.replace]), self.bar, self.below]
         super().__init__(rows)
+        self.add_class("ctmem-form")
 
     @property
     def said(self) -> str:

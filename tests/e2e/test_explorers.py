@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import rasterio
 from pages import RESTART, Page, Panel
 from real_browser import NOTEBOOKS
 
 from ctmem.data.scenes import load_scene, synthetic
 from ctmem.explorers.render import bands_of, colours, palette, quantise, stretch
+from tests.test_own_scene import coarse, write_tif
 
 SHAPE = (145, 145)
 TABS = {
@@ -327,6 +329,30 @@ def test_the_dashboard_as_a_page_of_its_own(open_page):
     first.slider("band").press("ArrowRight")
     first.until_changed(before)
     assert dashboard.asked_elsewhere == []
+
+
+def test_the_form_takes_a_scene_from_file_to_file(open_page, tmp_path: Path):
+    """What is typed is taken, what is wrong is said on the page, and the file is there at the end."""
+    page: Page = open_page("05_spectral_evaluation.ipynb")
+    write_tif(tmp_path / "lr.tif", *coarse())
+    page.run_cell("from ctmem.explorers import SceneForm\nform = SceneForm(method='bicubic-bp')\nform")
+    form = page.page.locator(".ctmem-form")
+    file, output = form.get_by_placeholder("lr.hdr"), form.get_by_placeholder("sr.tif")
+    look, sharpen = (form.get_by_role("button", name=name) for name in ("Look", "Sharpen"))
+    file.fill("none.tif")
+    look.click()
+    form.get_by_text("error: `path` must be an existing file").wait_for()
+    file.fill(str(tmp_path / "lr.tif"))
+    form.locator("select").first.select_option(label="×2")
+    look.click()
+    form.get_by_text("20×26 px, 9 bands, int16").wait_for()
+    output.fill(str(tmp_path / "sr.tif"))
+    output.press("Tab")
+    sharpen.click()
+    form.get_by_text("sr.tif and its card are written").wait_for()
+    page.until(look.is_enabled, "buttons that are on again")
+    with rasterio.open(tmp_path / "sr.tif") as written:
+        assert (written.count, written.height, written.width) == (9, 40, 52)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
