@@ -261,7 +261,7 @@ def calls(folder: Path) -> Calls:
         "run.unfinished": (runs.unfinished, {"out": str(folder / "sr.tif")}),
         "run.sharpen_to": (
             runs.sharpen_to,
-            {"out": str(folder / "sr.tif"), "raster": opened, "recipe": tiled, "digest": "a", "dtype": "float32",
+            {"out": str(folder / "sr.tif"), "raster": opened, "recipe": tiled, "inputs": {"a": "b"}, "dtype": "float32",
              "overwrite": True, "resume": False, "tile": 8, "halo": 2, "memory_gb": 2.0, "answer": answering.answer,
              "progress": lambda done, total: None},
         ),

@@ -93,7 +93,10 @@ def one_run(folder: Path, *, tile: int | None, threads: int, untiled: bool) -> d
         stage("untiled", lambda: answer(recipe, lr))
         return took
     done = stage(
-        "tiles", lambda: sharpen_to(folder / "sr.img", raster, recipe, digest=found.digest, tile=tile, overwrite=True)
+        "tiles",
+        lambda: sharpen_to(
+            folder / "sr.img", raster, recipe, inputs={"the scene": found.digest}, tile=tile, overwrite=True
+        ),
     )
     took["tile"], took["overhead"] = done.plan.tile, done.plan.overhead
     took["pixels"] = (folder / "sr.img").stat().st_size / 2 / raster.count

@@ -84,7 +84,8 @@ def test_two_references_of_other_bands_and_places_each_count_where_they_lie(reci
                 float((x - TRUTH)[0, band, 8:-8, columns].square().mean().sqrt()) for x in (plain, pred, alone)
             )
             assert now < 0.5 * was and now == pytest.approx(own, rel=0.05)
-    assert both.digest != both.pick([0]).digest != both.pick([1]).digest
+    assert list(both.inputs) == ["reference 1 (left)", "reference 2 (right)"]
+    assert both.inputs != both.pick([0]).inputs != both.pick([1]).inputs
 
 
 def test_other_ground_changes_no_bit(recipe):

@@ -148,7 +148,7 @@ def test_several_references_have_the_same_bands_and_the_scene_fits_into_memory()
     with pytest.raises(ValueError, match="`method` must be 'prior' or 'auto' for a scene beyond 10 px a side"):
         from_references([one], SCENE, 10)
     found = from_references([one, one], SCENE, 100)
-    assert len(found.references) == 2 and found.digest == from_references([one, one], SCENE, 100).digest
+    assert len(found.references) == 2 and found.inputs == from_references([one, one], SCENE, 100).inputs
 
 
 def test_the_transform_says_the_size_of_pixels():

@@ -158,6 +158,10 @@ def test_stopped_and_gone_on_is_the_same_file(place, tmp_path):
         super_resolve_file(
             folder / "lr.tif", out=tmp_path / "sr.tif", resume=True, progress=False, **told | {"scale": 2}
         )
+    write_tif(tmp_path / "lr.tif", *coarse(1))
+    with pytest.raises(ValueError, match="got another content of the scene"):
+        super_resolve_file(tmp_path / "lr.tif", out=tmp_path / "sr.tif", resume=True, progress=False, **told)
+    (tmp_path / "lr.tif").unlink()
     seen = []
     super_resolve_file(
         folder / "lr.tif", out=tmp_path / "sr.tif", resume=True, progress=lambda *pair: seen.append(pair), **told

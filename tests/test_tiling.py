@@ -40,7 +40,14 @@ def whole(one: Raster, recipe: Steps = RECIPE) -> np.ndarray:
 
 def written(folder: Path, one: Raster, *, recipe: Steps = RECIPE, name: str = "sr.tif", **options) -> run.Done:
     """Writes the tiled answer."""
-    options = {"digest": "", "answer": answer, "tile": 16, "dtype": np.float32, "deviation": deviation, **options}
+    options = {
+        "inputs": {"the scene": ""},
+        "answer": answer,
+        "tile": 16,
+        "dtype": np.float32,
+        "deviation": deviation,
+        **options,
+    }
     return sharpen_to(folder / name, one, recipe, **options)
 
 
@@ -270,7 +277,7 @@ def test_a_journal_without_its_numbers_or_the_other_way_round_is_worth_nothing(t
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"digest": "b"}, "input 'a' instead of 'b'"),
+        ({"inputs": {"the scene": "b"}}, "content of the scene 'a' instead of 'b'"),
         ({"recipe": Steps(CAMERA, steps=3)}, "recipe.steps '2' instead of '3'"),
         ({"recipe": Steps(Camera.gaussian(2.0, 3))}, "recipe.camera '[0-9a-f]{16}' instead of"),
         ({"recipe": Steps(Camera.gaussian(4.0, 4))}, "recipe.camera '[0-9a-f]{16}' instead of"),
@@ -280,9 +287,9 @@ def test_a_journal_without_its_numbers_or_the_other_way_round_is_worth_nothing(t
     ],
 )
 def test_another_input_recipe_or_option_is_named_and_what_was_kept_stays(tmp_path, change, text):
-    stopped(tmp_path, 2, digest="a")
+    stopped(tmp_path, 2, inputs={"the scene": "a"})
     with pytest.raises(ValueError, match=f"`resume` must be of the run that was stopped .*, got {text}"):
-        written(tmp_path, scene(holes=True), resume=True, **{"digest": "a", **change})
+        written(tmp_path, scene(holes=True), resume=True, **{"inputs": {"the scene": "a"}, **change})
     assert len(journal.tiles_in(tmp_path / ".sr.tif.journal")) == 2
 
 
@@ -404,7 +411,7 @@ out, kills, rng = Path(sys.argv[1], "sr.tif"), 0, random.Random(0)
 
 def work(tell):
     told = lambda done, total: (os.write(tell, bytes([done])), time.sleep(0.005))
-    options = {"answer": answer, "digest": "", "tile": 16, "dtype": np.float32, "progress": told}
+    options = {"answer": answer, "inputs": {"the scene": ""}, "tile": 16, "dtype": np.float32, "progress": told}
     sharpen_to(out, scene(holes=True), Steps(Camera.gaussian(scale=3)), resume=True, **options)
 
 while not out.exists():  # a fork has everything imported, and no threads yet
@@ -458,7 +465,7 @@ def test_fingerprints_tell_everything_apart():
 
 
 def test_what_a_run_is_stands_in_its_journal(tmp_path):
-    run_is = run_of("abc", RECIPE, {"tile": 16})
+    run_is = run_of({"the scene": "abc"}, RECIPE, {"tile": 16})
     kept = Journal(tmp_path / "a", run_is)
     kept.add(2, {"holes": 3})
     kept.add(0, {"holes": 4, "saturated": 1})

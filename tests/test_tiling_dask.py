@@ -47,7 +47,7 @@ def recipe(bands: int = 5) -> Recipe:
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_two_workers_one_of_which_is_killed_write_the_bytes_of_the_loop(raster, tmp_path):
     told = []
-    options = {"digest": "", "tile": 15, "dtype": np.float32}
+    options = {"inputs": {"the scene": ""}, "tile": 15, "dtype": np.float32}
     sharpen_to(tmp_path / "loop.tif", raster, recipe(), **options)
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster,
@@ -74,7 +74,7 @@ def test_what_is_wrong_in_a_worker_is_raised_here_and_the_run_goes_on_without_wo
             raise ValueError("`lr` must be something else")
         return answer(recipe, lr)
 
-    options = {"digest": "", "tile": 30, "dtype": np.float32}
+    options = {"inputs": {"the scene": ""}, "tile": 30, "dtype": np.float32}
     with distributed.Client(processes=False, n_workers=1, dashboard_address=None) as client:
         with pytest.raises(ValueError, match="`lr` must be something else"):
             sharpen_to(tmp_path / "sr.tif", raster, recipe(), answer=answer, workers=client, halo=0, **options)
@@ -88,7 +88,7 @@ def test_what_is_wrong_in_a_worker_is_raised_here_and_the_run_goes_on_without_wo
 @pytest.mark.parametrize("workers", ["nowhere", 3.5])
 def test_workers_that_are_none_are_named(raster, tmp_path, workers):
     with pytest.raises(OSError, match=r"`workers` must be a dask client, or the address of a scheduler as tcp"):
-        sharpen_to(tmp_path / "sr.tif", raster, recipe(), digest="", tile=30, workers=workers)
+        sharpen_to(tmp_path / "sr.tif", raster, recipe(), inputs={"the scene": ""}, tile=30, workers=workers)
     assert not list(tmp_path.iterdir())
 
 
@@ -102,5 +102,7 @@ def test_without_dask_it_is_asked_for(raster, tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(ModuleNotFoundError, match=r"`workers` must be left out, .* pip install 'ctmem\[dask\]'"):
-        sharpen_to(tmp_path / "sr.tif", raster, recipe(), digest="", tile=30, workers="tcp://127.0.0.1:1")
+        sharpen_to(
+            tmp_path / "sr.tif", raster, recipe(), inputs={"the scene": ""}, tile=30, workers="tcp://127.0.0.1:1"
+        )
     assert not Path(tmp_path, "sr.tif").exists()

@@ -153,7 +153,7 @@ def super_resolve_file(
     # tiles, into files that appear when they are whole
     with _shown(progress) as shown, _workers(dask) as workers:
         done = sharpen_to(
-            out, asked.raster, recipe, digest=way.digest, answer=way.answer, spread_out=spread, dtype=dtype,
+            out, asked.raster, recipe, inputs=way.inputs, answer=way.answer, spread_out=spread, dtype=dtype,
             overwrite=overwrite, resume=resume, memory_gb=memory_gb, progress=shown, workers=workers,
             tile=way.tile(asked.raster, tile),
         )  # fmt: skip

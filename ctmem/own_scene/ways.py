@@ -5,7 +5,7 @@ Source: this project.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,14 +27,14 @@ class Way:
     Args:
         method: its name.
         answer: the pure function that answers a window.
-        digest: what the input is recognised by.
+        inputs: what scene and references are recognised by, see `sharpen_to`.
         told: of the references, a line each.
         whole: the scene is one tile.
     """
 
     method: str
     answer: Callable[..., torch.Tensor]
-    digest: str
+    inputs: Mapping[str, str]
     told: Sequence[str] = ()
     whole: bool = False
 
@@ -59,11 +59,12 @@ def way_of(asked: Understood, found: Survey, recipe: Recipe, memory_gb: float | 
     Raises:
         ValueError: a scene too large for a method that takes it whole, or references that do not go together.
     """
+    scene = {"the scene": found.digest}
     if asked.method == "ctmem":
         most = tile_of(asked.raster.count, answer, scale=asked.scale, halo=recipe.reach, memory_gb=memory_gb)
         answers = from_references(asked.references, asked.raster, most)
-        return Way(asked.method, answers, found.digest + answers.digest, whole=True)
-    plain = Way(recipe.method, answer, found.digest)
+        return Way(asked.method, answers, scene | answers.inputs, whole=True)
+    plain = Way(recipe.method, answer, scene)
     if not asked.references:
         return plain
     if recipe.method == "bicubic":
@@ -76,12 +77,12 @@ def way_of(asked: Understood, found: Survey, recipe: Recipe, memory_gb: float | 
         laying = laying.pick([number for number, one in enumerate(votes) if one])
     if not laying.names:
         return _said(plain, told)
-    return Way("fusion", laying, found.digest + laying.digest, told)
+    return Way("fusion", laying, scene | laying.inputs, told)
 
 
 def _said(way: Way, told: list[str]) -> Way:
     """The same way, with what is said of it."""
-    return Way(way.method, way.answer, way.digest, told)
+    return Way(way.method, way.answer, way.inputs, told)
 
 
 def _found(name: str, votes: int, of: int, method: str) -> str:

@@ -8,7 +8,6 @@ Source: this project.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -22,6 +21,7 @@ from ctmem.observe.camera import Camera
 from ctmem.raster.raster import Raster
 from ctmem.tiling.answering import Recipe, answer
 from ctmem.tiling.references import Reference
+from ctmem.train.identity import digest_of
 
 SAME = 1e-3  # by which responses of several references may differ
 
@@ -48,12 +48,9 @@ class FromReferences:
         return pred
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of the references: an answer goes on only with the same."""
-        digest = hashlib.sha256()
-        for image in (*self.references, self.srf):
-            digest.update(image.contiguous().numpy().tobytes())
-        return digest.hexdigest()
+    def inputs(self) -> dict[str, str]:
+        """A name and the digest of each reference: an answer goes on only with the same."""
+        return {f"reference {n}": digest_of(image, self.srf) for n, image in enumerate(self.references, 1)}
 
 
 def _snr_db(recipe: Recipe) -> float | None:

@@ -1,6 +1,6 @@
 """What a run is, and which of its tiles are on the disk: enough to go on after any interruption.
 
-    {"input": …, "recipe": …, "weights": …, "options": …, "versions": …}      the run, first
+    {"content of …": …, "recipe": …, "weights": …, "options": …, "versions": …}      the run, first
     {"tile": 0, "pixels": 4096, "saturated": 0, …}                             a line for each tile, once it is safe
     {"finished": "sr.tif"}                                                     and for each output that has its name
 
@@ -120,18 +120,20 @@ def _whole_lines(path: Path) -> list[Any]:
 
 
 @typed
-def run_of(digest: str, recipe: object, options: Mapping[str, object], weights: object = None) -> dict[str, object]:
-    """What a run is recognised by: the input's digest, those of the recipe's fields, options, versions of packages.
+def run_of(
+    inputs: Mapping[str, str], recipe: object, options: Mapping[str, object], weights: object = None
+) -> dict[str, object]:
+    """What a run is recognised by: digests of the inputs, those of the recipe's fields, options, versions of packages.
 
     Args:
-        digest: of the input.
+        inputs: what a message calls an input → its digest.
         recipe: a dataclass of plain values, tensors and other dataclasses.
         options: plain values.
         weights: a network that the recipe does not hold; None: there is none.
     """
     fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}  # type: ignore[arg-type]
     return {
-        "input": digest,
+        **{f"content of {name}": digest for name, digest in inputs.items()},
         "recipe": {name: fingerprint(value) for name, value in fields.items()},
         "weights": fingerprint(weights),
         "options": dict(options),

@@ -13,7 +13,6 @@ Source: this project.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from ctmem.prior import COMPONENTS
 from ctmem.tiling.answering import Recipe, answer, filled_of
 from ctmem.tiling.plan import COPIES
 from ctmem.tiling.references import Reference
+from ctmem.train.identity import digest_of
 
 NUMBERS, ALWAYS = 4, 100  # at once for a fine pixel of a tile: per pair of bands or band and component, and else
 
@@ -116,10 +116,9 @@ class Laying:
         return sum(4 * (one.image.numel() + one.coarse.numel()) for one in self.grounds) / 1e9
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of the references: an answer goes on only with the same."""
-        digest = hashlib.sha256()
-        for one in self.grounds:
-            for numbers in (one.image, one.camera.response()):
-                digest.update(numbers.contiguous().numpy().tobytes())
-        return digest.hexdigest()
+    def inputs(self) -> dict[str, str]:
+        """A name and the digest of each reference: an answer goes on only with the same."""
+        named = zip(self.names, self.grounds, strict=True)
+        return {
+            f"reference {n} ({name})": digest_of(x.image, x.camera.response()) for n, (name, x) in enumerate(named, 1)
+        }

@@ -1,7 +1,7 @@
 """A scene of any size, tile by tile through one pure function, to one file; interrupted, it goes on where it was.
 
     found = survey(raster)
-    done = sharpen_to("sr.tif", raster, make_recipe(found, scale=4), digest=found.digest)
+    done = sharpen_to("sr.tif", raster, make_recipe(found, scale=4), inputs={"the scene": found.digest})
 
 A tile's answer depends on its window and the recipe alone, so order, interruptions and workers change no byte. While
 the run lasts there is `.sr.tif.unfinished` (`ctmem.raster.writing`), and beside it a journal of the tiles that are in
@@ -16,7 +16,7 @@ import contextlib
 import dataclasses
 import errno
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def sharpen_to(
     raster: Raster,
     recipe: Inside[Recipe],
     *,
-    digest: str,
+    inputs: Mapping[str, str],
     spread_out: str | Path | None = None,
     dtype: Inside[Any] = None,
     overwrite: bool = False,
@@ -81,7 +81,7 @@ def sharpen_to(
         out: the file; its ending says its form, see `create_raster`.
         raster: the coarse scene.
         recipe: of `make_recipe`.
-        digest: of the input, as its survey has it: a run goes on only with the same.
+        inputs: what a message calls an input ("the scene") → its digest: a run goes on only with the same.
         spread_out: a second file, for the standard deviation of each value, float32; None: it is not asked for.
         dtype: of the numbers in `out`; None: that of `raster`.
         overwrite: files that are there may be replaced.
@@ -96,13 +96,15 @@ def sharpen_to(
 
     Raises:
         FileExistsError: an output is there.
-        ValueError: too little memory for a tile, `resume` of another run, or what `create_raster` refuses.
+        ValueError: no input, too little memory for a tile, `resume` of another run, or what `create_raster` refuses.
         BlockingIOError: another process writes the same output.
         OSError: a disk that is full, or too small; what was answered is kept.
         KeyboardInterrupt: stopped; says what is kept.
     """
     if not (dataclasses.is_dataclass(recipe) and hasattr(recipe, "camera") and hasattr(recipe, "reach")):
         fail("recipe", "a recipe, as `make_recipe` returns it", type(recipe).__name__, TypeError)
+    if not inputs:
+        fail("inputs", "a dict with at least one digest", "an empty one")
     outs = {Path(one): kind for one, kind in ((out, dtype), (spread_out, np.float32)) if one is not None}
     parts = [unfinished(one) for one in outs]
     if len(set(parts)) < 1 + (spread_out is not None):
@@ -113,7 +115,7 @@ def sharpen_to(
     second = None if spread_out is None else deviation
     plan = _plan(raster, recipe, answer, len(parts), tile, halo, memory_gb)
     work = Work(raster, recipe, plan, answer, second)
-    run = run_of(digest, recipe, _options(work, dtype), shipped_prior())
+    run = run_of(inputs, recipe, _options(work, dtype), shipped_prior())
     with locked(path.parent, f"{path.stem}.lock", what="out"), _nothing_begun([*parts, path]):
         # the journal first: it never lists a tile of a file that is begun again
         whole = [*finished_in(path), *(one.name for one in outs if settle(one))] if resume else []
