@@ -34,7 +34,14 @@ NAMES = ("sr.tif", "sr.hdr", "sr.mat", "sr.npz")
 
 def work(folder: Path, name: str, progress=None) -> None:
     """A run with an uncertainty, which goes on with what is there."""
-    options = {"inputs": {"the scene": ""}, "tile": 9, "dtype": np.int16, "resume": True, "answer": answer, "deviation": deviation}
+    options = {
+        "inputs": {"the scene": ""},
+        "tile": 9,
+        "dtype": np.int16,
+        "resume": True,
+        "answer": answer,
+        "deviation": deviation,
+    }
     spread = folder / f"std{Path(name).suffix}"
     sharpen_to(
         folder / name,

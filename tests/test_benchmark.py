@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -645,6 +647,12 @@ def test_a_control_that_spoils_nothing_for_a_method_is_no_control(tmp_path, ente
     made_row(table, "blobs", 1, 0.1)
     (found,) = report.worth(table)
     assert found["helps"] == "yes"
+
+
+def test_tables_that_are_written_alone_know_what_methods_are_blind_to():
+    told = "import ctmem.benchmark.report as r; print(r.METHODS['knn-reference'].blind_to)"
+    ran = subprocess.run([sys.executable, "-c", told], capture_output=True, encoding="utf-8", check=True)
+    assert ran.stdout == "('negative', 'permuted')\n"
 
 
 def test_an_interval_that_holds_zero_is_no_help(tmp_path):

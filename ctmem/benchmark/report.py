@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+import ctmem.methods.components  # noqa: F401  (says which controls are none for its methods)
 from ctmem.benchmark.references import GRADES
 from ctmem.benchmark.scores import beyond_chance, interval
 from ctmem.benchmark.table import STAGES, Row, Table
@@ -55,11 +56,11 @@ cannot see whether fine detail is right: any detail that the blur takes away, in
 D_λ about the same, and bicubic upsampling without any detail scores well. Where both are known, compare QNR with the
 gain."""
 HOW_WORTH = """\
-The gain with a real reference minus the gain with the *best* control: nothing, noise, blobs, the negative, permuted
-bands, or random windows of the same reference. `helps` where the interval excludes 0 and the worth is more than twice
-the scatter over seeds; otherwise the difference is within what chance makes. Controls that are to a
-method the real reference itself do not count: the negative and permuted bands for `knn-reference`, which looks at
-single bands and at either sign."""
+The gain with a real reference minus the gain with the *best* of the controls above: nothing, noise, blobs, or the same
+reference with scrambled phases, as a negative, with permuted bands, cut into random windows, or blurred. `helps` where
+the interval excludes 0 and the worth is more than twice the scatter over seeds; otherwise the difference is within what
+chance makes. Controls that are to a method the real reference itself do not count: the negative and
+permuted bands for `knn-reference`, which looks at single bands and at either sign."""
 
 VERDICTS = {"yes": "helps", "no": "not beyond the control", "one seed": "not judged: one seed of what is random"}
 
