@@ -123,6 +123,26 @@ def test_quick_says_in_markdown_what_stands_in_the_table(quick):
     assert all(f"{float(w['worth_db']):+.3f} [" in text and f"| {w['best_control']} |" in text for w in worth)
 
 
+MINE = """\
+from ctmem.methods.registry import register_method
+
+@register_method("of-mine", uses_reference=False)
+def of_mine(lr_hsi, ref_msi, camera):
+    return camera.upsample(lr_hsi)
+"""
+
+
+def test_a_file_of_mine_brings_its_method(tmp_path, monkeypatch, entered, capsys):
+    (tmp_path / "file_of_mine.py").write_text(MINE, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ["--suite", "embedded", "--quick", "--references", "none", "--out", str(tmp_path)]
+    assert main([*options, "--methods", "of-mine", "bicubic", "--import", "file_of_mine"]) == 0
+    gains = {row["method"]: row["gain_db"] for row in read_rows(tmp_path / "embedded-validation-quick.csv")}
+    assert gains["of-mine"] == gains["bicubic"]
+    assert main([*options, "--import", "no_file_of_mine"]) == 1
+    assert "`import` must be a module that Python finds" in capsys.readouterr().err
+
+
 def test_a_second_run_measures_nothing_and_changes_nothing(quick, capsys):
     path = quick / "embedded-validation-quick.csv"
     before = path.read_bytes()

@@ -120,22 +120,36 @@ def test_the_explorers_cube_is_the_scene(tmp_path):
     assert (green, blue) == (pytest.approx(550, abs=15), pytest.approx(460, abs=15))
 
 
+def printed(text: str, tags: list[str] | None = None) -> nbformat.NotebookNode:
+    output = nbformat.v4.new_output("stream", name="stdout", text=f"{text}\n")
+    return nbformat.v4.new_code_cell("print()", outputs=[output], metadata={"tags": tags or []})
+
+
+def test_a_last_sentence_that_announces_is_left_out():
+    assert make_slides.paragraphs("One. By hand, for one field:") == "One."
+    assert make_slides.paragraphs("One: two.") == "One: two."
+
+
 def test_slides_are_sections_and_figures():
     cells = [
         nbformat.v4.new_markdown_cell("# A question?\n\nWhy.\n\n| a |\n|---|"),
         nbformat.v4.new_markdown_cell("## 1 · Look\n\nFirst `x`.\n\nSecond."),
         figure("Picture: two fields"),
-        nbformat.v4.new_markdown_cell("One is green. The other is not."),
+        nbformat.v4.new_markdown_cell("One is green. By hand, for one field:"),
+        printed("a | 1", tags=["slide"]),
+        printed("left out"),
         nbformat.v4.new_markdown_cell("## Exercises\n\nTry."),
         figure("Picture: left out"),
         nbformat.v4.new_markdown_cell("## Summary\n\nDone."),
     ]
     columns = make_slides.slides(notebook(*cells))
-    assert [len(column) for column in columns] == [1, 2, 1]
+    assert [len(column) for column in columns] == [1, 3, 1]
     assert [re.search(r"<h2>(.*?)</h2>", column[0])[1] for column in columns] == ["A question?", "1 · Look", "Summary"]
     assert "<p>First <code>x</code>.</p>\n<p>Second.</p>" in columns[1][0]
     assert 'alt="two fields"' in columns[1][1]
-    assert "<p>One is green.</p>" in columns[1][1]
+    assert '<p class="said" aria-hidden="true">two fields</p>' in columns[1][1]
+    assert "<pre" not in columns[1][1]
+    assert '<pre tabindex="0">a | 1</pre>' in columns[1][2]
     assert "left out" not in str(columns)
     assert "|" not in columns[0][0]
 
@@ -145,11 +159,11 @@ def test_slides_are_sections_and_figures():
 )
 def test_a_file_of_slides_fetches_nothing(tmp_path):
     make_slides.main(["--output", str(tmp_path)])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["00_start_here.html", "04_patch_matching.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.html" for name in make_slides.CHOSEN]
     assert "data:image/webp" in (tmp_path / "04_patch_matching.html").read_text(encoding="utf-8")  # what moves, too
     for path in tmp_path.iterdir():
         text = path.read_text(encoding="utf-8")
-        assert not make_site.Page(text).links
+        assert [link for link in make_site.Page(text).links if not link.startswith("https://")] == []
         assert [address for address in make_site.Page(text).fetched if not address.startswith("data:")] == []
         assert make_site.Page(text).wordless == []
         assert "Reveal.initialize" in text

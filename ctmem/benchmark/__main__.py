@@ -10,6 +10,7 @@ Stop it at any moment and call it again with the same options: it goes on where 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ examples:
   python -m ctmem.benchmark --suite embedded --quick                a minute
   python -m ctmem.benchmark --suite embedded --cameras grid --references none own-sensor
   python -m ctmem.benchmark --suite folder my_scenes                files of yours; bands' centres in nm in NAME.txt
+  python -m ctmem.benchmark --suite embedded --import mine          and what mine.py, in this folder, registers
 """
 
 
@@ -56,6 +58,10 @@ def new_parser() -> argparse.ArgumentParser:
         type=Path,
         help="folder of scene files, for --suite folder; folder:NAME names an array in each",
     )
+    parser.add_argument(
+        "--import", dest="modules", nargs="+", default=[], metavar="MODULE",
+        help="Python modules of yours that register methods or references; they are run",
+    )  # fmt: skip
     parser.add_argument("--methods", nargs="+", metavar="NAME", help=f"out of {', '.join(METHODS)} (default: all)")
     parser.add_argument("--references", nargs="+", metavar="NAME", help=f"out of {', '.join(GRADES)} (default: all)")
     parser.add_argument(
@@ -100,6 +106,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
         FileNotFoundError: scenes or weights that are not there.
         ValueError: an unknown name, or areas of a suite that has none.
     """
+    for name in options.modules:
+        bring(name)
     methods = options.methods or (QUICK_METHODS if options.quick else list(METHODS))
     references = options.references or (QUICK_REFERENCES if options.quick else list(GRADES))
     for name in methods:
@@ -120,6 +128,16 @@ def plan_of(options: argparse.Namespace) -> Plan:
         list(dict.fromkeys(references)), 1 if options.quick else options.seeds, find_weights(options.weights),
         qnr=options.suite == "pair",
     )  # fmt: skip
+
+
+def bring(name: str) -> None:
+    """Imports a module of the reader's, from this folder or wherever Python finds it, for what it registers."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        fail("import", "a module that Python finds (mine, for mine.py in this folder)", name)
 
 
 def smaller(case: Case, side: int) -> Case:
