@@ -1,4 +1,4 @@
-"""Exercises of notebook 09: the size of an answer, a place on the map, what rounding costs, a mark that is not known."""
+"""Exercises of notebook 09: the size of an answer, a place on the map, what rounding costs, a mark unknown."""
 
 from __future__ import annotations
 
