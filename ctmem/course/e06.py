@@ -1,4 +1,4 @@
-"""Exercises of notebook 06: a half-life, a moving average, a scan backwards, pixels that are heard, a twin."""
+"""Exercises of notebook 06: a half-life, a moving average, pixels that are heard, a twin."""
 
 from __future__ import annotations
 
@@ -24,26 +24,10 @@ def _average(u: torch.Tensor, kept: float = 0.9, new: float = 0.1) -> torch.Tens
     return torch.stack(rows, 1)
 
 
-def _backwards(u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
-    """The scan of the reversed sequence, turned round again."""
-    u, delta, B, C = (x.flip(1) for x in (u, delta, B, C))
-    return selective_scan(u, delta, A, B, C).flip(1)
-
-
 def _signals() -> Iterator[tuple[torch.Tensor]]:
     """An impulse, and noise."""
     yield (torch.tensor([1.0, 0, 0, 0]).reshape(1, 4, 1),)
     yield (torch.randn(1, 9, 1, generator=torch.Generator().manual_seed(0)),)
-
-
-def _sequences() -> Iterator[tuple[torch.Tensor, ...]]:
-    """u, Δ, A, B and C of two sequences."""
-    for seed, (length, channels, state) in enumerate(((3, 1, 1), (6, 4, 2))):
-        draw = torch.Generator().manual_seed(seed)
-        u = torch.randn(2, length, channels, generator=draw)
-        delta = torch.rand(2, length, channels, generator=draw) + 0.2
-        A = -torch.rand(channels, state, generator=draw) - 0.3
-        yield u, delta, A, *(torch.randn(2, length, state, generator=draw) for _ in range(2))
 
 
 def _heard(orders: tuple[str, ...]) -> int:
@@ -107,25 +91,6 @@ EXERCISES = (
         },
         inputs=_signals,
         hint="with Δ = 1 the state is exp(A)·state + B·u, and y = C·state",
-    ),
-    Exercise(
-        "a function of (u, delta, A, B, C)",
-        right=_backwards,
-        mistakes={
-            "that is from left to right": selective_scan,
-            "the result is still reversed: turn it round again": lambda *given: _backwards(*given).flip(1),
-            "u alone was turned round: Δ, B and C belong to the tokens, too": lambda u, delta, A, B, C: selective_scan(
-                u.flip(1), delta, A, B, C
-            ).flip(1),
-            "B and C belong to the tokens, too": lambda u, delta, A, B, C: selective_scan(
-                u.flip(1), delta.flip(1), A, B, C
-            ).flip(1),
-            "only the result was turned round: the scan itself ran from left to right": lambda *given: selective_scan(
-                *given
-            ).flip(1),
-        },
-        inputs=_sequences,
-        hint="turn round all that has a time, scan, and turn the result round again",
     ),
     Exercise(
         "a whole number",

@@ -1,8 +1,12 @@
-"""Exercises of notebook 09: the size of an answer, a place on the map, what rounding costs."""
+"""Exercises of notebook 09: the size of an answer, a place on the map, what rounding costs, a mark unknown."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
 
 from ctmem.course.exercise import Exercise
 
@@ -10,6 +14,30 @@ NUMBERS = 1000 * 1000 * 224  # of the scene
 EAST, NORTH = 500_000, 4_480_000  # of its corner, metres
 ROW, COLUMN, PIXEL = 4, 7, 20  # of the fine pixel that is asked for, and its side, metres
 STEPS = 0.2 * 10_000  # root mean square of the band
+MARK, ONE = -9999, 10_000  # of a hole, and the number of reflectance 1
+
+Numbers = npt.NDArray[np.int16]
+
+
+def _broken(numbers: Numbers) -> float:
+    """The mean of a program that does not know the mark."""
+    return float(numbers.mean()) / ONE
+
+
+def _right(numbers: Numbers) -> float:
+    """The mean of what was measured."""
+    return float(numbers[numbers != MARK].mean()) / ONE
+
+
+def _bands() -> Iterator[tuple[Numbers]]:
+    """Bands with one hole, with a block of holes, and with holes in a third of their pixels."""
+    draw = np.random.default_rng(0)
+    for height, width in ((3, 4), (12, 20), (30, 7)):
+        band = draw.integers(200, 4000, (height, width)).astype(np.int16)
+        band[: height // 3, : max(1, width // 4)] = MARK
+        yield (band,)
+    band[draw.random(band.shape) < 1 / 3] = MARK
+    yield (band,)
 
 
 EXERCISES = (
@@ -50,5 +78,25 @@ EXERCISES = (
             "the sign: signal over noise": -20 * math.log10(STEPS * math.sqrt(12)),
         },
         hint="how many steps is the band's root mean square, and how many the deviation of the error?",
+    ),
+    Exercise(
+        "a function of (numbers)",
+        right=lambda numbers: (_broken(numbers), _right(numbers)),
+        mistakes={
+            "reflectances are wanted: 10 000 is a reflectance of 1": lambda numbers: (
+                ONE * _broken(numbers), ONE * _right(numbers),
+            ),
+            "(broken, right), in this order": lambda numbers: (_right(numbers), _broken(numbers)),
+            "a hole was not measured: the right mean divides by the other pixels only": lambda numbers: (
+                _broken(numbers), float(np.where(numbers == MARK, 0, numbers).mean()) / ONE,
+            ),
+            "the broken program takes the mark as it stands": [
+                lambda numbers: (float(np.where(numbers == MARK, 0, numbers).mean()) / ONE, _right(numbers)),
+                lambda numbers: (_right(numbers), _right(numbers)),
+            ],
+            "the second one is still broken: leave out the holes": lambda numbers: (_broken(numbers), _broken(numbers)),
+        },
+        inputs=_bands,
+        hint="the mean of all numbers, and that of those which are no mark; both in reflectance",
     ),
 )  # fmt: skip

@@ -1,4 +1,3 @@
-# Turn round everything that has a time, scan, and turn the result round again. A has none.
-def scan_backwards(u, delta, A, B, C):
-    u, delta, B, C = (x.flip(1) for x in (u, delta, B, C))
-    return selective_scan(u, delta, A, B, C).flip(1)
+# Along columns the middle hears columns 0–6 whole, and 0–7 of its own. The farthest of these along the rows is the last
+# of column 6, in row 14: it has heard rows 0–13 whole, and 7 px of its own row. No other reaches beyond it.
+predicted = 14 * 15 + 7
