@@ -72,7 +72,7 @@ $(SITE_STAMP): $(STAMP)
 site: $(SITE_STAMP) ## documents, notebooks and reference as web pages into build/site/, to be read without network
 	$(PY) docs/make_site.py
 
-slides: $(SITE_STAMP) ## slides of notebooks 00 and 04 into build/slides/, to be shown without network
+slides: $(SITE_STAMP) ## slides of the notebooks of a lecture into build/slides/, to be shown without network
 	$(PY) docs/make_slides.py
 
 badges: setup ## links to Binder and Colab for a public copy: make badges REPOSITORY=owner/name
