@@ -77,6 +77,7 @@ EXERCISES = (
     Exercise(
         "a number",
         right=_index(1.1, 0.9 * SUN),
+        near=0.002,  # two digits, as in the text
         mistakes={
             "the sun gives more in the red: it is the red that is multiplied": _index(1.1 * SUN, 0.9),
             "indices do not add: go back to the two shares, multiply, and take the index again": 0.1 + _index(1, SUN),

@@ -67,6 +67,7 @@ EXERCISES = (
     Exercise(
         "a number",
         right=5,
+        near=0.1,  # measured on pixels
         mistakes={
             "widths do not add; variances do": 7,
             "those are the squares: the root of their sum, please": 25,
