@@ -32,6 +32,14 @@ WRONG = {
         "with the bands of its argument": lambda x: x,
         "once more": lambda x: Camera.gaussian(scale=4).back_project(Camera.gaussian(scale=4).upsample(x), x, steps=1),
     },
+    "00.4": {
+        "a width is above 0": -4,
+        "the other way": 2,
+        "that is the true width": 4,
+        "it still gains": 4.8,
+        "less will do": 16,
+        "one number": (4, 6),
+    },
     "01.3": {
         "one row": lambda nm: srf(nm, 450, 900)[0],
         "450 to 900 what": lambda nm: srf(nm, 0.45, 0.9),
@@ -268,7 +276,7 @@ def test_check_prints_one_line_and_score_remembers(monkeypatch, tmp_path, capsys
     assert json.loads((tmp_path / "exercises.json").read_text(encoding="utf-8")) == {"02.1": "not yet", "02.2": "right"}
     score()
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "00: 0 of 3"
+    assert said[0] == "00: 0 of 4"
     assert said[2] == "02: 1 of 4, not yet: 02.1"
     (tmp_path / "exercises.json").write_text("[broken", encoding="utf-8")
     score()

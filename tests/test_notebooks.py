@@ -21,20 +21,8 @@ MACHINE = re.compile("(?<![\\w.])/(?:" + "home|root|tmp|work|Users|usr" + r")/\w
 SWITCHED_OFF = re.compile("nbval[-_](?:skip|ignore|check|raises)|raises-exception", re.IGNORECASE)
 SOLUTION = re.compile(r"%load solutions/(\d\d_\d+\.py)")
 
-# in the form of a lesson; to grow
-LESSONS = (
-    "01_data_construction",
-    "02_degradation_kernel",
-    "03_diffusion_training",
-    "06_selective_scan",
-    "07_tcmm",
-    "09_your_own_scene",
-    "10_experiments",
-)
-
 every_stored = pytest.mark.parametrize("path", STORED, ids=[path.stem for path in STORED])
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
-every_lesson = pytest.mark.parametrize("path", [FOLDER / f"{name}.ipynb" for name in LESSONS], ids=LESSONS)
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -224,36 +212,36 @@ def figures(path: Path) -> list[tuple[str, nbformat.NotebookNode | None]]:
     ]
 
 
-@every_lesson
-def test_a_lesson_tells_level_and_study_time(path):
+@every_notebook
+def test_a_notebook_tells_level_and_study_time(path):
     row = " ".join(line for line in opening(path).lower().splitlines() if line.startswith("|"))
     assert {word for word in ("level", "study time", "min") if word not in row} == set()
     assert "glossary.md" in opening(path)
 
 
-@every_lesson
-def test_code_lines_of_a_lesson_fit_a_small_screen(path):
+@every_notebook
+def test_code_lines_fit_a_small_screen(path):
     lines = [line for cell in code_cells(path) for line in cell.source.splitlines()]
     assert [line for line in lines if len(line) > 100] == []
 
 
-@every_lesson
-def test_figures_of_a_lesson_are_described_and_followed_by_text(path):
+@every_notebook
+def test_figures_are_described_and_followed_by_text(path):
     found = figures(path)
     assert len(found) >= 5
     assert [text for text, _ in found if not re.match(r"Picture: \w.{20}", text)] == []
     assert [text for text, below in found if below is None or below.cell_type != "markdown"] == []
 
 
-@every_lesson
-def test_a_lesson_shows_where_it_breaks(path):
+@every_notebook
+def test_a_notebook_shows_where_it_breaks(path):
     headings = re.findall(r"^## +(.+)$", markdown_of(path), re.MULTILINE)
     assert "Where it breaks" in headings
     assert headings.index("Where it breaks") < headings.index("Exercises")
 
 
-@every_lesson
-def test_exercises_of_a_lesson(path):
+@every_notebook
+def test_exercises(path):
     """Four or five: one predicts a number, one breaks something, one is open and has a rubric."""
     asked = re.split(r"^## ", markdown_of(path).split("\n## Exercises")[1], flags=re.MULTILINE)[0]
     numbers = re.findall(r"^\*\*(\d)\.", asked, re.MULTILINE)
@@ -264,8 +252,8 @@ def test_exercises_of_a_lesson(path):
         assert word in asked, word
 
 
-@every_lesson
-def test_summary_of_a_lesson_has_three_sentences(path):
+@every_notebook
+def test_summary_has_three_sentences(path):
     summary = markdown_of(path).split("\n## Summary")[1].split("\n## ")[0].strip()
     assert len(re.findall(r"[.!?](?=\s|$)", summary)) == 3
 

@@ -1,4 +1,4 @@
-"""Exercises of notebook 00: counting unknowns, a vegetation index, back-projection."""
+"""Exercises of notebook 00: counting unknowns, a vegetation index, back-projection, and the wrong blur."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ctmem.evaluation import metrics
 from ctmem.observe.camera import Camera
 
 ENOUGH = 0.4  # dB beyond bicubic: one step of back-projection brings less on one of the images
+WIDTH, WIDEST = 4.0, 8.0  # FWHM of the camera of both images, fine pixels, and the largest that may be told
 
 
 def _index(image: torch.Tensor, nm: np.ndarray, first: float = 842, second: float = 665) -> torch.Tensor:
@@ -66,6 +67,27 @@ def _judge_sharpening(sharpen: Function) -> None:
             raise Mistake("that is better than bicubic, but not by 0.4 dB: once more, please")
 
 
+def _judge_width(answer: Any) -> None:
+    """Back-projection that is told this FWHM is worse than bicubic, on both images."""
+    if isinstance(answer, str | bool) or callable(answer) or np.size(answer) != 1:
+        raise Mistake("one number is wanted, a width in fine pixels")
+    width = float(answer)
+    if not width > 0:
+        raise Mistake("a width is above 0")
+    if width > WIDEST:
+        raise Mistake("at most twice the true width, please: less will do")
+    if abs(width - WIDTH) < 0.05:
+        raise Mistake("that is the true width: told the truth, back-projection gains")
+    if width < WIDTH:
+        raise Mistake("told too narrow a blur it adds too little, but that is no harm: the other way")
+    camera = Camera.gaussian(scale=4, fwhm_px=width)
+    for cut in _cuts():
+        pred = camera.back_project(cut.lr_hsi_up, cut.lr_hsi)
+        gain = float(metrics.psnr_db(pred, cut.gt) - metrics.psnr_db(cut.lr_hsi_up, cut.gt))
+        if gain >= 0:
+            raise Mistake(f"the right direction, but it still gains {gain:.2f} dB: further from the truth")
+
+
 EXERCISES = (
     Exercise(
         "a pair of numbers",
@@ -96,4 +118,5 @@ EXERCISES = (
         hint="which band is nearest to 842 nm, and which to 665? `nm` need not be sorted",
     ),
     Exercise("a function of (lr_hsi)", judge=_judge_sharpening),
+    Exercise("a number", judge=_judge_width),
 )
