@@ -22,7 +22,13 @@ SWITCHED_OFF = re.compile("nbval[-_](?:skip|ignore|check|raises)|raises-exceptio
 SOLUTION = re.compile(r"%load solutions/(\d\d_\d+\.py)")
 
 # in the form of a lesson; to grow
-LESSONS = ("01_data_construction", "02_degradation_kernel", "03_diffusion_training", "10_experiments")
+LESSONS = (
+    "01_data_construction",
+    "02_degradation_kernel",
+    "03_diffusion_training",
+    "04_patch_matching",
+    "10_experiments",
+)
 
 every_stored = pytest.mark.parametrize("path", STORED, ids=[path.stem for path in STORED])
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
