@@ -27,6 +27,7 @@ LESSONS = (
     "02_degradation_kernel",
     "03_diffusion_training",
     "04_patch_matching",
+    "08_sampling",
     "10_experiments",
 )
 
