@@ -1,4 +1,4 @@
-"""Exercises of notebook 08: what a mean of draws loses, how many are enough, a biased coin, draws too sure of themselves."""
+"""Exercises of notebook 08: what a mean of draws loses, how many are enough, a biased coin, draws that seem sure."""
 
 from __future__ import annotations
 
