@@ -76,7 +76,7 @@ WRONG = {
         "returned as it is": lambda denoise: lambda x, level, previous: 0 * denoise(x, 0 * level + 1, previous),
         "never asks": lambda denoise: lambda x, level, previous: x,
     },
-    "04.5": {"tilt it further": 3, "not in radians": 0.26, "less will do": 40, "another turn is nearer": 90},
+    "04.4": {"tilt it further": 3, "not in radians": 0.26, "less will do": 40, "another turn is nearer": 90},
     "05.3": {
         "the error is small": lambda truth: truth * 1.01,
         "SAM sees it": lambda truth: truth + 0.3,

@@ -277,3 +277,16 @@ def test_figures_quoted_from_the_benchmark_are_its_own():
     for name, *figures in quoted:
         values = [row[name].split(" | ") for row in rows]
         assert figures == [value[i].strip() for value in values for i in (0, 2)], name
+
+
+def test_sections_that_the_lecture_names_are_there():
+    """docs/teaching.md names sections by parts of their titles, in quotation marks."""
+    rows = [
+        line
+        for line in (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8").splitlines()
+        if re.match(r"\| \d", line)
+    ]
+    named = re.findall(r'"([^"]+)"', " ".join(rows))
+    headings = "\n".join(re.findall(r"^## .+$", "\n".join(map(markdown_of, NOTEBOOKS)), re.MULTILINE))
+    assert len(named) >= 5
+    assert [title for title in named if title not in headings] == []

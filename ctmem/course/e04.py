@@ -1,4 +1,4 @@
-"""Exercises of notebook 04: likeness, candidates, a place, a level, votes."""
+"""Exercises of notebook 04: likeness, candidates, a place, votes."""
 
 from __future__ import annotations
 
@@ -57,20 +57,6 @@ def _find(patch: torch.Tensor, reference: torch.Tensor, *, turns: bool = True) -
     """Row and column of the most similar window."""
     found = matching.match(patch, reference, patch=8, stride=1, turns=turns).windows[0, 0, 0].tolist()
     return found[0], found[1]
-
-
-def _level(sharp: torch.Tensor, blurred: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-    """Gain and offset of the line from the blurred window to the query, applied to the sharp window."""
-    rest = blurred - blurred.mean()
-    gain = (rest * (query - query.mean())).sum() / rest.square().sum()
-    return gain * (sharp - blurred.mean()) + query.mean()
-
-
-def _windows() -> Iterator[tuple[torch.Tensor, ...]]:
-    """A sharp window, the blurred one, and a query with other contrast, level and some noise."""
-    for seed, gain in ((5, 0.5), (6, 2.0)):
-        one, two, three = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        yield one + 0.3 * two, one, gain * one + 0.2 + 0.1 * three
 
 
 @cache
@@ -144,34 +130,5 @@ EXERCISES = (
         inputs=lambda: iter(_hidden()),
         hint="`matching.match` at stride 1, with turns; the window's corner is in `windows`",
     ),
-    Exercise(
-        "a function of (sharp, blurred, query)",
-        right=_level,
-        mistakes={
-            "the offset is missing: a line has two numbers": lambda sharp, blurred, query: (
-                _gain(blurred, query) * sharp
-            ),
-            "the line leads from the *blurred* window to the query, not from the sharp one": lambda sharp, _, query: (
-                _level(sharp, sharp, query)
-            ),
-            "the other way round: from the window to the query": lambda sharp, blurred, query: (
-                (sharp - blurred.mean()) / _gain(query, blurred) + query.mean()
-            ),
-            "the gain is missing: that moves the level alone": lambda sharp, blurred, query: (
-                sharp - blurred.mean() + query.mean()
-            ),
-            "the line is fitted to the blurred window, and applied to the *sharp* one": lambda sharp, blurred, query: (
-                _level(blurred, blurred, query)
-            ),
-        },
-        inputs=_windows,
-        hint="least squares: gain = Σ(b − b̄)(q − q̄) / Σ(b − b̄)², and the line passes through both means",
-    ),
     Exercise("a number", judge=_judge_tilt),
 )
-
-
-def _gain(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Slope of the line from one to the other."""
-    rest = one - one.mean()
-    return (rest * (other - other.mean())).sum() / rest.square().sum()

@@ -1,4 +1,4 @@
-"""Exercises of notebook 08: what a mean of draws loses, how many are enough, a biased coin."""
+"""Exercises of notebook 08: what a mean of draws loses, how many are enough, a biased coin, draws that seem sure."""
 
 from __future__ import annotations
 
@@ -31,10 +31,24 @@ def _observed() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         yield torch.tensor(x_t), torch.tensor(signal)
 
 
+def _surer(draws: torch.Tensor, share: float = 1 / 3) -> torch.Tensor:
+    """The same mean over draws, and a share of the deviation."""
+    mean = draws.mean(0)
+    return mean + share * (draws - mean)
+
+
+def _draws() -> Iterator[tuple[torch.Tensor]]:
+    """Draws of a number, of a small image, and of two numbers far from zero."""
+    for seed, shape, level in ((0, (8, 1), 0.0), (1, (5, 3, 4, 6), 0.3), (2, (16, 2), 4.0)):
+        generator = torch.Generator().manual_seed(seed)
+        yield (level + torch.randn(shape, generator=generator, dtype=torch.float64),)
+
+
 EXERCISES = (
     Exercise(
         "a number",
         right=_decibels(4),
+        near=0.006,  # two digits, as the notebook prints decibels
         mistakes={
             "that is the *gain* of four draws over one, in noise alone": 10 * math.log10(4),
             "decibels of a squared error: 10 times the logarithm, not 20": 2 * _decibels(4),
@@ -77,5 +91,23 @@ EXERCISES = (
         },
         inputs=_observed,
         hint="tanh of half the log-odds: 2·signal·x_t/sigma² from the observation, and those of the coin",
+    ),
+    Exercise(
+        "a function of (draws)",
+        right=_surer,
+        mistakes={
+            "that shrinks the mean, too: only the distances from it shall shrink": lambda draws: draws / 3,
+            "one mean for all places: each place has its own, over draws": lambda draws: (
+                draws.mean() + (draws - draws.mean()) / 3
+            ),
+            "a third of the deviation, not of the variance": lambda draws: _surer(draws, 3**-0.5),
+            "no deviation is left: all draws are the same": lambda draws: _surer(draws, 0.0),
+            "they differ more than before, not less": lambda draws: _surer(draws, 3.0),
+            "the distances have changed sign": lambda draws: _surer(draws, -1 / 3),
+            "the distances alone: the mean is missing": lambda draws: (draws - draws.mean(0)) / 3,
+            "n draws are wanted, not their mean": lambda draws: draws.mean(0),
+        },
+        inputs=_draws,
+        hint="keep the mean over draws at each place; what happens to the distances from it?",
     ),
 )
