@@ -80,8 +80,8 @@ def super_resolve(
             first reference is its teacher, if it is an image of at least 12·scale pixels a side. None: as the camera
             says. Tell what you know: the estimated FWHM is often off by a pixel, and in a dense city by up to three.
         method: "ctmem", or another by its name: "prior" (learned from open imagery, no reference), "fusion-bp" (for a
-            reference of the same ground in any position), "cnn-bp" (the residual CNN, finished with back-projection),
-            "bicubic", "bicubic-bp", "knn-reference-bp", or one of your own, see
+            reference of the same ground, shifted or turned), "cnn-bp" (the residual CNN, finished with
+            back-projection), "bicubic", "bicubic-bp", "knn-reference-bp", or one of your own, see
             `ctmem.methods.registry.register_method`. The arguments below are then of no effect but for `generator`, and
             for `draws` with `uncertainty` where the method has draws ("fusion-bp"); the reference is one image, or one
             for each of `lr_hsi`.

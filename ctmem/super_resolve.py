@@ -1,7 +1,7 @@
 """Sharpens a scene of yours, from file to file: georeferenced, in the numbers of the file, of any size.
 
   ctmem-sr lr.hdr --out sr.tif                        no reference needed; blur and noise are estimated, and said
-  ctmem-sr lr.hdr ref.tif --out sr.tif                fine images, of the same ground best, in any position
+  ctmem-sr lr.hdr ref.tif --out sr.tif                fine images, of the same ground best
   ctmem-sr --inspect lr.hdr                           what is understood of a file; nothing is computed or written
 
 Read: ENVI, GeoTIFF, JPEG 2000, EnMAP, PRISMA, EMIT, DESIS, Sentinel-2, MATLAB, HDF5, npz, npy; file.mat:HSI names one
@@ -33,7 +33,7 @@ def new_parser() -> argparse.ArgumentParser:
         "references",
         nargs="*",
         metavar="REF",
-        help="fine images; used where they show the same ground, in any position",
+        help="fine images; used where they show the same ground, shifted, mirrored or in quarter turns",
     )
     parser.add_argument("--out", metavar="FILE", help="the fine scene; its ending says what it becomes")
     parser.add_argument("--inspect", action="store_true", help="print what is understood of FILE, and do nothing else")

@@ -104,7 +104,8 @@ def super_resolve_file(
 
     Args:
         path: the coarse scene, a file or the folder of a product; `file.mat:HSI` names an array. See `open_raster`.
-        references: fine images, one path or several; used where they show the same ground, in any position.
+        references: fine images, one path or several; used where they show the same ground,
+            shifted, mirrored or in quarter turns.
         out: the fine scene, ending in .tif, .hdr (ENVI), .mat or .npz. It appears when it is whole.
         scale: 2, 3, 4 or 6; None: that of the first reference whose pixel size is known, or else 4.
         method: "auto" chooses on the scene's own coarser copy, and lays references under it where they show the same
