@@ -290,3 +290,26 @@ def test_sections_that_the_lecture_names_are_there():
     headings = "\n".join(re.findall(r"^## .+$", "\n".join(map(markdown_of, NOTEBOOKS)), re.MULTILINE))
     assert len(named) >= 5
     assert [title for title in named if title not in headings] == []
+
+
+def seconds_in(text: str) -> int:
+    return int(re.search(r"\b(\d+) s\b", text)[1])
+
+
+def test_runtimes_are_those_that_were_measured():
+    """README and openings say what benchmarks/results/notebooks.md has, to a fifth and five seconds."""
+    measured = dict(
+        re.findall(
+            r"^\| (\w+) \| (\d+) \|",
+            (ROOT / "benchmarks" / "results" / "notebooks.md").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    )
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    for path in STORED:
+        row = next(line for line in readme if f"(notebooks/{path.name})" in line and line.startswith("|"))
+        assert seconds_in(row) == pytest.approx(int(measured[path.stem]), rel=0.2, abs=5), path.name
+        if path in NOTEBOOKS:
+            lines = opening(path).splitlines()
+            head = next(number for number, line in enumerate(lines) if line.startswith("|") and "runtime" in line)
+            assert seconds_in(lines[head + 2]) == seconds_in(row), path.name
