@@ -2,7 +2,7 @@
 
     python benchmarks/notebooks.py [NOTEBOOK …] [--rounds 1]
 
-Executes each as it stands, from top to bottom in a fresh kernel, one after the other; about six minutes on two quiet cores for all.
+Executes each as it stands, from top to bottom in a fresh kernel, one after the other; about eight minutes for all.
 Writes results/notebooks.md, which the runtimes in README and in the notebooks' openings are compared with.
 """
 

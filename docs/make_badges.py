@@ -32,6 +32,11 @@ output.enable_custom_widget_manager()
 """
 
 
+def numbered() -> list[Path]:
+    """The notebooks of the course, without the dashboard."""
+    return [path for path in workbook() if path.name[0].isdigit()]
+
+
 def on_colab(path: Path, repository: str, branch: str) -> nbformat.NotebookNode:
     """A notebook with the cell that Colab needs before its first code; its links lead to the repository's own files."""
     notebook = nbformat.read(path, as_version=4)
@@ -53,8 +58,7 @@ def links(repository: str, branch: str) -> str:
     """The paragraph for README.md."""
     binder = f"https://mybinder.org/v2/gh/{repository}/{branch}?urlpath=lab/tree/notebooks/00_start_here.ipynb"
     colab = f"https://colab.research.google.com/github/{repository}/blob/{branch}/colab"
-    numbered = [path for path in workbook() if path.name[0].isdigit()]
-    each = " ".join(f"[{path.name[:2]}]({colab}/{path.name})" for path in numbered)
+    each = " ".join(f"[{path.name[:2]}]({colab}/{path.name})" for path in numbered())
     return f"Without installing: [on Binder]({binder}); on Colab: {each}."
 
 
@@ -76,13 +80,12 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"README.md has no place for links: the two lines {BEGIN} and {END}")
     folder = chosen.root / "colab"
     folder.mkdir(exist_ok=True)
-    numbered = [path for path in workbook() if path.name[0].isdigit()]
-    for path in numbered:
+    for path in numbered():
         copy = on_colab(path, chosen.repository, chosen.branch)
         (folder / path.name).write_text(text_of(copy), encoding="utf-8")
     said = f"{BEGIN}\n{links(chosen.repository, chosen.branch)}\n{END}"
     readme.write_text(place.sub(lambda _: said, text), encoding="utf-8")
-    print(f"{len(numbered)} notebooks are in {folder}, and README.md links to them: commit both")
+    print(f"{len(numbered())} notebooks are in {folder}, and README.md links to them: commit both")
 
 
 if __name__ == "__main__":
